@@ -1,0 +1,199 @@
+//! Routes: who they attach to, what they match, and what then happens.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cors, Filter, HeaderName, Redirect};
+use crate::names::{Hostname, ListenerKey, ObjectRef, UpstreamKey};
+
+/// One route object with its rules in the order they were written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The object it came from.
+    pub object: ObjectRef,
+    /// The listeners it is reachable through, sorted by listener.
+    pub attachments: Vec<RouteAttachment>,
+    /// Gateway API v1 `HTTPRoute.spec.rules`.
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// One listener that serves a route, and the route's hostnames that fall under that listener's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAttachment {
+    /// The listener.
+    pub listener: ListenerKey,
+    /// The hostnames **as the route wrote them**, for that is what precedence compares; empty means every host.
+    pub hostnames: Vec<Hostname>,
+}
+
+/// One rule: alternatives to match, then one action with its policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Gateway API v1 `HTTPRoute.spec.rules.name`.
+    pub name: Option<Arc<str>>,
+    /// Its position in the route, from 0.
+    pub index: u32,
+    /// Alternatives; never empty (a rule without matches has one that matches every path).
+    pub matches: Vec<RuleMatch>,
+    /// What is done with a matching request.
+    pub action: Action,
+    /// Edits and mirrors of the rule, in the order they were written.
+    pub filters: Vec<Filter>,
+    /// Gateway API v1 `HTTPRoute.spec.rules.filters` of type `CORS`, which answers preflights by itself.
+    pub cors: Option<Cors>,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// When an attempt is made again; none means never.
+    pub retry: Option<Retry>,
+}
+
+/// One alternative of a rule and its place among all matches of a hostname.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleMatch {
+    /// What must hold.
+    pub conditions: HttpMatch,
+    /// Smaller is asked first.
+    pub order: MatchOrder,
+}
+
+/// A place in the order of matches; smaller is asked first, and no two matches of one hostname are equal.
+///
+/// Field order is precedence order. A Gateway API translator writes the *complement* of the
+/// specificity into `rank` (method, headers, query; path specificity too), the creation time
+/// into `created`, then object, rule and match index. An Istio translator writes positions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MatchOrder {
+    /// The dialect's own ranking, smaller first.
+    pub rank: [u32; 5],
+    /// `metadata.creationTimestamp`, seconds since the Unix epoch; older first.
+    pub created: i64,
+    /// The object, so that ties end by namespace and name.
+    pub object: ObjectRef,
+    /// The rule's position in the object.
+    pub rule: u32,
+    /// The alternative's position in the rule.
+    pub alternative: u32,
+}
+
+/// Conditions that must all hold. Gateway API v1 `HTTPRouteMatch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpMatch {
+    /// What the normalised path must be.
+    pub path: PathMatch,
+    /// The method, exactly; none means every one.
+    pub method: Option<Arc<str>>,
+    /// Header conditions; each must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameter conditions; each must hold.
+    pub query: Vec<QueryMatch>,
+}
+
+/// A condition on the path, query excluded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// The whole path, byte for byte.
+    Exact(Arc<str>),
+    /// Whole path elements: `/a/b` covers `/a/b`, `/a/b/` and `/a/b/c`, not `/a/bc`. Kept without a
+    /// trailing slash, so that `/` is the empty string and covers everything.
+    Prefix(Arc<str>),
+    /// A regular expression that must cover the whole path.
+    Regex(Arc<str>),
+}
+
+/// A condition on one header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// The name; compared without case.
+    pub name: HeaderName,
+    /// What its value must be; several lines of one name count as joined by `,`.
+    pub value: ValueMatch,
+}
+
+/// A condition on one query parameter; the first one of that name counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// The name, compared byte for byte.
+    pub name: Arc<str>,
+    /// What its value must be.
+    pub value: ValueMatch,
+}
+
+/// A condition on a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ValueMatch {
+    /// Equal, byte for byte.
+    Exact(Arc<str>),
+    /// A regular expression that must cover the whole value.
+    Regex(Arc<str>),
+}
+
+/// What is done with a matching request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Sent to one of these backends, chosen by weight. Empty means that there is nowhere to go: 500.
+    Forward(Vec<WeightedBackend>),
+    /// Answered with a redirect.
+    Redirect(Redirect),
+    /// Answered with this status and no body; `reason` is for the operator's log.
+    Respond {
+        /// 200-599.
+        status: u16,
+        /// Why, in a few words.
+        reason: Arc<str>,
+    },
+}
+
+/// One of a rule's backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedBackend {
+    /// Its share; 0 gets nothing.
+    pub weight: u32,
+    /// Where it goes.
+    pub target: BackendTarget,
+    /// Filters of this backend alone, applied after the rule's.
+    pub filters: Vec<Filter>,
+}
+
+/// Where a backend's share goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendTarget {
+    /// To an upstream of the same [`super::Ir`].
+    Upstream(UpstreamKey),
+    /// Nowhere: the reference does not resolve, and its share is answered with this status.
+    Unavailable {
+        /// 500 for what Gateway API v1 calls an invalid `BackendRef`, 503 for a Service without endpoints.
+        status: u16,
+        /// Why, naming the object, for the operator's log.
+        reason: Arc<str>,
+    },
+}
+
+/// Gateway API v1 `HTTPRoute.spec.rules.timeouts`; none means the process's default, zero means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the whole request head to the whole response.
+    pub request: Option<Duration>,
+    /// One attempt at one endpoint.
+    pub backend_request: Option<Duration>,
+}
+
+/// Gateway API v1 `HTTPRoute.spec.rules.retry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further attempts after the first; 0 switches retries off.
+    pub attempts: u32,
+    /// Response codes that are tried again, besides connections that were never made.
+    pub codes: Vec<u16>,
+    /// Pause before the first retry; none means the process's default.
+    pub backoff: Option<Duration>,
+}
+
+/// A share of requests: `numerator` of `denominator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction {
+    /// How many.
+    pub numerator: u32,
+    /// Of how many.
+    pub denominator: NonZeroU32,
+}

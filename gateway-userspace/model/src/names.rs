@@ -1,0 +1,283 @@
+//! The names of things: hostnames, objects, listeners, rules, upstreams, revisions.
+//!
+//! Every name is cheap to clone (`Arc<str>` inside) and ordered, so that it can be a key.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The number of a published configuration. Starts at 1 and only grows while a process lives;
+/// `generation` is Kubernetes' word and means something else.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The kind of a configuration object, spelled as its users spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectKind {
+    /// Gateway API `GatewayClass`.
+    GatewayClass,
+    /// Gateway API `Gateway`.
+    Gateway,
+    /// Gateway API `HTTPRoute`.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// Gateway API `ReferenceGrant`.
+    ReferenceGrant,
+    /// Kubernetes core `Service`.
+    Service,
+    /// Kubernetes discovery `EndpointSlice`.
+    EndpointSlice,
+    /// Kubernetes core `Secret`.
+    Secret,
+    /// Kubernetes core `ConfigMap`.
+    ConfigMap,
+    /// Kubernetes core `Namespace`.
+    Namespace,
+}
+
+impl ObjectKind {
+    /// The `kind` field of such an object.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::Namespace => "Namespace",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One configuration object: its kind, namespace and name. The namespace is empty for
+/// cluster-scoped kinds. Displays as `HTTPRoute shop/web`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// What kind of object.
+    pub kind: ObjectKind,
+    /// `metadata.namespace`; empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// Names an object; pass an empty namespace for cluster-scoped kinds.
+    #[must_use]
+    pub fn new(kind: ObjectKind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// One listener of one Gateway. Displays as `infra/web#https`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListenerKey {
+    /// The object that declares the listener.
+    pub gateway: ObjectRef,
+    /// Gateway API v1 `Gateway.spec.listeners.name`.
+    pub section: Arc<str>,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}#{}",
+            self.gateway.namespace, self.gateway.name, self.section
+        )
+    }
+}
+
+/// A backend as an address list: one Service port. Displays as `shop/cart:8080`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UpstreamKey {
+    /// The object that stands for the backend.
+    pub backend: ObjectRef,
+    /// The port a route named, 1-65535.
+    pub port: u16,
+}
+
+impl fmt::Display for UpstreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}:{}",
+            self.backend.namespace, self.backend.name, self.port
+        )
+    }
+}
+
+/// Why a text is not a [`Hostname`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostnameError {
+    /// Empty, or longer than 253 characters.
+    #[error("a hostname has 1 to 253 characters")]
+    Length,
+    /// A label is empty, longer than 63, or holds something else than letters, digits and inner hyphens.
+    #[error("{0:?} is not a DNS label")]
+    Label(String),
+    /// `*` anywhere but as the whole first label.
+    #[error("a wildcard must be the whole first label, as in *.example.com")]
+    Wildcard,
+    /// Gateway API v1 `Hostname`: "IPs are not allowed".
+    #[error("an IP address is not a hostname")]
+    IpAddress,
+}
+
+/// A lower-case DNS name, exact (`shop.example.com`) or with a wildcard as its whole first label
+/// (`*.example.com`, which stands for one *or more* labels: Gateway API v1 `Hostname`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hostname(Arc<str>);
+
+impl Hostname {
+    /// Parses an exact or wildcard name; upper case is folded, a trailing dot is refused.
+    ///
+    /// # Errors
+    /// [`HostnameError`] says which rule is broken.
+    pub fn parse(text: &str) -> Result<Self, HostnameError> {
+        if text.is_empty() || text.len() > 253 {
+            return Err(HostnameError::Length);
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(HostnameError::IpAddress);
+        }
+        let rest = text.strip_prefix("*.").unwrap_or(text);
+        for label in rest.split('.') {
+            if label.contains('*') {
+                return Err(HostnameError::Wildcard);
+            }
+            let inner = label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if label.is_empty()
+                || label.len() > 63
+                || !inner
+                || label.starts_with('-')
+                || label.ends_with('-')
+            {
+                return Err(HostnameError::Label(label.to_owned()));
+            }
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The name as text, `*.` included.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// For `*.example.com` the text `.example.com`; for an exact name nothing.
+    #[must_use]
+    pub fn wildcard_suffix(&self) -> Option<&str> {
+        self.0.strip_prefix('*')
+    }
+
+    /// Whether a request's host (lower case, no port, no trailing dot) falls under this name.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        match self.wildcard_suffix() {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => host == self.as_str(),
+        }
+    }
+
+    /// Whether some host falls under both names.
+    #[must_use]
+    pub fn intersects(&self, other: &Self) -> bool {
+        match (self.wildcard_suffix(), other.wildcard_suffix()) {
+            (None, _) => other.matches(self.as_str()),
+            (_, None) => self.matches(other.as_str()),
+            (Some(a), Some(b)) => a.ends_with(b) || b.ends_with(a),
+        }
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Hostname {
+        Hostname::parse(text).expect("a hostname")
+    }
+
+    #[test]
+    fn wildcard_covers_one_or_more_labels_but_not_the_apex() {
+        assert!(name("*.example.com").matches("a.example.com"));
+        assert!(name("*.example.com").matches("a.b.example.com"));
+        assert!(!name("*.example.com").matches("example.com"));
+        assert!(!name("*.example.com").matches("badexample.com"));
+    }
+
+    #[test]
+    fn intersection_is_symmetric() {
+        for (a, b, expected) in [
+            ("a.example.com", "*.example.com", true),
+            ("*.example.com", "*.com", true),
+            ("*.example.com", "*.example.org", false),
+            ("example.com", "*.example.com", false),
+        ] {
+            assert_eq!(name(a).intersects(&name(b)), expected, "{a} {b}");
+            assert_eq!(name(b).intersects(&name(a)), expected, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_hostname_is_refused() {
+        for text in [
+            "",
+            "*",
+            "a..b",
+            "-a.com",
+            "a*.com",
+            "*.*.com",
+            "192.0.2.1",
+            "a_b.com",
+            "a.",
+        ] {
+            assert!(Hostname::parse(text).is_err(), "{text}");
+        }
+    }
+}

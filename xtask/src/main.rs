@@ -1,0 +1,49 @@
+//! `cargo xtask`: everything about Sluice that is not Sluice itself.
+
+mod bench;
+mod ci;
+mod demo;
+mod ebpf;
+mod setup;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Sluice's own tooling.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what building and testing need, and say what was done
+    Setup(setup::Args),
+    /// Build the eBPF object
+    BuildEbpf(ebpf::Args),
+    /// Build everything and show the whole path on this machine
+    Demo(demo::Args),
+    /// Run every test, set-up included
+    Test(test::Args),
+    /// Measure Sluice against its peers
+    Bench(bench::Args),
+    /// Check module edges, file sizes, headers and skipped tests
+    Tidy(tidy::Args),
+    /// What CI runs: tidy, clippy, deny, rustdoc and every test
+    Ci(ci::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::BuildEbpf(args) => ebpf::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Ci(args) => ci::run(&args),
+    }
+}
