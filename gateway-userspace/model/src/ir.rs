@@ -35,7 +35,7 @@ pub use rule::{
 pub use upstream::{Endpoint, Endpoints, Upstream, UpstreamProtocol};
 
 /// A whole configuration. Cloning shares everything.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ir {
     /// Every listener that is to be served.
     pub listeners: OrdMap<ListenerKey, Arc<Listener>>,

@@ -5,8 +5,12 @@
 //! form that the proxy and the packet path apply ([`snapshot`]). Knows no Kubernetes, no socket,
 //! no clock and no I/O.
 
+mod compile;
 pub mod head;
 pub mod ir;
 pub mod l4_plan;
 pub mod names;
+mod route_index;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;

@@ -1,23 +1,41 @@
 //! The compiled, immutable form of an [`Ir`]: what one request and one packet see.
 
+mod filters;
+mod port_table;
+mod rule;
+mod stats;
+mod upstream;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::head::Head;
-use crate::ir::{
-    Action, Certificate, CertificateKey, Cors, Filter, Ir, Listener, ListenerProtocol, Retry,
-    Timeouts, Upstream,
-};
+use imbl::OrdMap;
+
+use crate::compile::CompiledRoute;
+pub use crate::compile::compile;
+use crate::ir::{Certificate, CertificateKey, Ir};
 use crate::l4_plan::L4Plan;
 use crate::names::{ListenerKey, ObjectRef, Revision, UpstreamKey};
+use crate::route_index::RouteTable;
+
+pub(crate) use filters::compile_filters;
+pub use filters::{CompiledEdits, CompiledFilters, CompiledMirror};
+pub use port_table::{CompiledListener, ListenerLabels, NoListener, PortTable};
+pub use rule::{
+    CompiledAction, CompiledBackend, CompiledCors, CompiledRule, CompiledTarget, Forward,
+    RuleLabels,
+};
+pub use stats::{DURATION_BOUNDS_US, Outcome, RuleStats, RuleTotals, StatsSlot, WorkerIndex};
+pub(crate) use upstream::UpstreamTable;
+pub use upstream::{CompiledUpstream, UpstreamId};
 
 /// What [`compile`] makes of an [`Ir`].
 #[derive(Debug)]
 pub struct Compiled {
     /// What is served from now on.
     pub snapshot: Arc<Snapshot>,
-    /// What could not be compiled and keeps its last good form.
+    /// Everything that could not be compiled and keeps its last good form, by object; also what
+    /// was rejected before and has not changed since.
     pub rejected: Vec<Rejected>,
 }
 
@@ -31,92 +49,28 @@ pub struct Rejected {
 }
 
 /// One published configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    revision: Revision,
-    ir: Ir,
-    ports: Vec<Arc<PortTable>>,
-    l4_plan: Arc<L4Plan>,
+    pub(crate) revision: Revision,
+    pub(crate) ir: Ir,
+    pub(crate) ports: OrdMap<PortKey, Arc<PortTable>>,
+    pub(crate) l4_plan: Arc<L4Plan>,
+    pub(crate) upstreams: UpstreamTable,
+    pub(crate) routes: OrdMap<ObjectRef, Arc<CompiledRoute>>,
+    pub(crate) tables: OrdMap<ListenerKey, RouteTable>,
+    pub(crate) rejected: OrdMap<ObjectRef, Rejected>,
 }
 
-/// All listeners of one address and port.
-#[derive(Debug)]
-pub struct PortTable {
-    /// The address; none means every address of the node that no other table names.
-    pub address: Option<IpAddr>,
-    /// The TCP port.
-    pub port: u16,
-    /// Whether TLS is terminated here.
-    pub tls: bool,
-    /// The listeners, most specific hostname first.
-    pub listeners: Vec<Arc<CompiledListener>>,
-}
-
-/// One listener with its route table.
-#[derive(Debug)]
-pub struct CompiledListener {
-    /// What the translator said.
-    pub listener: Arc<Listener>,
-}
-
-/// One rule, ready to be carried out.
-#[derive(Debug)]
-pub struct CompiledRule {
-    /// The route object.
-    pub route: ObjectRef,
-    /// The rule's position.
-    pub index: u32,
-    /// The rule's name.
-    pub name: Option<Arc<str>>,
-    /// What is done.
-    pub action: Action,
-    /// Edits and mirrors.
-    pub filters: Vec<Filter>,
-    /// CORS.
-    pub cors: Option<Cors>,
-    /// Timeouts.
-    pub timeouts: Timeouts,
-    /// Retries.
-    pub retry: Option<Retry>,
-    /// Counters; they outlive a recompilation of the rule.
-    pub stats: Arc<RuleStats>,
-}
-
-/// A rule's counters.
-#[derive(Debug, Default)]
-pub struct RuleStats {
-    requests: AtomicU64,
-}
-
-impl RuleStats {
-    /// Requests so far.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-}
+/// Port first, then the address; none is every address.
+pub(crate) type PortKey = (u16, Option<IpAddr>);
 
 /// Where a request goes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
     /// The rule.
     pub rule: &'a Arc<CompiledRule>,
     /// How many bytes of the path the matching prefix covers; 0 unless the match is a prefix.
     pub prefix_len: usize,
-}
-
-/// Compiles an IR; what did not change since `previous` is shared with it.
-#[must_use]
-pub fn compile(ir: &Ir, revision: Revision, _previous: Option<&Snapshot>) -> Compiled {
-    let snapshot = Snapshot {
-        revision,
-        ir: ir.clone(),
-        ports: Vec::new(),
-        l4_plan: Arc::default(),
-    };
-    Compiled {
-        snapshot: Arc::new(snapshot),
-        rejected: Vec::new(),
-    }
 }
 
 impl Snapshot {
@@ -138,26 +92,42 @@ impl Snapshot {
         &self.l4_plan
     }
 
-    /// The listeners of the address that a connection was made to.
+    /// The listeners of the address that a connection was made to. An IPv4-mapped address counts
+    /// as the IPv4 address.
     #[must_use]
     pub fn port_table(&self, local: SocketAddr) -> Option<&Arc<PortTable>> {
-        let of = |address| {
-            self.ports
-                .iter()
-                .find(|t| t.port == local.port() && t.address == address)
-        };
-        of(Some(local.ip())).or_else(|| of(None))
+        let address = local.ip().to_canonical();
+        self.ports
+            .get(&(local.port(), Some(address)))
+            .or_else(|| self.ports.get(&(local.port(), None)))
     }
 
-    /// Every address and port that is served.
+    /// Every address and port that is served, by port.
     pub fn port_tables(&self) -> impl Iterator<Item = &Arc<PortTable>> {
-        self.ports.iter()
+        self.ports.values()
     }
 
-    /// An upstream by its key.
+    /// The upstream of that number. Numbers that come from a rule of this snapshot always have one.
     #[must_use]
-    pub fn upstream(&self, key: &UpstreamKey) -> Option<&Arc<Upstream>> {
-        self.ir.upstreams.get(key)
+    pub fn upstream(&self, id: UpstreamId) -> Option<&Arc<CompiledUpstream>> {
+        self.upstreams.by_id(id)
+    }
+
+    /// The number of an upstream.
+    #[must_use]
+    pub fn upstream_id(&self, key: &UpstreamKey) -> Option<UpstreamId> {
+        self.upstreams.id(key)
+    }
+
+    /// Every upstream, by number.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
+        self.upstreams.iter()
+    }
+
+    /// Every rule of every route, by object and position; a route's rules are there whatever
+    /// listeners it is reachable through.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
+        self.routes.values().flat_map(|route| route.rules())
     }
 
     /// A certificate by its key.
@@ -167,35 +137,14 @@ impl Snapshot {
     }
 }
 
-impl PortTable {
-    /// The listener whose hostname covers this name best; the same rule for SNI and for `Host`.
-    #[must_use]
-    pub fn listener_for(&self, host: &str) -> Option<&Arc<CompiledListener>> {
-        self.listeners.iter().find(|l| {
-            l.listener
-                .hostname
-                .as_ref()
-                .is_none_or(|name| name.matches(host))
-        })
-    }
-}
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::names::ObjectKind;
 
-impl CompiledListener {
-    /// Its identity.
-    #[must_use]
-    pub fn key(&self) -> &ListenerKey {
-        &self.listener.key
-    }
-
-    /// Whether it terminates TLS.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        matches!(self.listener.protocol, ListenerProtocol::Https(_))
-    }
-
-    /// The first rule that matches.
-    #[must_use]
-    pub fn find<H: Head>(&self, _head: &H) -> Option<Found<'_>> {
-        None
+    /// A number to stand in tests for some upstream.
+    pub(crate) fn some_upstream() -> UpstreamId {
+        let backend = ObjectRef::new(ObjectKind::Service, "shop", "cart");
+        UpstreamTable::default().acquire(&UpstreamKey { backend, port: 80 }, Revision(1))
     }
 }

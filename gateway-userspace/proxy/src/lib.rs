@@ -1,1 +1,17 @@
-//! To come.
+//! Sluice's L7 engine: takes connections, terminates TLS, speaks HTTP/1.1 and HTTP/2, routes by the
+//! snapshot it was last given, and drives backends. Knows neither Kubernetes nor BPF.
+
+pub mod limits;
+mod listen;
+mod proxy;
+mod settings;
+mod shared;
+mod stats;
+mod tls;
+mod worker;
+
+pub use limits::Limits;
+pub use listen::{ListenMode, SteeringSocket};
+pub use proxy::{Applied, ListenerFailure, Proxy, StartError};
+pub use settings::{AccessLogFormat, AccessLogOutput, Settings};
+pub use stats::{Metric, MetricKind, Stats};

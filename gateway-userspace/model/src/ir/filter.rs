@@ -6,7 +6,7 @@ use super::Fraction;
 use crate::names::UpstreamKey;
 
 /// One step applied to a request or its response, in the order written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Gateway API v1 `RequestHeaderModifier`.
     RequestHeaders(HeaderEdits),

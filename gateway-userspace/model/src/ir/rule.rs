@@ -8,7 +8,7 @@ use super::{Cors, Filter, HeaderName, Redirect};
 use crate::names::{Hostname, ListenerKey, ObjectRef, UpstreamKey};
 
 /// One route object with its rules in the order they were written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The object it came from.
     pub object: ObjectRef,
@@ -28,7 +28,7 @@ pub struct RouteAttachment {
 }
 
 /// One rule: alternatives to match, then one action with its policies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Gateway API v1 `HTTPRoute.spec.rules.name`.
     pub name: Option<Arc<str>>,
@@ -49,7 +49,7 @@ pub struct Rule {
 }
 
 /// One alternative of a rule and its place among all matches of a hostname.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleMatch {
     /// What must hold.
     pub conditions: HttpMatch,
@@ -129,7 +129,7 @@ pub enum ValueMatch {
 }
 
 /// What is done with a matching request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Sent to one of these backends, chosen by weight. Empty means that there is nowhere to go: 500.
     Forward(Vec<WeightedBackend>),
@@ -145,7 +145,7 @@ pub enum Action {
 }
 
 /// One of a rule's backends.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedBackend {
     /// Its share; 0 gets nothing.
     pub weight: u32,

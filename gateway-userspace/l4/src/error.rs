@@ -1,0 +1,104 @@
+//! What the kernel may refuse, with what would help.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A failed operation of the packet path: the operation, its object and, where known, the fix.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum L4Error {
+    /// `--l4 bpf` was asked for and is not to be had.
+    #[error("the BPF packet path is not available: {reason}")]
+    Unavailable {
+        /// Why, and the fix.
+        reason: String,
+    },
+    /// A plan has more entries than a map holds.
+    #[error("the plan needs {needed} {what}, but only {limit} fit")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many the plan has.
+        needed: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// Another process has taken over: its tables and sockets are live, and nothing here is written any more.
+    #[error("a successor has taken over the packet path")]
+    Superseded,
+    /// A map operation failed.
+    #[error("cannot {operation} map {map}")]
+    Map {
+        /// What was tried.
+        operation: &'static str,
+        /// The map.
+        map: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// A socket cannot be steered to.
+    #[error(
+        "cannot steer to the {family} socket of worker {worker}: it must be a listening TCP socket"
+    )]
+    Socket {
+        /// The worker.
+        worker: u32,
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// More workers than the socket map has slots for.
+    #[error("worker {worker} is over the limit of {limit} workers")]
+    TooManyWorkers {
+        /// Its number.
+        worker: u32,
+        /// The limit.
+        limit: u32,
+    },
+    /// A route for an address of the plan could not be changed.
+    #[error("cannot {operation} the local route for {address}; this needs CAP_NET_ADMIN")]
+    Route {
+        /// `add` or `remove`.
+        operation: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// What the kernel said.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// Something on the BPF file system could not be changed.
+    #[error("cannot {operation} {}", path.display())]
+    Pin {
+        /// What was tried.
+        operation: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A program could not be attached or replaced.
+    #[error("cannot attach {program} to {target}")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The interface or namespace.
+        target: String,
+        /// What the kernel said.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot {operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

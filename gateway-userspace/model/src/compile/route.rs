@@ -1,0 +1,241 @@
+//! One route: its rules with everything resolved, reusing what the previous form of it already had.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::ir::{Action, BackendTarget, Filter, Route, RouteAttachment, Rule};
+use crate::names::{ObjectRef, UpstreamKey};
+use crate::route_index::matcher::CompiledMatch;
+use crate::snapshot::{
+    CompiledAction, CompiledCors, CompiledFilters, CompiledRule, CompiledTarget, Forward,
+    RuleLabels, RuleStats, Snapshot, UpstreamId, UpstreamTable, compile_filters,
+};
+
+/// A route as it is served.
+#[derive(Debug)]
+pub(crate) struct CompiledRoute {
+    source: Arc<Route>,
+    rules: Vec<Arc<CompiledRule>>,
+    matches: Vec<Arc<CompiledMatch>>,
+}
+
+impl CompiledRoute {
+    /// Compiles a route and counts it as a user of every upstream it names.
+    ///
+    /// # Errors
+    /// Says which condition does not compile; then nothing is counted.
+    pub fn new(
+        source: &Arc<Route>,
+        old: Option<&Self>,
+        next: &mut Snapshot,
+    ) -> Result<Self, String> {
+        let mut route = Self {
+            source: dedup_hostnames(source),
+            rules: Vec::with_capacity(source.rules.len()),
+            matches: Vec::new(),
+        };
+        for key in route.upstreams() {
+            next.upstreams.acquire(key, next.revision);
+        }
+        let route_label: Arc<str> =
+            format!("{}/{}", source.object.namespace, source.object.name).into();
+        for rule in &source.rules {
+            if let Err(reason) = route.add_rule(rule, &route_label, old, &next.upstreams) {
+                route.release(&mut next.upstreams);
+                return Err(reason);
+            }
+        }
+        Ok(route)
+    }
+
+    /// Counts this route no longer as a user of its upstreams.
+    pub fn release(&self, upstreams: &mut UpstreamTable) {
+        for key in self.upstreams() {
+            upstreams.release(key);
+        }
+    }
+
+    pub fn rules(&self) -> &[Arc<CompiledRule>] {
+        &self.rules
+    }
+
+    pub fn matches(&self) -> &[Arc<CompiledMatch>] {
+        &self.matches
+    }
+
+    pub fn attachments(&self) -> &[RouteAttachment] {
+        &self.source.attachments
+    }
+
+    fn upstreams(&self) -> BTreeSet<&UpstreamKey> {
+        self.source
+            .rules
+            .iter()
+            .flat_map(|rule| rule_upstreams(rule))
+            .collect()
+    }
+
+    fn add_rule(
+        &mut self,
+        rule: &Rule,
+        route_label: &Arc<str>,
+        old: Option<&Self>,
+        upstreams: &UpstreamTable,
+    ) -> Result<(), String> {
+        let stats = old.and_then(|old| old.stats_of(rule)).unwrap_or_default();
+        let compiled = Arc::new(compile_rule(
+            &self.source.object,
+            rule,
+            route_label,
+            stats,
+            upstreams,
+        ));
+        for each in &rule.matches {
+            let each = CompiledMatch::new(each, Arc::clone(&compiled))
+                .map_err(|reason| format!("rule {}: {reason}", compiled.labels.rule))?;
+            self.matches.push(Arc::new(each));
+        }
+        self.rules.push(compiled);
+        Ok(())
+    }
+
+    /// The counters of the rule of that name, or, if it has none, of the unnamed one at that position.
+    fn stats_of(&self, rule: &Rule) -> Option<Arc<RuleStats>> {
+        let same = |old: &&Arc<CompiledRule>| match (&rule.name, &old.name) {
+            (None, None) => old.index == rule.index,
+            (new, old) => new == old,
+        };
+        self.rules
+            .iter()
+            .find(same)
+            .map(|old| Arc::clone(&old.stats))
+    }
+}
+
+fn compile_rule(
+    route: &ObjectRef,
+    rule: &Rule,
+    route_label: &Arc<str>,
+    stats: Arc<RuleStats>,
+    upstreams: &UpstreamTable,
+) -> CompiledRule {
+    let mut id = |key: &UpstreamKey| {
+        upstreams
+            .id(key)
+            .expect("a route's upstreams are acquired before its rules are compiled")
+    };
+    let filters = Arc::new(compile_filters(&[&rule.filters], &mut id));
+    CompiledRule {
+        route: route.clone(),
+        index: rule.index,
+        name: rule.name.clone(),
+        labels: RuleLabels {
+            route: Arc::clone(route_label),
+            rule: rule
+                .name
+                .clone()
+                .unwrap_or_else(|| rule.index.to_string().into()),
+        },
+        action: compile_action(rule, &filters, &mut id),
+        filters,
+        cors: rule
+            .cors
+            .as_ref()
+            .map(|cors| Arc::new(CompiledCors::new(cors))),
+        timeouts: rule.timeouts,
+        retry: rule.retry.clone(),
+        stats,
+    }
+}
+
+fn compile_action(
+    rule: &Rule,
+    filters: &Arc<CompiledFilters>,
+    id: &mut impl FnMut(&UpstreamKey) -> UpstreamId,
+) -> CompiledAction {
+    match &rule.action {
+        Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
+        Action::Respond { status, reason } => CompiledAction::Respond {
+            status: *status,
+            reason: Arc::clone(reason),
+        },
+        Action::Forward(backends) => {
+            CompiledAction::Forward(Forward::new(backends.iter().map(|backend| {
+                let target = match &backend.target {
+                    BackendTarget::Upstream(key) => CompiledTarget::Upstream {
+                        id: id(key),
+                        label: key.to_string().into(),
+                    },
+                    BackendTarget::Unavailable { status, reason } => CompiledTarget::Unavailable {
+                        status: *status,
+                        reason: Arc::clone(reason),
+                    },
+                };
+                let filters = if backend.filters.is_empty() {
+                    Arc::clone(filters)
+                } else {
+                    Arc::new(compile_filters(&[&rule.filters, &backend.filters], id))
+                };
+                (backend.weight, target, filters)
+            })))
+        }
+    }
+}
+
+fn rule_upstreams(rule: &Rule) -> impl Iterator<Item = &UpstreamKey> {
+    let backends: &[_] = match &rule.action {
+        Action::Forward(backends) => backends,
+        Action::Redirect(_) | Action::Respond { .. } => &[],
+    };
+    let targets = backends.iter().filter_map(|backend| match &backend.target {
+        BackendTarget::Upstream(key) => Some(key),
+        BackendTarget::Unavailable { .. } => None,
+    });
+    let filters = backends.iter().flat_map(|backend| &backend.filters);
+    let mirrors = rule
+        .filters
+        .iter()
+        .chain(filters)
+        .filter_map(|filter| match filter {
+            Filter::Mirror(mirror) => mirror.upstream.as_ref(),
+            _ => None,
+        });
+    targets.chain(mirrors)
+}
+
+/// The route with each hostname of an attachment, and each listener, once.
+fn dedup_hostnames(source: &Arc<Route>) -> Arc<Route> {
+    let once = |attachment: &RouteAttachment| {
+        let mut seen = BTreeSet::new();
+        attachment.hostnames.iter().all(|name| seen.insert(name))
+    };
+    let mut listeners = BTreeSet::new();
+    let unique = source
+        .attachments
+        .iter()
+        .all(|attachment| listeners.insert(&attachment.listener) && once(attachment));
+    if unique {
+        return Arc::clone(source);
+    }
+    let mut route = Route::clone(source);
+    let mut merged: Vec<RouteAttachment> = Vec::new();
+    for attachment in std::mem::take(&mut route.attachments) {
+        match merged
+            .iter_mut()
+            .find(|m| m.listener == attachment.listener)
+        {
+            // No hostname is every hostname.
+            Some(first) if first.hostnames.is_empty() || attachment.hostnames.is_empty() => {
+                first.hostnames.clear();
+            }
+            Some(first) => first.hostnames.extend(attachment.hostnames),
+            None => merged.push(attachment),
+        }
+    }
+    for attachment in &mut merged {
+        attachment.hostnames.sort();
+        attachment.hostnames.dedup();
+    }
+    route.attachments = merged;
+    Arc::new(route)
+}

@@ -1,0 +1,483 @@
+//! What compiling promises: who wins, what is kept, what is shared.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::compile;
+use crate::ir::{Endpoints, Filter, Ir, PathMatch, Route};
+use crate::names::{ObjectRef, Revision};
+use crate::snapshot::{CompiledAction, CompiledTarget, NoListener, Outcome, Snapshot, WorkerIndex};
+use crate::testing::{
+    Request, header_is, ir, listener, on, query_is, route, tls, upstream, upstream_key,
+};
+
+fn local(address: &str) -> SocketAddr {
+    address.parse().expect("an address")
+}
+
+/// Compiles from scratch.
+fn fresh(ir: &Ir) -> Arc<Snapshot> {
+    let compiled = compile(ir, Revision(1), None);
+    assert_eq!(compiled.rejected, []);
+    compiled.snapshot
+}
+
+/// `route/rule` of the rule that takes a request on port 80.
+fn winner(snapshot: &Snapshot, request: &Request) -> Option<String> {
+    let table = snapshot.port_table(local("10.0.0.1:80"))?;
+    let listener = table.listener_for(&request.host)?;
+    let found = listener.find(request)?;
+    Some(format!("{}/{}", found.rule.route.name, found.rule.index))
+}
+
+fn won(snapshot: &Snapshot, url: &str) -> Option<String> {
+    winner(snapshot, &Request::get(url))
+}
+
+fn one_listener(routes: impl IntoIterator<Item = Route>) -> Ir {
+    ir([listener("http", 80, None)], routes, [])
+}
+
+#[test]
+fn exact_path_beats_longer_prefix() {
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![
+            vec![on("/a/b*")],
+            vec![on("/a/b")],
+            vec![on("/*")],
+            vec![on("~/a/.*")],
+        ],
+    )]));
+    assert_eq!(won(&snapshot, "x/a/b").as_deref(), Some("r/1"));
+    assert_eq!(won(&snapshot, "x/a/b/").as_deref(), Some("r/0"));
+    assert_eq!(won(&snapshot, "x/a/bc").as_deref(), Some("r/2"));
+}
+
+#[test]
+fn specific_host_wins_and_what_it_does_not_match_falls_through() {
+    let snapshot = fresh(&one_listener([
+        route("any", "http", &[], vec![vec![on("/*")]]),
+        route(
+            "wild",
+            "http",
+            &["*.example.com"],
+            vec![vec![on("/long/path")]],
+        ),
+        route(
+            "wilder",
+            "http",
+            &["*.com"],
+            vec![vec![on("/long/path")], vec![on("/x*")]],
+        ),
+        route(
+            "exact",
+            "http",
+            &["a.example.com"],
+            vec![vec![on("/long*")]],
+        ),
+    ]));
+    assert_eq!(
+        won(&snapshot, "a.example.com/long/path").as_deref(),
+        Some("exact/0")
+    );
+    assert_eq!(
+        won(&snapshot, "b.example.com/long/path").as_deref(),
+        Some("wild/0")
+    );
+    assert_eq!(
+        won(&snapshot, "a.example.com/x").as_deref(),
+        Some("wilder/1")
+    );
+    assert_eq!(won(&snapshot, "a.example.com/y").as_deref(), Some("any/0"));
+    assert_eq!(
+        won(&snapshot, "example.com/long/path").as_deref(),
+        Some("wilder/0")
+    );
+    assert_eq!(won(&snapshot, "/long/path").as_deref(), Some("any/0"));
+}
+
+#[test]
+fn nothing_falls_through_to_another_listener() {
+    let snapshot = fresh(&ir(
+        [
+            listener("all", 80, None),
+            listener("shop", 80, Some("*.shop.example")),
+        ],
+        [
+            route("all", "all", &[], vec![vec![on("/*")]]),
+            route("shop", "shop", &[], vec![vec![on("/cart*")]]),
+        ],
+        [],
+    ));
+    assert_eq!(
+        won(&snapshot, "a.shop.example/cart").as_deref(),
+        Some("shop/0")
+    );
+    assert_eq!(won(&snapshot, "a.shop.example/x"), None);
+    assert_eq!(won(&snapshot, "shop.example/x").as_deref(), Some("all/0"));
+}
+
+#[test]
+fn headers_of_one_name_count_as_joined() {
+    let mut conditions = on("/*");
+    conditions.headers = vec![header_is("x-tags", "a,b")];
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![vec![conditions]],
+    )]));
+    let request = |values: &[&str]| {
+        values
+            .iter()
+            .fold(Request::get("x/"), |r, value| r.header("X-Tags", value))
+    };
+    for (values, expected) in [
+        (&["a,b"][..], true),
+        (&["a", "b"], true),
+        (&["a", "b", ""], false),
+        (&["a"], false),
+        (&["", "a", "b"], false),
+        (&[], false),
+    ] {
+        assert_eq!(
+            winner(&snapshot, &request(values)).is_some(),
+            expected,
+            "{values:?}"
+        );
+    }
+}
+
+#[test]
+fn the_first_query_parameter_of_a_name_counts_and_is_not_decoded() {
+    let mut conditions = on("/*");
+    conditions.query = vec![query_is("q", "a%20b")];
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![vec![conditions]],
+    )]));
+    assert!(won(&snapshot, "x/?q=a%20b&q=c").is_some());
+    assert!(won(&snapshot, "x/?q=c&q=a%20b").is_none());
+    assert!(won(&snapshot, "x/?q=a+b").is_none());
+    assert!(won(&snapshot, "x/?q").is_none());
+    assert!(won(&snapshot, "x/").is_none());
+}
+
+#[test]
+fn prefix_length_is_reported_for_rewrites() {
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![vec![on("/a/b*")]],
+    )]));
+    let table = snapshot.port_table(local("[::1]:80")).expect("a table");
+    let listener = table.listener_for("x").expect("a listener");
+    let found = listener
+        .find(&Request::get("x/a/b/c"))
+        .expect("a rule")
+        .prefix_len;
+    assert_eq!(found, 4);
+}
+
+#[test]
+fn a_route_that_does_not_compile_keeps_its_last_good_form() {
+    let good = one_listener([
+        route("r", "http", &[], vec![vec![on("/good")]]),
+        route("other", "http", &[], vec![vec![on("/other")]]),
+    ]);
+    let first = fresh(&good);
+    let bad = one_listener([
+        route("r", "http", &[], vec![vec![on("/new"), on("~/(")]]),
+        route("other", "http", &[], vec![vec![on("/moved")]]),
+    ]);
+    let second = compile(&bad, Revision(2), Some(&first));
+    assert_eq!(second.rejected.len(), 1);
+    assert!(
+        second.rejected[0].reason.contains("the path"),
+        "{:?}",
+        second.rejected
+    );
+    assert_eq!(won(&second.snapshot, "x/good").as_deref(), Some("r/0"));
+    assert_eq!(won(&second.snapshot, "x/new"), None);
+    assert_eq!(won(&second.snapshot, "x/moved").as_deref(), Some("other/0"));
+    let third = compile(&bad, Revision(3), Some(&second.snapshot));
+    assert_eq!(third.rejected, second.rejected);
+    let healed = compile(&good, Revision(4), Some(&third.snapshot));
+    assert_eq!(healed.rejected, []);
+    let removed = compile(&one_listener([]), Revision(5), Some(&third.snapshot));
+    assert_eq!(removed.rejected, []);
+    assert_eq!(won(&removed.snapshot, "x/good"), None);
+}
+
+#[test]
+fn alternation_stays_inside_the_anchors_and_size_is_limited() {
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![vec![on("~/a|/b")]],
+    )]));
+    assert!(won(&snapshot, "x/a").is_some());
+    assert!(won(&snapshot, "x/ab").is_none());
+    assert!(won(&snapshot, "x/c/b").is_none());
+    for pattern in ["~/a)|(/b", "~/[a-z]{5000}{100}"] {
+        let ir = one_listener([route("r", "http", &[], vec![vec![on(pattern)]])]);
+        assert_eq!(
+            compile(&ir, Revision(1), None).rejected.len(),
+            1,
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn stats_and_upstream_numbers_outlive_a_change() {
+    let listeners = || [listener("http", 80, None)];
+    let upstreams = |address| [upstream("b0", &[address]), upstream("b1", &["10.0.0.9:80"])];
+    let rules = || vec![vec![on("/a")], vec![on("/b")]];
+    let one = ir(
+        listeners(),
+        [route("r", "http", &[], rules())],
+        upstreams("10.0.0.1:80"),
+    );
+    let first = fresh(&one);
+    let rule = |snapshot: &Snapshot, index: usize| {
+        Arc::clone(snapshot.rules().nth(index).expect("a rule"))
+    };
+    let worker = WorkerIndex { index: 0, count: 1 };
+    rule(&first, 1).stats.record(worker, &Outcome::default());
+    let id = first.upstream_id(&upstream_key("b0")).expect("an upstream");
+
+    let two = ir(
+        listeners(),
+        [route(
+            "r",
+            "http",
+            &[],
+            vec![vec![on("/a2")], vec![on("/b2")]],
+        )],
+        upstreams("10.0.0.2:80"),
+    );
+    let second = compile(&two, Revision(2), Some(&first)).snapshot;
+    assert_eq!(rule(&second, 1).stats.requests(), 1);
+    assert_eq!(rule(&second, 0).stats.requests(), 0);
+    assert_eq!(second.upstream_id(&upstream_key("b0")), Some(id));
+    let found = second.upstream(id).expect("an upstream");
+    assert_eq!(found.since, Revision(1));
+    assert_eq!(
+        found.endpoints(),
+        &upstream("b0", &["10.0.0.2:80"]).endpoints
+    );
+    let other = second
+        .upstream_id(&upstream_key("b1"))
+        .expect("an upstream");
+    let unchanged = |s: &Snapshot| Arc::as_ptr(s.upstream(other).expect("an upstream"));
+    assert_eq!(unchanged(&first), unchanged(&second));
+}
+
+#[test]
+fn an_endpoint_change_rebuilds_no_rule() {
+    let with = |address| {
+        ir(
+            [listener("http", 80, None)],
+            [route("r", "http", &[], vec![vec![on("/a")]])],
+            [upstream("b0", &[address])],
+        )
+    };
+    let first = fresh(&with("10.0.0.1:80"));
+    let second = compile(&with("10.0.0.2:80"), Revision(2), Some(&first)).snapshot;
+    let rule = |s: &Snapshot| Arc::as_ptr(s.rules().next().expect("a rule"));
+    assert_eq!(rule(&first), rule(&second));
+}
+
+#[test]
+fn a_named_upstream_that_the_ir_lacks_has_no_endpoints_until_it_comes() {
+    let routes = || [route("r", "http", &[], vec![vec![on("/a")]])];
+    let first = fresh(&one_listener(routes()));
+    let id = |snapshot: &Snapshot| {
+        let rule = snapshot.rules().next().expect("a rule");
+        let CompiledAction::Forward(forward) = &rule.action else {
+            panic!("forwards")
+        };
+        match &forward.backends()[0].target {
+            CompiledTarget::Upstream { id, .. } => *id,
+            CompiledTarget::Unavailable { .. } => panic!("has a number"),
+        }
+    };
+    let of = |s: &Snapshot| s.upstream(id(s)).expect("an upstream").endpoints().clone();
+    assert_eq!(of(&first), Endpoints::Addresses(Vec::new()));
+    let with = ir(
+        [listener("http", 80, None)],
+        routes(),
+        [upstream("b0", &["10.0.0.1:80"])],
+    );
+    let second = compile(&with, Revision(2), Some(&first)).snapshot;
+    assert_eq!(of(&second), upstream("b0", &["10.0.0.1:80"]).endpoints);
+    let third = compile(&one_listener([]), Revision(3), Some(&second)).snapshot;
+    assert_eq!(third.upstreams().count(), 0);
+}
+
+#[test]
+fn a_route_may_come_before_its_listener() {
+    let routes = || [route("r", "http", &[], vec![vec![on("/a")]])];
+    let first = fresh(&ir([], routes(), []));
+    assert_eq!(first.port_tables().count(), 0);
+    let second = compile(&one_listener(routes()), Revision(2), Some(&first)).snapshot;
+    assert_eq!(won(&second, "x/a").as_deref(), Some("r/0"));
+}
+
+#[test]
+fn misdirected_is_told_from_unclaimed() {
+    let at = |section: &str, host| tls(listener(section, 443, host));
+    let snapshot = fresh(&ir(
+        [
+            at("any", None),
+            at("second", Some("second-example.org")),
+            at("wild", Some("*.wildcard.org")),
+            at("fourth", Some("fourth-example.wildcard.org")),
+        ],
+        [],
+        [],
+    ));
+    let table = snapshot.port_table(local("10.0.0.1:443")).expect("a table");
+    let section = |sni, host| {
+        table
+            .listener_for_request(sni, host)
+            .map(|listener| listener.key().section.to_string())
+    };
+    assert_eq!(
+        section(Some("second-example.org"), "unknown"),
+        Err(NoListener::Misdirected)
+    );
+    assert_eq!(
+        section(Some("unknown"), "example.org").as_deref(),
+        Ok("any")
+    );
+    assert_eq!(section(None, "").as_deref(), Ok("any"));
+    assert_eq!(
+        section(Some("a.wildcard.org"), "b.c.wildcard.org").as_deref(),
+        Ok("wild")
+    );
+    assert_eq!(
+        section(Some("a.wildcard.org"), "fourth-example.wildcard.org"),
+        Err(NoListener::Misdirected)
+    );
+    assert_eq!(section(Some("wildcard.org"), "x").as_deref(), Ok("any"));
+}
+
+#[test]
+fn a_named_address_has_its_own_table() {
+    let mut named = listener("named", 80, None);
+    named.addresses = vec!["10.0.0.1".parse().expect("an address")];
+    let snapshot = fresh(&ir([listener("all", 80, None), named], [], []));
+    let section = |address| {
+        let table = snapshot.port_table(local(address)).expect("a table");
+        table.listeners[0].key().section.to_string()
+    };
+    assert_eq!(section("10.0.0.1:80"), "named");
+    assert_eq!(section("[::ffff:10.0.0.1]:80"), "named");
+    assert_eq!(section("10.0.0.2:80"), "all");
+    assert!(snapshot.port_table(local("10.0.0.2:81")).is_none());
+    let plan = snapshot.l4_plan();
+    assert_eq!(plan.frontends.len(), 2);
+    assert_eq!(plan.addresses.len(), 1);
+}
+
+#[test]
+fn conflicting_listeners_do_not_break_the_others() {
+    let snapshot = fresh(&ir(
+        [
+            listener("a", 80, Some("a.example")),
+            listener("b", 80, Some("a.example")),
+            tls(listener("c", 80, Some("c.example"))),
+        ],
+        [],
+        [],
+    ));
+    let table = snapshot.port_table(local("10.0.0.2:80")).expect("a table");
+    assert!(!table.tls);
+    let sections: Vec<_> = table.listeners.iter().map(|l| &*l.key().section).collect();
+    assert_eq!(sections, ["a"]);
+}
+
+#[test]
+fn a_removed_listener_stops_serving_and_a_changed_route_touches_only_its_listeners() {
+    let listeners = || [listener("a", 80, None), listener("b", 81, None)];
+    let routes = |path| {
+        [
+            route("a", "a", &[], vec![vec![on(path)]]),
+            route("b", "b", &[], vec![vec![on("/b")]]),
+        ]
+    };
+    let first = fresh(&ir(listeners(), routes("/a"), []));
+    let second = compile(
+        &ir(listeners(), routes("/a2"), []),
+        Revision(2),
+        Some(&first),
+    )
+    .snapshot;
+    let table = |s: &Snapshot, port| {
+        Arc::as_ptr(
+            s.port_table(SocketAddr::from(([10, 0, 0, 1], port)))
+                .expect("a table"),
+        )
+    };
+    assert_ne!(table(&first, 80), table(&second, 80));
+    assert_eq!(table(&first, 81), table(&second, 81));
+    let [only, _] = listeners();
+    let third = compile(&ir([only], routes("/a2"), []), Revision(3), Some(&second)).snapshot;
+    assert_eq!(third.port_tables().count(), 1);
+    assert_eq!(third.l4_plan().frontends.len(), 1);
+}
+
+#[test]
+fn a_backends_filters_come_after_the_rules() {
+    let mut route = route("r", "http", &[], vec![vec![on("/a")]]);
+    let rule = Arc::make_mut(&mut route.rules[0]);
+    let set = |value: &str| {
+        let name = crate::ir::HeaderName::parse("x-a").expect("a token");
+        Filter::RequestHeaders(crate::ir::HeaderEdits {
+            set: vec![crate::ir::HeaderLine {
+                name,
+                value: value.into(),
+            }],
+            ..Default::default()
+        })
+    };
+    rule.filters = vec![set("rule")];
+    let crate::ir::Action::Forward(backends) = &mut rule.action else {
+        panic!("forwards")
+    };
+    backends[0].filters = vec![set("backend")];
+    let snapshot = fresh(&one_listener([route]));
+    let rule = snapshot.rules().next().expect("a rule");
+    let CompiledAction::Forward(forward) = &rule.action else {
+        panic!("forwards")
+    };
+    let picked = forward.pick(0).expect("a backend");
+    assert_eq!(
+        &picked.filters.request_headers.wire()[..],
+        b"x-a: backend\r\n"
+    );
+    assert_eq!(&rule.filters.request_headers.wire()[..], b"x-a: rule\r\n");
+}
+
+#[test]
+fn a_hostname_written_twice_counts_once() {
+    let mut twice = route("r", "http", &["a.example"], vec![vec![on("/a")]]);
+    let again = twice.attachments[0].clone();
+    twice.attachments.push(again);
+    let first = fresh(&one_listener([twice]));
+    assert_eq!(won(&first, "a.example/a").as_deref(), Some("r/0"));
+    let second = compile(&one_listener([]), Revision(2), Some(&first)).snapshot;
+    assert_eq!(won(&second, "a.example/a"), None);
+    let object = ObjectRef::new(crate::names::ObjectKind::HttpRoute, "shop", "r");
+    assert!(!second.ir().routes.contains_key(&object));
+    assert_eq!(on("/a*").path, PathMatch::Prefix("/a".into()));
+}

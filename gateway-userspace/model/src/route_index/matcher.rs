@@ -1,0 +1,262 @@
+//! One alternative of a rule, compiled: its conditions and where it stands in the order of matches.
+
+use std::sync::Arc;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::head::Head;
+use crate::ir::{
+    HeaderMatch, HeaderName, MatchOrder, PathMatch, QueryMatch, RuleMatch, ValueMatch,
+};
+use crate::snapshot::CompiledRule;
+
+/// Largest compiled size of one regular expression.
+pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// Largest cache of one regular expression and thread. Beyond it matching is slower, not wrong.
+const REGEX_CACHE_LIMIT: usize = 1 << 20;
+
+/// Values of several lines longer than this, joined, are copied to the heap before a regular
+/// expression sees them.
+const JOIN_BUFFER: usize = 1024;
+
+/// One alternative of a rule.
+#[derive(Debug)]
+pub(crate) struct CompiledMatch {
+    pub source: RuleMatch,
+    pub path: CompiledPath,
+    pub conditions: Conditions,
+    pub rule: Arc<CompiledRule>,
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug)]
+pub(crate) enum CompiledPath {
+    Exact(Arc<str>),
+    Prefix(Arc<str>),
+    Regex(Regex),
+}
+
+/// Every condition but the path's.
+#[derive(Debug, Default)]
+pub(crate) struct Conditions {
+    pub method: Option<Arc<str>>,
+    pub headers: Box<[CompiledHeader]>,
+    pub query: Box<[CompiledQuery]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledHeader {
+    pub name: HeaderName,
+    pub value: CompiledValue,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledQuery {
+    pub name: Arc<str>,
+    pub value: CompiledValue,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum CompiledValue {
+    Exact(Arc<str>),
+    Regex(Regex),
+}
+
+impl CompiledMatch {
+    /// Compiles an alternative.
+    ///
+    /// # Errors
+    /// Names the regular expression that does not compile, and why.
+    pub fn new(source: &RuleMatch, rule: Arc<CompiledRule>) -> Result<Self, String> {
+        let conditions = &source.conditions;
+        let path = match &conditions.path {
+            PathMatch::Exact(path) => CompiledPath::Exact(Arc::clone(path)),
+            PathMatch::Prefix(path) => CompiledPath::Prefix(Arc::clone(path)),
+            PathMatch::Regex(pattern) => {
+                CompiledPath::Regex(anchored(pattern, || "the path".to_owned())?)
+            }
+        };
+        Ok(Self {
+            path,
+            conditions: Conditions {
+                method: conditions.method.clone(),
+                headers: conditions
+                    .headers
+                    .iter()
+                    .map(header)
+                    .collect::<Result<_, _>>()?,
+                query: conditions
+                    .query
+                    .iter()
+                    .map(query)
+                    .collect::<Result<_, _>>()?,
+            },
+            source: source.clone(),
+            rule,
+        })
+    }
+
+    pub fn order(&self) -> &MatchOrder {
+        &self.source.order
+    }
+
+    /// Whether everything holds; then how many bytes of the path a prefix covers (0 for the other kinds).
+    pub fn covers<H: Head>(&self, head: &H) -> Option<usize> {
+        let prefix_len = self.path.covers(head.path())?;
+        self.conditions.hold(head).then_some(prefix_len)
+    }
+}
+
+impl CompiledPath {
+    /// Whether the path fulfils this; then how many bytes of it a prefix covers (0 for the other kinds).
+    pub fn covers(&self, path: &str) -> Option<usize> {
+        match self {
+            Self::Exact(exact) => (**exact == *path).then_some(0),
+            Self::Prefix(prefix) => covers_prefix(prefix, path).then_some(prefix.len()),
+            Self::Regex(regex) => regex.is_match(path.as_bytes()).then_some(0),
+        }
+    }
+}
+
+/// Whether `prefix`, which has no trailing slash, covers whole elements of `path`.
+pub(crate) fn covers_prefix(prefix: &str, path: &str) -> bool {
+    path.as_bytes()
+        .strip_prefix(prefix.as_bytes())
+        .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
+}
+
+impl Conditions {
+    /// Whether all of them hold.
+    pub fn hold<H: Head>(&self, head: &H) -> bool {
+        self.method.as_deref().is_none_or(|m| m == head.method())
+            && self.headers.iter().all(|header| header.holds(head))
+            && self.query.iter().all(|query| query.holds(head))
+    }
+}
+
+impl CompiledHeader {
+    pub fn holds<H: Head>(&self, head: &H) -> bool {
+        match &self.value {
+            CompiledValue::Exact(value) => {
+                joined_equals(head.header_values(&self.name), value.as_bytes())
+            }
+            CompiledValue::Regex(regex) => joined_matches(head.header_values(&self.name), regex),
+        }
+    }
+}
+
+impl CompiledQuery {
+    pub fn holds<H: Head>(&self, head: &H) -> bool {
+        query_value(head.query(), &self.name).is_some_and(|value| match &self.value {
+            CompiledValue::Exact(exact) => **exact == *value,
+            CompiledValue::Regex(regex) => regex.is_match(value.as_bytes()),
+        })
+    }
+}
+
+/// The value of the first parameter of that name; the empty text if it has no `=`.
+///
+/// Names and values are compared as they were sent: `%XX` and `+` are not decoded, as Envoy's
+/// query parameter matching does it, so that what was matched is what the backend receives.
+pub(crate) fn query_value<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
+    query?.split('&').find_map(|parameter| {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (key == name).then_some(value)
+    })
+}
+
+fn joined_equals<'v>(values: impl Iterator<Item = &'v [u8]>, expected: &[u8]) -> bool {
+    let mut rest = None;
+    for value in values {
+        let from = match rest {
+            None => Some(expected),
+            Some(rest) => <[u8]>::strip_prefix(rest, b","),
+        };
+        match from.and_then(|from| from.strip_prefix(value)) {
+            Some(after) => rest = Some(after),
+            None => return false,
+        }
+    }
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+fn joined_matches<'v>(mut values: impl Iterator<Item = &'v [u8]>, regex: &Regex) -> bool {
+    let Some(first) = values.next() else {
+        return false;
+    };
+    let Some(second) = values.next() else {
+        return regex.is_match(first);
+    };
+    let mut buffer = [0; JOIN_BUFFER];
+    let mut len = 0;
+    let mut spilled = Vec::new();
+    for (index, value) in [first, second].into_iter().chain(values).enumerate() {
+        let comma: &[u8] = if index == 0 { b"" } else { b"," };
+        for part in [comma, value] {
+            match buffer.get_mut(len..len + part.len()) {
+                Some(room) if spilled.is_empty() => {
+                    room.copy_from_slice(part);
+                    len += part.len();
+                }
+                _ => spill(&mut spilled, &buffer[..len], part),
+            }
+        }
+    }
+    let joined = if spilled.is_empty() {
+        &buffer[..len]
+    } else {
+        &spilled
+    };
+    regex.is_match(joined)
+}
+
+fn spill(spilled: &mut Vec<u8>, buffered: &[u8], part: &[u8]) {
+    if spilled.is_empty() {
+        spilled.extend_from_slice(buffered);
+    }
+    spilled.extend_from_slice(part);
+}
+
+fn header(condition: &HeaderMatch) -> Result<CompiledHeader, String> {
+    let what = || format!("header {}", condition.name.as_str());
+    Ok(CompiledHeader {
+        name: condition.name.clone(),
+        value: value(&condition.value, what)?,
+    })
+}
+
+fn query(condition: &QueryMatch) -> Result<CompiledQuery, String> {
+    let what = || format!("query parameter {}", condition.name);
+    Ok(CompiledQuery {
+        name: Arc::clone(&condition.name),
+        value: value(&condition.value, what)?,
+    })
+}
+
+fn value(value: &ValueMatch, what: impl Fn() -> String) -> Result<CompiledValue, String> {
+    Ok(match value {
+        ValueMatch::Exact(value) => CompiledValue::Exact(Arc::clone(value)),
+        ValueMatch::Regex(pattern) => CompiledValue::Regex(anchored(pattern, what)?),
+    })
+}
+
+fn anchored(pattern: &str, what: impl Fn() -> String) -> Result<Regex, String> {
+    // By itself first: `a)|(b` must not become valid by what is put around it.
+    let compile = |pattern: &str| {
+        RegexBuilder::new(pattern)
+            .size_limit(REGEX_SIZE_LIMIT)
+            .dfa_size_limit(REGEX_CACHE_LIMIT)
+            .build()
+    };
+    compile(pattern)
+        .and_then(|_| compile(&format!(r"\A(?:{pattern})\z")))
+        .map_err(|error| {
+            let error = error.to_string();
+            let line = error.lines().last().unwrap_or_default();
+            format!(
+                "the regular expression {pattern:?} for {} does not compile: {line}",
+                what()
+            )
+        })
+}

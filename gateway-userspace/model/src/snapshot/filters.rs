@@ -1,0 +1,219 @@
+//! Filters with everything resolved: header edits folded into one, mirrors with their upstream's number.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::UpstreamId;
+use crate::ir::{Filter, Fraction, HeaderEdits, HeaderLine, HeaderName, Rewrite};
+use crate::names::UpstreamKey;
+
+/// All filters that apply to one share of a rule's requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompiledFilters {
+    /// Edits of the request's header.
+    pub request_headers: CompiledEdits,
+    /// Edits of the response's header.
+    pub response_headers: CompiledEdits,
+    /// Host and path that the backend sees.
+    pub rewrite: Rewrite,
+    /// Copies to send. Mirrors whose reference does not resolve are left out.
+    pub mirrors: Box<[CompiledMirror]>,
+}
+
+/// Where a copy goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledMirror {
+    /// The upstream.
+    pub upstream: UpstreamId,
+    /// `namespace/name:port`.
+    pub label: Arc<str>,
+    /// Which share of requests is copied; none means all.
+    pub fraction: Option<Fraction>,
+}
+
+impl CompiledMirror {
+    /// Whether the request that drew this point, uniform in all of `u32`, is copied.
+    #[must_use]
+    pub fn takes(&self, point: u32) -> bool {
+        self.fraction.is_none_or(|f| {
+            u64::from(point) * u64::from(f.denominator.get()) < u64::from(f.numerator) << 32
+        })
+    }
+}
+
+/// The net effect of a sequence of [`HeaderEdits`]: lines to drop, then lines to append.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompiledEdits {
+    drop: Box<[HeaderName]>,
+    append: Box<[HeaderLine]>,
+    wire: Bytes,
+}
+
+impl CompiledEdits {
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.drop.is_empty() && self.append.is_empty()
+    }
+
+    /// The names whose lines do not go through.
+    #[must_use]
+    pub fn dropped(&self) -> &[HeaderName] {
+        &self.drop
+    }
+
+    /// Whether lines of this name, in whatever case, do not go through.
+    #[must_use]
+    pub fn drops(&self, name: &[u8]) -> bool {
+        self.drop
+            .iter()
+            .any(|dropped| dropped.as_str().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The lines that are added after those that go through.
+    #[must_use]
+    pub fn appended(&self) -> &[HeaderLine] {
+        &self.append
+    }
+
+    /// The added lines as HTTP/1.1 writes them: `name: value` CRLF, each.
+    #[must_use]
+    pub fn wire(&self) -> &Bytes {
+        &self.wire
+    }
+}
+
+/// Compiles a rule's filters, followed by those of one backend.
+pub(crate) fn compile_filters(
+    filters: &[&[Filter]],
+    upstream: &mut impl FnMut(&UpstreamKey) -> UpstreamId,
+) -> CompiledFilters {
+    let mut request = NetEdits::default();
+    let mut response = NetEdits::default();
+    let mut rewrite = Rewrite::default();
+    let mut mirrors = Vec::new();
+    for filter in filters.iter().copied().flatten() {
+        match filter {
+            Filter::RequestHeaders(edits) => request.then(edits),
+            Filter::ResponseHeaders(edits) => response.then(edits),
+            Filter::Rewrite(next) => {
+                rewrite.hostname = next.hostname.clone().or(rewrite.hostname);
+                rewrite.path = next.path.clone().or(rewrite.path);
+            }
+            Filter::Mirror(mirror) => {
+                mirrors.extend(mirror.upstream.as_ref().map(|key| CompiledMirror {
+                    upstream: upstream(key),
+                    label: key.to_string().into(),
+                    fraction: mirror.fraction,
+                }));
+            }
+        }
+    }
+    CompiledFilters {
+        request_headers: request.seal(),
+        response_headers: response.seal(),
+        rewrite,
+        mirrors: mirrors.into(),
+    }
+}
+
+#[derive(Default)]
+struct NetEdits {
+    drop: Vec<HeaderName>,
+    append: Vec<HeaderLine>,
+}
+
+impl NetEdits {
+    fn then(&mut self, edits: &HeaderEdits) {
+        for name in &edits.remove {
+            self.drop_all(name);
+        }
+        for line in &edits.set {
+            self.drop_all(&line.name);
+            self.append.push(line.clone());
+        }
+        self.append.extend(edits.add.iter().cloned());
+    }
+
+    fn drop_all(&mut self, name: &HeaderName) {
+        self.append.retain(|line| line.name != *name);
+        if !self.drop.contains(name) {
+            self.drop.push(name.clone());
+        }
+    }
+
+    fn seal(self) -> CompiledEdits {
+        let mut wire = BytesMut::new();
+        for line in &self.append {
+            wire.put_slice(line.name.as_str().as_bytes());
+            wire.put_slice(b": ");
+            wire.put_slice(line.value.as_bytes());
+            wire.put_slice(b"\r\n");
+        }
+        CompiledEdits {
+            drop: self.drop.into(),
+            append: self.append.into(),
+            wire: wire.freeze(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, value: &str) -> HeaderLine {
+        HeaderLine {
+            name: HeaderName::parse(name).expect("a token"),
+            value: value.into(),
+        }
+    }
+
+    fn compile(filters: &[Filter]) -> CompiledFilters {
+        compile_filters(&[filters], &mut |_| unreachable!("no mirror here"))
+    }
+
+    #[test]
+    fn later_edits_act_on_what_earlier_ones_wrote() {
+        let edits = compile(&[
+            Filter::RequestHeaders(HeaderEdits {
+                set: vec![line("a", "1")],
+                add: vec![line("b", "1"), line("c", "1")],
+                remove: Vec::new(),
+            }),
+            Filter::RequestHeaders(HeaderEdits {
+                set: vec![line("b", "2")],
+                add: vec![line("a", "2")],
+                remove: vec![line("c", "").name],
+            }),
+        ])
+        .request_headers;
+        assert_eq!(&edits.wire()[..], b"a: 1\r\nb: 2\r\na: 2\r\n");
+        assert!(edits.drops(b"A") && edits.drops(b"B") && edits.drops(b"c"));
+        assert!(!edits.drops(b"d"));
+    }
+
+    #[test]
+    fn a_mirror_takes_its_fraction_of_the_points() {
+        let mut mirror = CompiledMirror {
+            upstream: crate::snapshot::tests::some_upstream(),
+            label: "shop/cart:80".into(),
+            fraction: None,
+        };
+        assert!(mirror.takes(u32::MAX));
+        mirror.fraction = Some(Fraction {
+            numerator: 1,
+            denominator: 4.try_into().expect("not zero"),
+        });
+        let taken = (0..400u32)
+            .filter(|i| mirror.takes(i * (u32::MAX / 400)))
+            .count();
+        assert!((99..=101).contains(&taken), "{taken}");
+        mirror.fraction = Some(Fraction {
+            numerator: 0,
+            denominator: 4.try_into().expect("not zero"),
+        });
+        assert!(!mirror.takes(0));
+    }
+}

@@ -1,0 +1,194 @@
+//! The listeners of one address and port, and which of them a name belongs to.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::Found;
+use crate::head::Head;
+use crate::ir::{Listener, ListenerProtocol};
+use crate::names::{Hostname, ListenerKey};
+use crate::route_index::RouteTable;
+
+/// All listeners of one address and port.
+#[derive(Clone, Debug)]
+pub struct PortTable {
+    /// The address; none means every address of the node that no other table names.
+    pub address: Option<IpAddr>,
+    /// The TCP port.
+    pub port: u16,
+    /// Whether TLS is terminated here.
+    pub tls: bool,
+    /// The listeners, most specific hostname first.
+    pub listeners: Vec<Arc<CompiledListener>>,
+    /// Positions in `listeners` by hostname, wildcards without their `*`.
+    by_hostname: Arc<HashMap<Box<str>, u32>>,
+    catch_all: Option<u32>,
+}
+
+/// One listener with its route table.
+#[derive(Debug)]
+pub struct CompiledListener {
+    /// What the translator said; the same allocation in every snapshot until the listener changes.
+    pub listener: Arc<Listener>,
+    /// Texts for logs and metrics.
+    pub labels: ListenerLabels,
+    pub(crate) routes: RouteTable,
+}
+
+/// A listener's texts for logs and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerLabels {
+    /// `namespace/name` of the Gateway.
+    pub gateway: Arc<str>,
+    /// The listener's name.
+    pub listener: Arc<str>,
+}
+
+/// Why no listener takes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoListener {
+    /// No listener of this port claims the host: 404.
+    Unclaimed,
+    /// The connection was made to another listener's name: 421 (RFC 9110 §15.5.20).
+    Misdirected,
+}
+
+impl PortTable {
+    /// Builds the table. Listeners of the other kind (TLS or clear text) than the first, and later
+    /// listeners with a hostname that is taken, get nothing: a translator resolves such conflicts.
+    pub(crate) fn new(
+        address: Option<IpAddr>,
+        port: u16,
+        listeners: impl IntoIterator<Item = Arc<CompiledListener>>,
+    ) -> Option<Self> {
+        let mut listeners: Vec<_> = listeners.into_iter().collect();
+        let tls = listeners.first()?.is_tls();
+        listeners.retain(|listener| listener.is_tls() == tls);
+        listeners.sort_by(|a, b| specificity(a).cmp(&specificity(b)));
+        listeners.dedup_by(|b, a| a.listener.hostname == b.listener.hostname);
+        let mut by_hostname = HashMap::default();
+        let mut catch_all = None;
+        for (position, listener) in (0..).zip(&listeners) {
+            match listener.hostname() {
+                Some(name) => {
+                    let key = name.wildcard_suffix().unwrap_or(name.as_str());
+                    by_hostname.insert(key.into(), position);
+                }
+                None => catch_all = Some(position),
+            }
+        }
+        Some(Self {
+            address,
+            port,
+            tls,
+            listeners,
+            by_hostname: Arc::new(by_hostname),
+            catch_all,
+        })
+    }
+
+    /// The same table with a newer form of one of its listeners.
+    pub(crate) fn replace(&mut self, newer: &Arc<CompiledListener>) {
+        for listener in &mut self.listeners {
+            if listener.key() == newer.key() {
+                *listener = Arc::clone(newer);
+            }
+        }
+    }
+
+    /// The listener whose hostname covers this name best; the same rule for SNI and for `Host`.
+    /// A client without SNI, or a request without host, asks with the empty name.
+    #[must_use]
+    pub fn listener_for(&self, host: &str) -> Option<&Arc<CompiledListener>> {
+        let named = || {
+            let suffixes = memchr::memchr_iter(b'.', host.as_bytes()).map(|dot| &host[dot..]);
+            std::iter::once(host)
+                .chain(suffixes.filter(|suffix| suffix.len() < host.len()))
+                .find_map(|name| self.by_hostname.get(name).copied())
+        };
+        // An exact name never begins with a dot, so a host that does can only be a mistake.
+        let named = if self.by_hostname.is_empty() || host.starts_with('.') {
+            None
+        } else {
+            named()
+        };
+        self.listeners.get(named.or(self.catch_all)? as usize)
+    }
+
+    /// The listener that takes a request for `host` on a connection that was made for `sni` (none
+    /// or empty if the client sent none; ignored in clear text).
+    ///
+    /// # Errors
+    /// [`NoListener`] says which answer to give. A listener without a matching route is another
+    /// matter: [`CompiledListener::find`] then finds nothing, and the answer is 404.
+    pub fn listener_for_request(
+        &self,
+        sni: Option<&str>,
+        host: &str,
+    ) -> Result<&Arc<CompiledListener>, NoListener> {
+        let by_host = self.listener_for(host);
+        if !self.tls {
+            return by_host.ok_or(NoListener::Unclaimed);
+        }
+        let by_sni = self.listener_for(sni.unwrap_or_default());
+        match (by_sni, by_host) {
+            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ok(b),
+            (None, None) => Err(NoListener::Unclaimed),
+            _ => Err(NoListener::Misdirected),
+        }
+    }
+}
+
+impl CompiledListener {
+    pub(crate) fn new(listener: Arc<Listener>, routes: RouteTable) -> Self {
+        let gateway = &listener.key.gateway;
+        let labels = ListenerLabels {
+            gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
+            listener: Arc::clone(&listener.key.section),
+        };
+        Self {
+            listener,
+            labels,
+            routes,
+        }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn key(&self) -> &ListenerKey {
+        &self.listener.key
+    }
+
+    /// Its hostname; none means every host.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&Hostname> {
+        self.listener.hostname.as_ref()
+    }
+
+    /// Whether it terminates TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.listener.protocol, ListenerProtocol::Https(_))
+    }
+
+    /// The first rule that matches: hostnames from the most specific, within one the match that
+    /// comes first in [`crate::ir::MatchOrder`]. Allocates nothing.
+    #[must_use]
+    pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
+        self.routes.find(head)
+    }
+}
+
+fn specificity(listener: &CompiledListener) -> (u8, Reverse<usize>, &str, &ListenerKey) {
+    let name = listener.hostname();
+    let class = match name.map(Hostname::wildcard_suffix) {
+        Some(None) => 0,
+        Some(Some(_)) => 1,
+        None => 2,
+    };
+    let text = name.map_or("", Hostname::as_str);
+    (class, Reverse(text.len()), text, listener.key())
+}

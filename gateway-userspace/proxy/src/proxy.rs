@@ -1,0 +1,225 @@
+//! The proxy as its owner sees it: start, apply, hand over, drain, read figures.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_model::names::{ListenerKey, Revision};
+use gateway_model::snapshot::Snapshot;
+use tokio::sync::Mutex;
+
+use crate::listen::{ListenMode, Listening, SteeringSocket};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::tls::TlsTables;
+use crate::worker::{Command, Serving, WorkerHandle};
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A worker's thread or runtime.
+    #[error("cannot start worker {worker}")]
+    Worker {
+        /// The worker, from 0.
+        worker: usize,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A worker's socket for steered connections.
+    #[error("cannot open a listening socket on loopback for worker {worker}")]
+    Steering {
+        /// The worker, from 0.
+        worker: usize,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The access log.
+    #[error("cannot open the access log")]
+    AccessLog(#[source] io::Error),
+}
+
+/// What became of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The snapshot's number; every worker serves it.
+    pub revision: Revision,
+    /// Listeners that do not serve, with the reason. All others do.
+    pub failures: Vec<ListenerFailure>,
+}
+
+/// A listener that does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerFailure {
+    /// The listener.
+    pub listener: ListenerKey,
+    /// Why, for a condition's message.
+    pub reason: String,
+}
+
+/// The running L7 engine. Dropping it ends every connection; [`Proxy::drain`] first where that matters.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    workers: Vec<WorkerHandle>,
+    state: Mutex<State>,
+}
+
+/// What belongs to the applying side alone.
+#[derive(Debug)]
+struct State {
+    listening: Listening,
+    tls: Arc<TlsTables>,
+}
+
+impl Proxy {
+    /// Starts the workers. Nothing is served before the first [`Proxy::apply`].
+    ///
+    /// # Errors
+    /// When the system refuses a thread, an event queue, or a socket on loopback.
+    pub fn start(settings: Settings, mode: ListenMode) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared::new(settings).map_err(StartError::AccessLog)?);
+        let count = shared.settings.workers.get();
+        let (listening, mut steered) = Listening::new(mode, count, &shared.settings.limits)
+            .map_err(|(worker, source)| StartError::Steering { worker, source })?;
+        let workers = (0..count)
+            .map(|index| {
+                let sockets = steered.get_mut(index).map(std::mem::take);
+                WorkerHandle::start(index, &shared, sockets.unwrap_or_default()).map_err(|source| {
+                    StartError::Worker {
+                        worker: index,
+                        source,
+                    }
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            shared,
+            workers,
+            state: Mutex::new(State {
+                listening,
+                tls: Arc::default(),
+            }),
+        })
+    }
+
+    /// Serves this snapshot: certificates and sockets first, then the routes of every worker, then
+    /// the sockets that nobody asks for any more are closed. Requests under way keep the snapshot
+    /// they began with. Returns when every worker serves it; concurrent calls wait for each other.
+    pub async fn apply(&self, snapshot: Arc<Snapshot>) -> Applied {
+        let mut state = self.state.lock().await;
+        let mut failures = Failures::default();
+        state.tls = Arc::new(TlsTables::build(&snapshot, &state.tls, &mut failures));
+        let change = state.listening.change(&snapshot, &mut failures);
+        let serving = Arc::new(Serving {
+            snapshot: Arc::clone(&snapshot),
+            tls: Arc::clone(&state.tls),
+        });
+        let mut add = change.add;
+        let mut opened = Vec::new();
+        for (index, worker) in self.workers.iter().enumerate() {
+            let listeners = add.get_mut(index).map(std::mem::take).unwrap_or_default();
+            opened.push(worker.ask(|done| Command::Apply {
+                serving: Arc::clone(&serving),
+                listeners,
+                done,
+            }));
+        }
+        for done in opened {
+            let _ = done.await;
+        }
+        self.close(&change.remove).await;
+        Applied {
+            revision: snapshot.revision(),
+            failures: failures.into_vec(),
+        }
+    }
+
+    async fn close(&self, addresses: &[SocketAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let closed: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                worker.ask(|done| Command::Close {
+                    addresses: addresses.to_vec(),
+                    done,
+                })
+            })
+            .collect();
+        for done in closed {
+            let _ = done.await;
+        }
+    }
+
+    /// Duplicates of the sockets that the packet path steers connections to; empty in sockets mode.
+    ///
+    /// # Errors
+    /// When file descriptors run out.
+    pub async fn steering_sockets(&self) -> io::Result<Vec<SteeringSocket>> {
+        self.state.lock().await.listening.steering_sockets()
+    }
+
+    /// Duplicates of the sockets bound to the snapshot's addresses, for a successor; empty in
+    /// steered mode.
+    ///
+    /// # Errors
+    /// When file descriptors run out.
+    pub async fn listening_sockets(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        self.state.lock().await.listening.duplicates()
+    }
+
+    /// Ends service without losing a request: takes what the listening queues still hold, then
+    /// accepts nothing more; answers carry `Connection: close`, HTTP/2 gets GOAWAY, connections end
+    /// as soon as they are idle, and upgraded ones live on. Returns when no connection is left, or
+    /// after `deadline`, when what is left is cut off.
+    pub async fn drain(&self, deadline: Duration) {
+        self.state.lock().await.listening.release();
+        let drained: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| worker.ask(|done| Command::Drain { deadline, done }))
+            .collect();
+        for done in drained {
+            let _ = done.await;
+        }
+    }
+
+    /// All figures, all workers added up.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// How many worker threads there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+}
+
+/// What cannot be served, one reason a listener: the first one found.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(BTreeMap<ListenerKey, String>);
+
+impl Failures {
+    pub(crate) fn add(&mut self, listener: &ListenerKey, reason: impl FnOnce() -> String) {
+        if !self.0.contains_key(listener) {
+            self.0.insert(listener.clone(), reason());
+        }
+    }
+
+    fn into_vec(self) -> Vec<ListenerFailure> {
+        self.0
+            .into_iter()
+            .map(|(listener, reason)| ListenerFailure { listener, reason })
+            .collect()
+    }
+}
