@@ -65,8 +65,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             measure("bench_http", &arguments)
         }
         What::Route(passed) => {
-            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
-            measure("bench_route", &passed.arguments)
+            let mut bench = cargo();
+            bench.args([
+                "bench",
+                "--locked",
+                "--package",
+                "gateway-model",
+                "--bench",
+                "route",
+                "--",
+            ]);
+            done(bench.args(&passed.arguments))
         }
         What::Xdp(passed) => measure("bench_xdp", &passed.arguments),
     }
