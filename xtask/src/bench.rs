@@ -75,7 +75,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 "route",
                 "--",
             ]);
-            done(bench.args(&passed.arguments))
+            done(bench.args(&passed.arguments))?;
+            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            measure("bench_change", &passed.arguments)
         }
         What::Xdp(passed) => measure("bench_xdp", &passed.arguments),
     }
