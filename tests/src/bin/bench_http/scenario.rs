@@ -28,20 +28,20 @@ pub struct Scenario {
     /// Whether each request has a connection of its own.
     pub fresh: bool,
     /// Ratios that Sluice must keep.
-    pub goals: &'static [Goal],
+    pub goals: &'static [Goal<'static>],
 }
 
 /// At most `ratio` times the CPU per request of the cheapest of `of`.
-pub struct Goal {
+pub struct Goal<'a> {
     /// Names of peers.
-    pub of: &'static [&'static str],
+    pub of: &'a [&'a str],
     /// The most that is accepted.
     pub ratio: f64,
     /// What is aimed at.
     pub aim: f64,
 }
 
-const fn goal(of: &'static [&'static str], ratio: f64, aim: f64) -> Goal {
+const fn goal(of: &'static [&'static str], ratio: f64, aim: f64) -> Goal<'static> {
     Goal { of, ratio, aim }
 }
 
