@@ -17,7 +17,7 @@ pub struct Args {
 enum What {
     /// CPU per request beside NGINX, HAProxy, Envoy and a null relay
     ///
-    /// --quick, --rounds N, --seconds N, --scenario A,B, --peers A,B, --routes N, -o json, --sluice NAME=PATH
+    /// --quick, --rounds N, --seconds N, --scenario A,B, --peers A,B, -o json, --sluice NAME=PATH
     Http(Passed),
     /// Lookup and compilation of routes, and the time from a file write to the served change
     Route(Passed),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::scenario::{Goal, Scenario};
+use super::scenario::Scenario;
 
 /// One window of one proxy.
 #[derive(Clone, Debug, Serialize)]
@@ -94,55 +94,36 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Holds every proxy whose name begins with `sluice` against the goals of `scenario`; one with more
-/// routes (`NAME+N`) against itself with one.
+/// Holds every proxy whose name begins with `sluice` against the goals of `scenario`.
 pub fn judge(scenario: &Scenario, rows: &[Row]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for row in rows.iter().filter(|row| row.name.starts_with("sluice")) {
-        if let Some((itself, _)) = row.name.split_once('+') {
-            verdicts.extend(verdict(
-                row,
-                rows,
-                &Goal {
-                    of: &[itself],
-                    ratio: 1.05,
-                    aim: 1.03,
-                },
-            ));
-        } else {
-            verdicts.extend(
-                scenario
-                    .goals
-                    .iter()
-                    .filter_map(|goal| verdict(row, rows, goal)),
-            );
+        for goal in scenario.goals {
+            let peers = rows
+                .iter()
+                .filter(|peer| goal.of.contains(&peer.name.as_str()) && peer.min_us().is_finite());
+            let Some(peer) = peers.min_by(|a, b| a.min_us().total_cmp(&b.min_us())) else {
+                continue;
+            };
+            let ratio = row.min_us() / peer.min_us();
+            let rounds = row
+                .us()
+                .into_iter()
+                .zip(peer.us())
+                .map(|(own, other)| own / other)
+                .collect();
+            verdicts.push(Verdict {
+                name: row.name.clone(),
+                of: peer.name.clone(),
+                ratio,
+                median_ratio: median(rounds),
+                accepted: goal.ratio,
+                aim: goal.aim,
+                pass: ratio <= goal.ratio,
+            });
         }
     }
     verdicts
-}
-
-/// None when none of the goal's peers took part.
-fn verdict(row: &Row, rows: &[Row], goal: &Goal<'_>) -> Option<Verdict> {
-    let peers = rows
-        .iter()
-        .filter(|peer| goal.of.contains(&peer.name.as_str()) && peer.min_us().is_finite());
-    let peer = peers.min_by(|a, b| a.min_us().total_cmp(&b.min_us()))?;
-    let ratio = row.min_us() / peer.min_us();
-    let rounds = row
-        .us()
-        .into_iter()
-        .zip(peer.us())
-        .map(|(own, other)| own / other)
-        .collect();
-    Some(Verdict {
-        name: row.name.clone(),
-        of: peer.name.clone(),
-        ratio,
-        median_ratio: median(rounds),
-        accepted: goal.ratio,
-        aim: goal.aim,
-        pass: ratio <= goal.ratio,
-    })
 }
 
 /// The table of one scenario.

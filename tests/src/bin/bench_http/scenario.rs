@@ -28,20 +28,20 @@ pub struct Scenario {
     /// Whether each request has a connection of its own.
     pub fresh: bool,
     /// Ratios that Sluice must keep.
-    pub goals: &'static [Goal<'static>],
+    pub goals: &'static [Goal],
 }
 
 /// At most `ratio` times the CPU per request of the cheapest of `of`.
-pub struct Goal<'a> {
+pub struct Goal {
     /// Names of peers.
-    pub of: &'a [&'a str],
+    pub of: &'static [&'static str],
     /// The most that is accepted.
     pub ratio: f64,
     /// What is aimed at.
     pub aim: f64,
 }
 
-const fn goal(of: &'static [&'static str], ratio: f64, aim: f64) -> Goal<'static> {
+const fn goal(of: &'static [&'static str], ratio: f64, aim: f64) -> Goal {
     Goal { of, ratio, aim }
 }
 
