@@ -65,14 +65,16 @@ fn ordinary_sockets_carry_http_and_https_over_ipv4_and_ipv6() -> Result<()> {
 
 /// The sum of the packets that the kernel side counted for verdicts whose name contains `word`.
 fn packets(sluice: &Sluice, word: &str) -> Result<f64> {
-    sluice.metric("sluice_l4_packets_total", &[word])
+    sluice.metric("sluice_l4_verdicts_total", &[word])
 }
 
 #[test]
 fn each_connection_moves_the_verdict_and_steering_counters() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     let before = packets(edge.sluice(), "")?;
-    let steered = edge.sluice().metric("sluice_l4_steered_total", &[])?;
+    let steered = edge
+        .sluice()
+        .metric("sluice_l4_steered_connections_total", &[])?;
     let report = edge
         .load("a.example.com")
         .new_connections()
@@ -83,7 +85,9 @@ fn each_connection_moves_the_verdict_and_steering_counters() -> Result<()> {
         packets(edge.sluice(), "")? >= before + 200.0,
         "a connection has at least four packets"
     );
-    let now = edge.sluice().metric("sluice_l4_steered_total", &[])?;
+    let now = edge
+        .sluice()
+        .metric("sluice_l4_steered_connections_total", &[])?;
     assert!(
         now >= steered + 50.0,
         "50 connections, steered went from {steered} to {now}"
@@ -111,7 +115,11 @@ fn a_denied_source_is_dropped_in_the_kernel_and_others_are_served() -> Result<()
         call(&denied).ok()?.is_err().then_some(())
     })?;
     assert_eq!(call(&World::CLIENTS4[1].to_string())??.status, 200);
-    assert!(edge.sluice().metric("sluice_l4_packets_total", &["deni"])? >= 1.0);
+    assert!(
+        edge.sluice()
+            .metric("sluice_l4_dropped_packets_total", &[])?
+            >= 1.0
+    );
     Ok(())
 }
 

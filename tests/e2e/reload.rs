@@ -84,7 +84,7 @@ impl Windows {
 
 /// The most recent revision that every worker serves.
 fn revision(edge: &mut Edge) -> Option<f64> {
-    edge.sluice().metric("sluice_revision", &[]).ok()
+    edge.sluice().metric("sluice_config_revision", &[]).ok()
 }
 
 fn a_thousand_changes(mode: Mode) -> Result<()> {

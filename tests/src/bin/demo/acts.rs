@@ -134,8 +134,11 @@ pub fn counters(show: &mut Show, stage: &Stage, sluice: &Sluice) {
         "XDP sees every packet, sk_lookup steers every connection",
         |evidence| {
             let read = || -> Result<(f64, f64)> {
-                let packets = sluice.metric("sluice_l4_packets_total", &[])?;
-                Ok((packets, sluice.metric("sluice_l4_steered_total", &[])?))
+                let packets = sluice.metric("sluice_l4_verdicts_total", &[])?;
+                Ok((
+                    packets,
+                    sluice.metric("sluice_l4_steered_connections_total", &[])?,
+                ))
             };
             let before = read()?;
             let report = stage
