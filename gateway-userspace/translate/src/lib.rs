@@ -1,1 +1,25 @@
-//! To come.
+//! What users wrote, turned into the [`Ir`] and the statuses they are owed.
+//!
+//! [`decode`] reads one manifest; [`Objects`] holds what is known; [`Translator`] keeps the
+//! [`Translation`] of it in step with a stream of [`Event`]s, at a cost that follows the size of
+//! the change; [`translate`] does the same from scratch. Everything here is pure: no I/O, no
+//! clock, no randomness, no hidden state. The same [`Objects`] give the same [`Translation`], byte
+//! for byte, whatever the order in which they came.
+//!
+//! A user's mistake is never an error here: it becomes a condition of the object's status, and
+//! everything else is still built.
+
+mod gateway_api;
+mod index;
+pub mod objects;
+mod secret;
+mod service;
+mod settings;
+pub mod status;
+mod translator;
+
+pub use gateway_model::ir::Ir;
+pub use objects::{DecodeError, Event, Object, Objects, decode, decode_all};
+pub use settings::{Settings, SourceKind};
+pub use status::{Applied, Status};
+pub use translator::{Translation, Translator, translate};

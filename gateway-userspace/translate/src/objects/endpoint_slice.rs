@@ -1,0 +1,101 @@
+//! Kubernetes discovery `EndpointSlice`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Meta;
+use super::reader::Node;
+
+/// The label that says which Service a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Kubernetes discovery `EndpointSlice`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// `metadata`.
+    pub meta: Meta,
+    /// `endpoints`, if `addressType` is `IPv4` or `IPv6`; empty otherwise (`FQDN` is deprecated).
+    pub endpoints: Vec<SliceEndpoint>,
+    /// `ports`.
+    pub ports: Vec<SlicePort>,
+}
+
+/// Kubernetes discovery `Endpoint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// "The contents of this field are interpreted according to the corresponding EndpointSlice
+    /// addressType", and only the first one is ever used, as in kube-proxy.
+    pub address: IpAddr,
+    /// `conditions.ready`; "a nil value should be interpreted as true".
+    pub ready: bool,
+    /// `conditions.serving`; nil means the same as `ready`.
+    pub serving: bool,
+    /// `conditions.terminating`; nil means false.
+    pub terminating: bool,
+}
+
+/// Kubernetes discovery `EndpointPort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name of the Service's port; empty if that has none.
+    pub name: Arc<str>,
+    /// Where endpoints listen; none means every port.
+    pub port: Option<u16>,
+    /// `TCP`, `UDP` or `SCTP`; default `TCP`.
+    pub protocol: Arc<str>,
+}
+
+impl EndpointSlice {
+    /// The name of the Service that this slice belongs to, in the same namespace.
+    #[must_use]
+    pub fn service_name(&self) -> Option<&Arc<str>> {
+        self.meta.labels.get(SERVICE_NAME)
+    }
+
+    pub(super) fn read(root: &Node<'_>) -> Self {
+        let address_type = root.field("addressType").required_text();
+        let endpoints = root.field("endpoints").items(1000);
+        let ports = root.field("ports").items(20_000);
+        let is_ip = matches!(address_type, "IPv4" | "IPv6");
+        let read = |item: &Node<'_>| is_ip.then(|| SliceEndpoint::read(item)).flatten();
+        Self {
+            meta: Meta::namespaced(root),
+            endpoints: endpoints.iter().filter_map(read).collect(),
+            ports: ports.iter().map(SlicePort::read).collect(),
+        }
+    }
+}
+
+impl SliceEndpoint {
+    fn read(node: &Node<'_>) -> Option<Self> {
+        let addresses = node.field("addresses");
+        let items = addresses.items(100);
+        let Some(first) = items.first() else {
+            addresses.problem("must hold at least one address");
+            return None;
+        };
+        let text = first.text()?;
+        let Ok(address) = text.parse() else {
+            first.problem(format!("{text:?} must be an IPv4 or IPv6 address"));
+            return None;
+        };
+        let conditions = node.field("conditions").mapping();
+        let ready = conditions.field("ready").boolean().unwrap_or(true);
+        Some(Self {
+            address,
+            ready,
+            serving: conditions.field("serving").boolean().unwrap_or(ready),
+            terminating: conditions.field("terminating").boolean().unwrap_or(false),
+        })
+    }
+}
+
+impl SlicePort {
+    fn read(node: &Node<'_>) -> Self {
+        Self {
+            name: node.field("name").text().unwrap_or_default().into(),
+            port: node.field("port").port(),
+            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
+        }
+    }
+}

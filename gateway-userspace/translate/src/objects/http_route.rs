@@ -1,0 +1,329 @@
+//! Gateway API `HTTPRoute`: parents, hostnames, rules, backends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::reader::Node;
+use super::route_filter::{self, HttpRouteFilter};
+use super::route_match::{HttpRouteMatch, PathMatchType};
+use super::{GATEWAY_API_GROUP, Known, Meta, PathModifier, check};
+
+/// Gateway API v1 `HTTPRoute`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// `metadata`.
+    pub meta: Meta,
+    /// `spec.parentRefs`, up to 32.
+    pub parent_refs: Vec<ParentRef>,
+    /// `spec.hostnames` as written, up to 16; empty means every host.
+    pub hostnames: Vec<Arc<str>>,
+    /// `spec.rules`, 1 to 16.
+    pub rules: Vec<HttpRouteRule>,
+}
+
+/// Gateway API v1 `ParentReference`, defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Default: the group of Gateway API.
+    pub group: Arc<str>,
+    /// Default `Gateway`.
+    pub kind: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+    /// Default: the route's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Arc<str>>,
+    /// One listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<Arc<str>>,
+    /// The listeners of one port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// Gateway API v1 `HTTPRouteRule`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRouteRule {
+    /// Unique within the route.
+    pub name: Option<Arc<str>>,
+    /// 1 to 64.
+    pub matches: Vec<HttpRouteMatch>,
+    /// Up to 16.
+    pub filters: Vec<HttpRouteFilter>,
+    /// Up to 16.
+    pub backend_refs: Vec<HttpBackendRef>,
+    /// `timeouts`.
+    pub timeouts: HttpRouteTimeouts,
+    /// `retry`.
+    pub retry: Option<HttpRouteRetry>,
+}
+
+/// Gateway API v1 `HTTPRouteTimeouts`; zero switches a timeout off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpRouteTimeouts {
+    /// The whole transaction.
+    pub request: Option<Duration>,
+    /// One attempt.
+    pub backend_request: Option<Duration>,
+}
+
+/// Gateway API v1 `HTTPRouteRetry`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRouteRetry {
+    /// 400-599, sorted.
+    pub codes: BTreeSet<u16>,
+    /// Default 1.
+    pub attempts: u32,
+    /// The base interval.
+    pub backoff: Option<Duration>,
+}
+
+/// Gateway API v1 `HTTPBackendRef`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpBackendRef {
+    /// What it refers to.
+    pub backend: BackendRef,
+    /// 0 to 1 000 000, default 1.
+    pub weight: u32,
+    /// Up to 16.
+    pub filters: Vec<HttpRouteFilter>,
+}
+
+/// Gateway API v1 `BackendObjectReference`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendRef {
+    /// Default core, the empty text.
+    pub group: Arc<str>,
+    /// Default `Service`.
+    pub kind: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+    /// Default: the route's own.
+    pub namespace: Option<Arc<str>>,
+    /// The Service's port; always there for a Service.
+    pub port: Option<u16>,
+}
+
+const MAX_RULES: usize = 16;
+const MAX_MATCHES: usize = 128;
+
+impl HttpRoute {
+    pub(super) fn read(root: &Node<'_>) -> Self {
+        let spec = root.field("spec").mapping();
+        let parent_refs = spec.field("parentRefs").items(32);
+        let hostnames = spec.field("hostnames").items(16);
+        let hostname = |node: &Node<'_>| Some(node.required_checked(check::hostname));
+        let route = Self {
+            meta: Meta::namespaced(root),
+            parent_refs: parent_refs.iter().map(ParentRef::read).collect(),
+            hostnames: hostnames.iter().filter_map(hostname).collect(),
+            rules: rules(&spec),
+        };
+        route.check_parents(&parent_refs);
+        route
+    }
+
+    /// "sectionName must be specified / unique when parentRefs includes 2 or more references to the
+    /// same parent"; as in the experimental channel, a port may tell them apart as well.
+    fn check_parents(&self, nodes: &[Node<'_>]) {
+        let mut seen = BTreeSet::new();
+        for (parent, node) in self.parent_refs.iter().zip(nodes) {
+            if !seen.insert(parent) {
+                node.problem(
+                    "names the same parent as another entry; give each another sectionName",
+                );
+            }
+            let mixed = self.parent_refs.iter().any(|other| {
+                other.same_object(parent)
+                    && (other.section_name.is_some(), other.port.is_some())
+                        != (parent.section_name.is_some(), parent.port.is_some())
+            });
+            if mixed && parent.section_name.is_none() && parent.port.is_none() {
+                node.problem(
+                    "needs a sectionName, for another entry names a section of the same parent",
+                );
+            }
+        }
+    }
+}
+
+impl ParentRef {
+    fn read(node: &Node<'_>) -> Self {
+        let group = node.field("group").checked(check::group);
+        let kind = node.field("kind").checked(check::kind);
+        Self {
+            group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
+            kind: kind.unwrap_or_else(|| "Gateway".into()),
+            name: node.field("name").required_checked(check::object_name),
+            namespace: node.field("namespace").checked(check::label),
+            section_name: node.field("sectionName").checked(check::subdomain),
+            port: node.field("port").port(),
+        }
+    }
+
+    fn same_object(&self, other: &Self) -> bool {
+        self.group == other.group
+            && self.kind == other.kind
+            && self.name == other.name
+            && self.namespace == other.namespace
+    }
+}
+
+fn rules(spec: &Node<'_>) -> Vec<HttpRouteRule> {
+    let node = spec.field("rules");
+    if node.is_absent() {
+        return vec![HttpRouteRule::read(&node)];
+    }
+    let items = node.items(MAX_RULES);
+    if items.is_empty() {
+        node.problem("must hold at least one rule, or be left out");
+    }
+    let mut names = BTreeSet::new();
+    let read = |item: &Node<'_>| {
+        let rule = HttpRouteRule::read(item);
+        if rule.name.as_ref().is_some_and(|n| !names.insert(n.clone())) {
+            item.field("name").problem("is the name of another rule");
+        }
+        rule
+    };
+    let rules: Vec<_> = items.iter().map(read).collect();
+    let matches: usize = rules.iter().map(|r| r.matches.len()).sum();
+    if matches > MAX_MATCHES {
+        node.problem(format!(
+            "hold {matches} matches together; at most {MAX_MATCHES} are allowed"
+        ));
+    }
+    rules
+}
+
+impl HttpRouteRule {
+    fn read(node: &Node<'_>) -> Self {
+        let matches = node.field("matches").items(64);
+        let backend_refs = node.field("backendRefs").items(16);
+        let retry = node.field("retry").mapping();
+        let mut rule = Self {
+            name: node.field("name").checked(check::subdomain),
+            matches: matches.iter().map(HttpRouteMatch::read).collect(),
+            filters: route_filter::list(node),
+            backend_refs: backend_refs.iter().map(HttpBackendRef::read).collect(),
+            timeouts: HttpRouteTimeouts::read(&node.field("timeouts").mapping()),
+            retry: retry.present().map(HttpRouteRetry::read),
+        };
+        if rule.matches.is_empty() {
+            rule.matches.push(HttpRouteMatch::everything());
+        }
+        rule.check(node);
+        rule
+    }
+
+    /// The rules of the CRD that concern several fields.
+    fn check(&self, node: &Node<'_>) {
+        let redirects = |f: &HttpRouteFilter| matches!(f, HttpRouteFilter::RequestRedirect(_));
+        if !self.backend_refs.is_empty() && self.filters.iter().any(redirects) {
+            node.field("backendRefs")
+                .problem("must not be given together with a RequestRedirect filter");
+        }
+        let of_backends = self.backend_refs.iter().flat_map(|b| &b.filters);
+        let replaces = self.filters.iter().chain(of_backends).any(replaces_prefix);
+        let one_prefix = matches!(
+            &self.matches[..],
+            [only] if only.path_type == Known::Known(PathMatchType::PathPrefix)
+        );
+        if replaces && !one_prefix {
+            node.field("filters")
+                .problem("replacePrefixMatch needs exactly one match, and that of type PathPrefix");
+        }
+    }
+}
+
+fn replaces_prefix(filter: &HttpRouteFilter) -> bool {
+    let path = match filter {
+        HttpRouteFilter::RequestRedirect(redirect) => &redirect.path,
+        HttpRouteFilter::UrlRewrite(rewrite) => &rewrite.path,
+        _ => &None,
+    };
+    matches!(path, Some(Known::Known(PathModifier::Prefix(_))))
+}
+
+impl HttpRouteTimeouts {
+    fn read(node: &Node<'_>) -> Self {
+        let timeouts = Self {
+            request: duration(&node.field("request")),
+            backend_request: duration(&node.field("backendRequest")),
+        };
+        if let (Some(request), Some(backend)) = (timeouts.request, timeouts.backend_request)
+            && !request.is_zero()
+            && backend > request
+        {
+            node.field("backendRequest")
+                .problem("must not be longer than the timeout request");
+        }
+        timeouts
+    }
+}
+
+fn duration(node: &Node<'_>) -> Option<Duration> {
+    let text = node.text()?;
+    let duration = check::gep_2257_duration(text);
+    if duration.is_none() {
+        node.problem(format!(
+            "{text:?} must be a duration of one to four numbers with h, m, s or ms, as in 1m30s"
+        ));
+    }
+    duration
+}
+
+impl HttpRouteRetry {
+    fn read(node: &Node<'_>) -> Self {
+        let codes = node.field("codes").items(usize::MAX);
+        let code = |node: &Node<'_>| u16::try_from(node.integer(400..=599)?).ok();
+        let attempts = node.field("attempts").integer(0..=i64::from(u32::MAX));
+        Self {
+            codes: codes.iter().filter_map(code).collect(),
+            attempts: attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            backoff: duration(&node.field("backoff")),
+        }
+    }
+}
+
+impl HttpBackendRef {
+    fn read(node: &Node<'_>) -> Self {
+        let weight = node.field("weight").integer(0..=1_000_000);
+        Self {
+            backend: BackendRef::read(node),
+            weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            filters: route_filter::list(node),
+        }
+    }
+}
+
+impl BackendRef {
+    pub(super) fn read(node: &Node<'_>) -> Self {
+        let kind = node.field("kind").checked(check::kind);
+        let backend = Self {
+            group: node
+                .field("group")
+                .checked(check::group)
+                .unwrap_or_default(),
+            kind: kind.unwrap_or_else(|| "Service".into()),
+            name: node.field("name").required_checked(check::object_name),
+            namespace: node.field("namespace").checked(check::label),
+            port: node.field("port").port(),
+        };
+        if backend.is_service() && node.field("port").is_absent() {
+            node.field("port")
+                .problem("is required: the number of the Service's port");
+        }
+        backend
+    }
+
+    /// Whether this is a core Service.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.group.is_empty() && &*self.kind == "Service"
+    }
+}

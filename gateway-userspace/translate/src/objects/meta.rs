@@ -1,0 +1,179 @@
+//! `metadata`, and the selectors that look at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_model::names::{ObjectKind, ObjectRef};
+use jiff::Timestamp;
+
+use super::reader::Node;
+use super::{Known, check};
+
+/// `metadata` of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The name.
+    pub name: Arc<str>,
+    /// The namespace; `default` if the manifest names none, empty for cluster-scoped kinds.
+    pub namespace: Arc<str>,
+    /// Labels.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Annotations.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// `generation`; 1 if the manifest has none.
+    pub generation: i64,
+    /// `creationTimestamp` in seconds since the Unix epoch; 0, older than everything that has
+    /// one, if the manifest has none.
+    pub created: i64,
+    /// The identity that the API server gave.
+    pub uid: Option<Arc<str>>,
+}
+
+impl Meta {
+    /// Names the object.
+    #[must_use]
+    pub fn reference(&self, kind: ObjectKind) -> ObjectRef {
+        ObjectRef {
+            kind,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// An annotation by its name.
+    #[must_use]
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).map(|value| &**value)
+    }
+
+    pub(super) fn namespaced(root: &Node<'_>) -> Self {
+        let namespace = root.field("metadata").field("namespace");
+        Self {
+            namespace: namespace
+                .checked(check::label)
+                .unwrap_or_else(|| "default".into()),
+            ..Self::cluster_scoped(root)
+        }
+    }
+
+    pub(super) fn cluster_scoped(root: &Node<'_>) -> Self {
+        let meta = root.field("metadata").mapping();
+        let created = meta.field("creationTimestamp");
+        Self {
+            name: meta.field("name").required_checked(check::subdomain),
+            namespace: "".into(),
+            labels: meta.field("labels").texts(),
+            annotations: meta.field("annotations").texts(),
+            generation: meta.field("generation").integer(0..=i64::MAX).unwrap_or(1),
+            created: created.text().map_or(0, |text| seconds(&created, text)),
+            uid: meta.field("uid").text().map(Into::into),
+        }
+    }
+}
+
+fn seconds(node: &Node<'_>, text: &str) -> i64 {
+    match text.parse::<Timestamp>() {
+        Ok(time) => time.as_second(),
+        Err(_) => {
+            node.problem(format!(
+                "{text:?} must be an RFC 3339 time, as in 2026-01-31T12:00:00Z"
+            ));
+            0
+        }
+    }
+}
+
+/// Kubernetes `LabelSelector`: every requirement must hold; without any it selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// Labels that must have these values.
+    pub match_labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Further requirements.
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+/// Kubernetes `LabelSelectorRequirement`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelRequirement {
+    /// The label.
+    pub key: Arc<str>,
+    /// What is asked of it.
+    pub operator: Known<SelectorOperator>,
+    /// The values for `In` and `NotIn`.
+    pub values: BTreeSet<Arc<str>>,
+}
+
+/// Kubernetes `LabelSelectorOperator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectorOperator {
+    /// The label is there and has one of the values.
+    In,
+    /// The label is missing or has none of the values.
+    NotIn,
+    /// The label is there.
+    Exists,
+    /// The label is missing.
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    pub(super) fn read(node: &Node<'_>) -> Self {
+        let expressions = node.field("matchExpressions").items(usize::MAX);
+        Self {
+            match_labels: node.field("matchLabels").texts(),
+            match_expressions: expressions.iter().map(LabelRequirement::read).collect(),
+        }
+    }
+
+    /// Whether these labels are selected; an operator that is not known selects nothing.
+    #[must_use]
+    pub fn selects(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|r| r.holds(labels))
+    }
+}
+
+impl LabelRequirement {
+    fn read(node: &Node<'_>) -> Self {
+        let operator = node.field("operator").required();
+        let operators = [
+            ("In", SelectorOperator::In),
+            ("NotIn", SelectorOperator::NotIn),
+            ("Exists", SelectorOperator::Exists),
+            ("DoesNotExist", SelectorOperator::DoesNotExist),
+        ];
+        let values = node.field("values").items(usize::MAX);
+        let requirement = Self {
+            key: node.field("key").required_text().into(),
+            operator: operator
+                .known(&operators)
+                .unwrap_or(Known::Unknown("".into())),
+            values: values
+                .iter()
+                .filter_map(|v| Some(v.text()?.into()))
+                .collect(),
+        };
+        let needs_values = matches!(
+            requirement.operator,
+            Known::Known(SelectorOperator::In | SelectorOperator::NotIn)
+        );
+        if needs_values && requirement.values.is_empty() {
+            node.field("values")
+                .problem("must not be empty for the operators In and NotIn");
+        }
+        requirement
+    }
+
+    fn holds(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Known::Known(SelectorOperator::In) => value.is_some_and(|v| self.values.contains(v)),
+            Known::Known(SelectorOperator::NotIn) => value.is_none_or(|v| !self.values.contains(v)),
+            Known::Known(SelectorOperator::Exists) => value.is_some(),
+            Known::Known(SelectorOperator::DoesNotExist) => value.is_none(),
+            Known::Unknown(_) => false,
+        }
+    }
+}

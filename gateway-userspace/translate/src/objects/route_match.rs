@@ -1,0 +1,120 @@
+//! Gateway API `HTTPRouteMatch`.
+
+use std::sync::Arc;
+
+use super::reader::Node;
+use super::{Known, check};
+
+/// Gateway API v1 `HTTPRouteMatch`: all of it must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRouteMatch {
+    /// `path.type`; default `PathPrefix`.
+    pub path_type: Known<PathMatchType>,
+    /// `path.value`; default `/`.
+    pub path: Arc<str>,
+    /// `method`, one of nine.
+    pub method: Option<Known<&'static str>>,
+    /// `headers`, up to 16.
+    pub headers: Vec<NamedMatch>,
+    /// `queryParams`, up to 16.
+    pub query_params: Vec<NamedMatch>,
+}
+
+/// Gateway API v1 `PathMatchType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathMatchType {
+    /// The whole path.
+    Exact,
+    /// Whole path elements from the start.
+    PathPrefix,
+    /// A regular expression.
+    RegularExpression,
+}
+
+/// Gateway API v1 `HTTPHeaderMatch` and `HTTPQueryParamMatch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedMatch {
+    /// A token.
+    pub name: Arc<str>,
+    /// Default `Exact`.
+    pub kind: Known<ValueMatchType>,
+    /// What the value must be.
+    pub value: Arc<str>,
+}
+
+/// Gateway API v1 `HeaderMatchType` and `QueryParamMatchType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueMatchType {
+    /// Equal.
+    Exact,
+    /// A regular expression.
+    RegularExpression,
+}
+
+const METHODS: [(&str, &str); 9] = [
+    ("GET", "GET"),
+    ("HEAD", "HEAD"),
+    ("POST", "POST"),
+    ("PUT", "PUT"),
+    ("DELETE", "DELETE"),
+    ("CONNECT", "CONNECT"),
+    ("OPTIONS", "OPTIONS"),
+    ("TRACE", "TRACE"),
+    ("PATCH", "PATCH"),
+];
+
+impl HttpRouteMatch {
+    /// What a rule without matches has.
+    pub(super) fn everything() -> Self {
+        Self {
+            path_type: Known::Known(PathMatchType::PathPrefix),
+            path: "/".into(),
+            method: None,
+            headers: Vec::new(),
+            query_params: Vec::new(),
+        }
+    }
+
+    pub(super) fn read(node: &Node<'_>) -> Self {
+        let path = node.field("path").mapping();
+        let types = [
+            ("Exact", PathMatchType::Exact),
+            ("PathPrefix", PathMatchType::PathPrefix),
+            ("RegularExpression", PathMatchType::RegularExpression),
+        ];
+        let path_type = path
+            .field("type")
+            .known(&types)
+            .unwrap_or(Known::Known(PathMatchType::PathPrefix));
+        let check_path = |text: &str| match path_type {
+            Known::Known(PathMatchType::Exact | PathMatchType::PathPrefix) => check::path(text),
+            _ => check::length(text, 0, 1024),
+        };
+        let value = path.field("value").checked(check_path);
+        Self {
+            path: value.unwrap_or_else(|| "/".into()),
+            path_type,
+            method: node.field("method").known(&METHODS),
+            headers: named(&node.field("headers"), 4096),
+            query_params: named(&node.field("queryParams"), 1024),
+        }
+    }
+}
+
+fn named(node: &Node<'_>, max_length: usize) -> Vec<NamedMatch> {
+    let types = [
+        ("Exact", ValueMatchType::Exact),
+        ("RegularExpression", ValueMatchType::RegularExpression),
+    ];
+    let read = |node: &Node<'_>| NamedMatch {
+        name: node.field("name").required_checked(check::header_name),
+        kind: node
+            .field("type")
+            .known(&types)
+            .unwrap_or(Known::Known(ValueMatchType::Exact)),
+        value: node
+            .field("value")
+            .required_checked(|text| check::length(text, 1, max_length)),
+    };
+    node.items(16).iter().map(read).collect()
+}

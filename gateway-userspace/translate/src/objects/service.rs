@@ -1,0 +1,126 @@
+//! Kubernetes core `Service`.
+
+use std::sync::Arc;
+
+use super::reader::Node;
+use super::{Known, Meta};
+
+/// Kubernetes core `Service`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `metadata`.
+    pub meta: Meta,
+    /// `spec.type`; default `ClusterIP`.
+    pub kind: Known<ServiceType>,
+    /// `spec.externalName`.
+    pub external_name: Option<Arc<str>>,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+}
+
+/// Kubernetes core `ServiceType`, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceType {
+    /// `ClusterIP`, `NodePort`, `LoadBalancer`: endpoints are addresses.
+    Addresses,
+    /// `ExternalName`: the endpoint is a DNS name.
+    ExternalName,
+}
+
+/// Kubernetes core `ServicePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The name; empty if there is only one.
+    pub name: Arc<str>,
+    /// What routes name.
+    pub port: u16,
+    /// What endpoints listen on; default the same number.
+    pub target_port: TargetPort,
+    /// `TCP`, `UDP` or `SCTP`; default `TCP`.
+    pub protocol: Arc<str>,
+    /// What is spoken there.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+/// `targetPort`: a number, or the name of a Pod's port, which only EndpointSlices can resolve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The number.
+    Number(u16),
+    /// The name.
+    Name(Arc<str>),
+}
+
+impl Service {
+    pub(super) fn read(root: &Node<'_>) -> Self {
+        let spec = root.field("spec").mapping();
+        let types = [
+            ("ClusterIP", ServiceType::Addresses),
+            ("NodePort", ServiceType::Addresses),
+            ("LoadBalancer", ServiceType::Addresses),
+            ("ExternalName", ServiceType::ExternalName),
+        ];
+        let kind = spec.field("type").known(&types);
+        let external_name = spec.field("externalName");
+        let service = Self {
+            meta: Meta::namespaced(root),
+            kind: kind.unwrap_or(Known::Known(ServiceType::Addresses)),
+            external_name: external_name.text().map(trim_dot),
+            ports: ports(&spec),
+        };
+        let is_external = service.kind == Known::Known(ServiceType::ExternalName);
+        if is_external && service.external_name.is_none() {
+            external_name.problem("is required for type ExternalName");
+        }
+        service
+    }
+
+    /// The port that a route names by this number.
+    #[must_use]
+    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+        let mut of_number = self.ports.iter().filter(|p| p.port == number);
+        let tcp = of_number.clone().find(|p| &*p.protocol == "TCP");
+        tcp.or_else(|| of_number.next())
+    }
+}
+
+fn trim_dot(text: &str) -> Arc<str> {
+    text.trim_end_matches('.').to_ascii_lowercase().into()
+}
+
+fn ports(spec: &Node<'_>) -> Vec<ServicePort> {
+    let items = spec.field("ports").items(usize::MAX);
+    let several = items.len() > 1;
+    let read = |item: &Node<'_>| {
+        let port = ServicePort::read(item);
+        if several && port.name.is_empty() {
+            item.field("name")
+                .problem("is required when a Service has several ports");
+        }
+        port
+    };
+    items.iter().map(read).collect()
+}
+
+impl ServicePort {
+    fn read(node: &Node<'_>) -> Self {
+        let port = node.field("port").required().port().unwrap_or(1);
+        Self {
+            name: node.field("name").text().unwrap_or_default().into(),
+            port,
+            target_port: TargetPort::read(&node.field("targetPort"), port),
+            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
+            app_protocol: node.field("appProtocol").text().map(Into::into),
+        }
+    }
+}
+
+impl TargetPort {
+    fn read(node: &Node<'_>, default: u16) -> Self {
+        match node.number_or_text() {
+            None => Self::Number(default),
+            Some(Ok(_)) => Self::Number(node.port().unwrap_or(default)),
+            Some(Err(name)) => Self::Name(name.into()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! All objects that are known: the input of a translation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gateway_model::names::{ObjectKind, ObjectRef};
+
+use super::{
+    ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, HttpRoute, Namespace, Object,
+    ReferenceGrant, Secret, Service,
+};
+
+/// Every object that is known, by its name.
+///
+/// For a Secret whose certificate stops parsing, the last form that did parse is kept beside it,
+/// until the Secret parses again or is deleted. It is part of the input: two stores are equal only
+/// if they agree on it too.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Objects {
+    pub(crate) classes: BTreeMap<ObjectRef, Arc<GatewayClass>>,
+    pub(crate) gateways: BTreeMap<ObjectRef, Arc<Gateway>>,
+    pub(crate) http_routes: BTreeMap<ObjectRef, Arc<HttpRoute>>,
+    pub(crate) grants: BTreeMap<ObjectRef, Arc<ReferenceGrant>>,
+    pub(crate) services: BTreeMap<ObjectRef, Arc<Service>>,
+    pub(crate) slices: BTreeMap<ObjectRef, Arc<EndpointSlice>>,
+    pub(crate) secrets: BTreeMap<ObjectRef, SecretEntry>,
+    pub(crate) config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
+    pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
+    /// Which slices belong to which Service.
+    slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+}
+
+/// A Secret, and what it held before it stopped parsing.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SecretEntry {
+    pub(crate) current: Arc<Secret>,
+    pub(crate) last_good: Option<Arc<Secret>>,
+}
+
+impl Objects {
+    /// Takes in a change; returns the object as it was before.
+    pub fn apply(&mut self, event: Event) -> Option<Object> {
+        match event {
+            Event::Apply(object) => self.insert(object),
+            Event::Delete(object) => self.remove(&object),
+        }
+    }
+
+    /// Everything that is there, sorted by kind, namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = Object> + '_ {
+        let secrets = self.secrets.values().map(|s| s.current.clone());
+        let gateway_api = (self.classes.values().cloned().map(Object::GatewayClass))
+            .chain(self.gateways.values().cloned().map(Object::Gateway))
+            .chain(self.http_routes.values().cloned().map(Object::HttpRoute))
+            .chain(self.grants.values().cloned().map(Object::ReferenceGrant));
+        gateway_api
+            .chain(self.services.values().cloned().map(Object::Service))
+            .chain(self.slices.values().cloned().map(Object::EndpointSlice))
+            .chain(secrets.map(Object::Secret))
+            .chain(self.config_maps.values().cloned().map(Object::ConfigMap))
+            .chain(self.namespaces.values().cloned().map(Object::Namespace))
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.classes.len()
+            + self.gateways.len()
+            + self.http_routes.len()
+            + self.grants.len()
+            + self.services.len()
+            + self.slices.len()
+            + self.secrets.len()
+            + self.config_maps.len()
+            + self.namespaces.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slices of a Service, sorted by name.
+    pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| self.slices.get(name).map(|s| &**s))
+    }
+
+    /// The grants of a namespace.
+    pub(crate) fn grants_in(&self, namespace: &str) -> impl Iterator<Item = &ReferenceGrant> {
+        let first = ObjectRef::new(ObjectKind::ReferenceGrant, namespace, "");
+        self.grants
+            .range(first..)
+            .take_while(move |(name, _)| *name.namespace == *namespace)
+            .map(|(_, grant)| &**grant)
+    }
+
+    fn insert(&mut self, object: Object) -> Option<Object> {
+        let name = object.reference();
+        match object {
+            Object::GatewayClass(o) => self.classes.insert(name, o).map(Object::GatewayClass),
+            Object::Gateway(o) => self.gateways.insert(name, o).map(Object::Gateway),
+            Object::HttpRoute(o) => self.http_routes.insert(name, o).map(Object::HttpRoute),
+            Object::ReferenceGrant(o) => self.grants.insert(name, o).map(Object::ReferenceGrant),
+            Object::Service(o) => self.services.insert(name, o).map(Object::Service),
+            Object::EndpointSlice(o) => self.insert_slice(name, o),
+            Object::Secret(o) => self.insert_secret(name, o),
+            Object::ConfigMap(o) => self.config_maps.insert(name, o).map(Object::ConfigMap),
+            Object::Namespace(o) => self.namespaces.insert(name, o).map(Object::Namespace),
+        }
+    }
+
+    fn remove(&mut self, name: &ObjectRef) -> Option<Object> {
+        match name.kind {
+            ObjectKind::GatewayClass => self.classes.remove(name).map(Object::GatewayClass),
+            ObjectKind::Gateway => self.gateways.remove(name).map(Object::Gateway),
+            ObjectKind::HttpRoute => self.http_routes.remove(name).map(Object::HttpRoute),
+            ObjectKind::ReferenceGrant => self.grants.remove(name).map(Object::ReferenceGrant),
+            ObjectKind::Service => self.services.remove(name).map(Object::Service),
+            ObjectKind::EndpointSlice => self.remove_slice(name),
+            ObjectKind::Secret => {
+                let removed = self.secrets.remove(name);
+                removed.map(|entry| Object::Secret(entry.current))
+            }
+            ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
+            ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
+        }
+    }
+
+    fn insert_slice(&mut self, name: ObjectRef, slice: Arc<EndpointSlice>) -> Option<Object> {
+        let old = self.remove_slice(&name);
+        if let Some(service) = service_of(&slice) {
+            let slices = self.slices_of.entry(service).or_default();
+            slices.insert(name.clone());
+        }
+        self.slices.insert(name, slice);
+        old
+    }
+
+    fn remove_slice(&mut self, name: &ObjectRef) -> Option<Object> {
+        let old = self.slices.remove(name)?;
+        if let Some(service) = service_of(&old)
+            && let Some(slices) = self.slices_of.get_mut(&service)
+        {
+            slices.remove(name);
+            if slices.is_empty() {
+                self.slices_of.remove(&service);
+            }
+        }
+        Some(Object::EndpointSlice(old))
+    }
+
+    fn insert_secret(&mut self, name: ObjectRef, current: Arc<Secret>) -> Option<Object> {
+        let old = self.secrets.remove(&name);
+        let last_good = match &old {
+            Some(old) if current.certificate().is_err() => match old.current.certificate() {
+                Ok(_) => Some(old.current.clone()),
+                Err(_) => old.last_good.clone(),
+            },
+            _ => None,
+        };
+        self.secrets
+            .insert(name, SecretEntry { current, last_good });
+        old.map(|entry| Object::Secret(entry.current))
+    }
+}
+
+/// The Service that a slice belongs to.
+pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectRef> {
+    let name = slice.service_name()?;
+    Some(ObjectRef {
+        kind: ObjectKind::Service,
+        namespace: slice.meta.namespace.clone(),
+        name: name.clone(),
+    })
+}

@@ -1,0 +1,68 @@
+//! What a translation depends on besides the objects.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+/// Where the objects come from; decides what may be taken for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A directory of manifests: nobody else has defaulted or refused anything, there may be no
+    /// GatewayClass and no EndpointSlice, and whoever writes a Service may say where it is.
+    Files,
+    /// An API server: classes are objects, endpoints are EndpointSlices, and a Service's author
+    /// must not choose addresses (ExternalName and `sluice.dev/endpoints` are not followed).
+    Cluster,
+}
+
+/// What a translation depends on besides the objects. The same settings and the same objects give
+/// the same translation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Gateway API v1 `GatewayClass.spec.controllerName` of the classes that are ours, and
+    /// `status.parents.controllerName` of what we write. Default `sluice.dev/gateway-controller`.
+    pub controller_name: Arc<str>,
+    /// The class that is ours even where no GatewayClass object declares it, if [`Self::source`]
+    /// is [`SourceKind::Files`]. Default `sluice`.
+    pub class_name: Arc<str>,
+    /// Further class names that Sluice stands in for, whatever controller their GatewayClass
+    /// object names; in files also without such an object. Default empty.
+    pub stand_in_classes: Vec<Arc<str>>,
+    /// Where the objects come from. Default [`SourceKind::Files`].
+    pub source: SourceKind,
+    /// What `Gateway.status.addresses` shows for a Gateway that asks for no address: the node's
+    /// own. Empty means that they are not known, and then none are shown.
+    pub node_addresses: Vec<IpAddr>,
+    /// The addresses that a Gateway may ask for; empty means every one.
+    pub usable_addresses: Vec<IpNet>,
+    /// `gateway.networking.k8s.io/bundle-version` of the CRDs that the API server serves; none
+    /// without an API server, and then there is no `SupportedVersion` condition.
+    pub crd_version: Option<Arc<str>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            controller_name: "sluice.dev/gateway-controller".into(),
+            class_name: "sluice".into(),
+            stand_in_classes: Vec::new(),
+            source: SourceKind::Files,
+            node_addresses: Vec::new(),
+            usable_addresses: Vec::new(),
+            crd_version: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a Service's own word about its addresses is followed.
+    pub(crate) fn trusts_services(&self) -> bool {
+        self.source == SourceKind::Files
+    }
+
+    /// Whether this class is one of those that Sluice stands in for.
+    pub(crate) fn stands_in_for(&self, class: &str) -> bool {
+        self.stand_in_classes.iter().any(|name| **name == *class)
+    }
+}

@@ -1,0 +1,185 @@
+//! The statuses that objects are owed, in the shape that `kubectl get -o yaml` shows under `status:`.
+//!
+//! A translation knows all of a status but one thing: whether the data plane serves it.
+//! [`Status::finish`] fills that in from what the appliers of a revision said. When a condition
+//! last changed is not known here either; whoever writes the status compares it with the one that
+//! stands and adds `lastTransitionTime`.
+
+mod condition;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gateway_model::names::{ListenerKey, ObjectRef, Revision};
+use serde::Serialize;
+
+pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
+
+/// The status of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Status {
+    /// Gateway API v1 `GatewayClass.status`.
+    GatewayClass(GatewayClassStatus),
+    /// Gateway API v1 `Gateway.status`.
+    Gateway(GatewayStatus),
+    /// Gateway API v1 `HTTPRoute.status`.
+    Route(RouteStatus),
+}
+
+/// Gateway API v1 `GatewayClass.status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayClassStatus {
+    /// `Accepted`, and `SupportedVersion` where there are CRDs.
+    pub conditions: Conditions,
+    /// Sorted by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+/// Gateway API v1 `GatewayClass.status.supportedFeatures`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SupportedFeature {
+    /// The feature's name.
+    pub name: &'static str,
+}
+
+/// Gateway API v1 `Gateway.status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GatewayStatus {
+    /// The addresses that clients use.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<GatewayStatusAddress>,
+    /// `Accepted`, `Programmed`, `ResolvedRefs`.
+    pub conditions: Conditions,
+    /// One per listener, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// Gateway API v1 `Gateway.status.addresses`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GatewayStatusAddress {
+    /// Always `IPAddress`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The address as text.
+    pub value: Arc<str>,
+}
+
+/// Gateway API v1 `Gateway.status.listeners`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// The kinds of routes it takes.
+    pub supported_kinds: Vec<RouteGroupKind>,
+    /// How many accepted routes are attached to it.
+    pub attached_routes: u32,
+    /// `Accepted`, `Conflicted`, `Programmed`, `ResolvedRefs`, and `OverlappingTLSConfig` when true.
+    pub conditions: Conditions,
+}
+
+/// Gateway API v1 `RouteGroupKind`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteGroupKind {
+    /// The API group.
+    pub group: Arc<str>,
+    /// The kind.
+    pub kind: Arc<str>,
+}
+
+/// Gateway API v1 `RouteStatus`: our own entries only, in the order of `spec.parentRefs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteStatus {
+    /// One per parent that is ours.
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// Gateway API v1 `RouteParentStatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// The reference as the route wrote it, defaults filled in.
+    pub parent_ref: crate::objects::ParentRef,
+    /// Whose entry this is.
+    pub controller_name: Arc<str>,
+    /// `Accepted`, `ResolvedRefs`, and `PartiallyInvalid` when true.
+    pub conditions: Conditions,
+}
+
+/// What became of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Which revision every applier has confirmed.
+    pub revision: Revision,
+    /// The listeners that could not be served, and why.
+    pub failures: BTreeMap<ListenerKey, String>,
+    /// The objects that could not be compiled and keep their last good form, and why.
+    pub rejected: BTreeMap<ObjectRef, String>,
+}
+
+impl Status {
+    /// The status once a revision is applied: what waited for the data plane is now true, or says
+    /// why it is not. `object` is whose status this is.
+    #[must_use]
+    pub fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
+        match self {
+            Self::GatewayClass(_) => self.clone(),
+            Self::Gateway(status) => Self::Gateway(status.finish(object, applied)),
+            Self::Route(status) => Self::Route(status.finish(object, applied)),
+        }
+    }
+}
+
+impl GatewayStatus {
+    fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
+        let mut finished = self.clone();
+        let mut failed = Vec::new();
+        let mut served = 0_usize;
+        for listener in &mut finished.listeners {
+            if !listener.conditions.waits_for_data_plane() {
+                continue;
+            }
+            let key = ListenerKey {
+                gateway: object.clone(),
+                section: listener.name.clone(),
+            };
+            let why = applied
+                .failures
+                .get(&key)
+                .or_else(|| applied.rejected.get(object));
+            match why {
+                None => {
+                    served += 1;
+                    listener.conditions.programmed();
+                }
+                Some(why) => {
+                    failed.push(format!("listener {}: {why}", listener.name));
+                    listener.conditions.not_programmed(why);
+                }
+            }
+        }
+        if finished.conditions.waits_for_data_plane() {
+            if failed.is_empty() || served > 0 {
+                finished.conditions.programmed();
+            } else {
+                finished.conditions.not_programmed(&failed.join("; "));
+            }
+        }
+        finished
+    }
+}
+
+impl RouteStatus {
+    fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
+        let mut finished = self.clone();
+        if let Some(why) = applied.rejected.get(object) {
+            for parent in &mut finished.parents {
+                parent.conditions.rejected(why);
+            }
+        }
+        finished
+    }
+}
