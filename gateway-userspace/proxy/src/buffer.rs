@@ -59,11 +59,6 @@ impl Buffer {
         &self.bytes[self.filled.clone()]
     }
 
-    /// What was read and not consumed, to be changed in place.
-    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.filled.clone()]
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
@@ -85,9 +80,12 @@ impl Buffer {
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.filled = 0..0;
+    /// Forgets all but the first `n` bytes.
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.filled.end = self.filled.start + n;
+        if n == 0 {
+            self.filled = 0..0;
+        }
     }
 
     /// Doubles the room, up to `limit` bytes; false if it is that large already.

@@ -1,10 +1,14 @@
 //! A connection from accept to its end: TLS where the port asks for it, then whichever HTTP the
 //! client speaks.
 
-use std::future::poll_fn;
-use std::io;
+mod attempt;
+mod budget;
+mod client;
+mod h1;
+mod record;
+mod relay;
+
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_util::FutureExt;
@@ -12,12 +16,12 @@ use tokio::net::TcpStream;
 
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
+use crate::h1::is_http2_preface;
 use crate::stream::Stream;
+use crate::tls;
 use crate::worker::Worker;
-use crate::{h1, h2, tls};
-
-/// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use client::Client;
+pub(crate) use h1::Workspaces;
 
 /// Serves a connection in a task of its own. A panic ends that connection alone.
 pub(crate) fn spawn(worker: &Rc<Worker>, downstream: Downstream, stream: TcpStream) {
@@ -31,66 +35,47 @@ pub(crate) fn spawn(worker: &Rc<Worker>, downstream: Downstream, stream: TcpStre
 }
 
 async fn serve(downstream: Downstream, stream: TcpStream) {
-    let routing = downstream.routing();
-    let tls = routing.table().is_some_and(|table| table.tls);
-    drop(routing);
-    if tls {
-        serve_tls(downstream, stream).await;
+    let tls = downstream.routing().table().is_some_and(|table| table.tls);
+    let served = if tls {
+        Box::pin(begin_tls(downstream, stream)).await
     } else {
-        serve_clear(downstream, stream).await;
+        Box::pin(begin_clear(downstream, stream)).await
+    };
+    match served {
+        None => {}
+        Some((client, first, Spoken::Http1)) => h1::serve(client, first).await,
+        Some((client, _first, Spoken::Http2)) => drop(client),
     }
 }
 
-async fn serve_tls(mut downstream: Downstream, stream: TcpStream) {
-    let Ok(shaken) = Box::pin(tls::handshake(&downstream, stream)).await else {
-        return;
-    };
+/// What a client speaks.
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+type Begun = Option<(Client, Option<Buffer>, Spoken)>;
+
+/// TLS: the handshake tells what is spoken.
+async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
+    let shaken = tls::handshake(&downstream, stream).await.ok()?;
     downstream.sni = shaken.sni;
     downstream.tls = true;
-    let stream = Stream::Tls(Box::new(shaken.stream));
-    if shaken.h2 {
-        Box::pin(h2::serve(downstream, stream, None)).await;
-    } else {
-        h1::serve(downstream, stream, None).await;
-    }
+    let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
+    let spoken = if shaken.h2 { Spoken::Http2 } else { Spoken::Http1 };
+    Some((client, None, spoken))
 }
 
 /// Clear text: the first bytes tell HTTP/2 with prior knowledge from HTTP/1.
-async fn serve_clear(downstream: Downstream, stream: TcpStream) {
-    let mut stream = Stream::Plain(stream);
-    let Ok(Some(first)) = Box::pin(first_bytes(&downstream, &mut stream)).await else {
-        return;
-    };
-    if first.filled().starts_with(PREFACE) {
-        Box::pin(h2::serve(downstream, stream, Some(first))).await;
-    } else {
-        h1::serve(downstream, stream, Some(first)).await;
-    }
-}
-
-/// Reads until it is clear which HTTP is spoken; nothing if the client leaves before.
-async fn first_bytes(downstream: &Downstream, stream: &mut Stream) -> io::Result<Option<Buffer>> {
-    let worker = &downstream.worker;
-    let deadline = worker.timers.deadline();
-    deadline.set(worker.limits().time.first_byte);
-    let mut told_to_end = false;
-    poll_fn(|cx| {
-        use std::task::Poll;
-        deadline.register(cx);
-        let mut buffer = worker.buffers.lend();
-        loop {
-            if buffer.len() >= PREFACE.len() || (!buffer.is_empty() && !PREFACE.starts_with(buffer.filled())) {
-                return Poll::Ready(Ok(Some(buffer)));
-            }
-            match buffer.poll_fill(cx, Pin::new(stream)) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending => break,
-            }
+async fn begin_clear(downstream: Downstream, stream: TcpStream) -> Begun {
+    let limit = downstream.worker.limits().time.first_byte;
+    let mut client = Client::new(downstream, Stream::Plain(stream));
+    let mut first = client.next_bytes(limit).await?;
+    loop {
+        match is_http2_preface(first.filled()) {
+            Some(true) => return Some((client, Some(first), Spoken::Http2)),
+            Some(false) => return Some((client, Some(first), Spoken::Http1)),
+            None => client.fill(&mut first).await.ok()?,
         }
-        let _ = &mut told_to_end;
-        Poll::Pending
-    })
-    .await
+    }
 }

@@ -1,14 +1,16 @@
 //! What a client's connection is, whatever is spoken on it: who dialled what, under which name, and
 //! what it is served from.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gateway_model::ir::Scheme;
 use gateway_model::snapshot::PortTable;
 
 use crate::admission::Permit;
+use crate::forwarded::Forwarding;
 use crate::worker::{OpenConnection, Serving, Worker};
 
 /// A client's connection.
@@ -22,6 +24,7 @@ pub(crate) struct Downstream {
     pub(crate) sni: Option<Box<str>>,
     /// Whether it is encrypted.
     pub(crate) tls: bool,
+    forwarding: OnceCell<Forwarding>,
     routing: RefCell<Rc<Routing>>,
     requests: Cell<u64>,
     expires_ms: u64,
@@ -53,12 +56,26 @@ impl Downstream {
             peer,
             sni: None,
             tls: false,
+            forwarding: OnceCell::new(),
             routing: RefCell::new(Routing::new(serving, local)),
             requests: Cell::new(0),
             expires_ms: worker.timers.at(age - jitter),
             _permit: permit,
             _open: worker.open(),
         }
+    }
+
+    /// The scheme that the client used.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.tls { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// What backends are told of the client.
+    pub(crate) fn forwarding(&self) -> &Forwarding {
+        self.forwarding.get_or_init(|| {
+            let hops = self.worker.settings().trusted_hops;
+            Forwarding::new(self.peer, self.local, self.scheme(), hops)
+        })
     }
 
     /// What the next request is served from.

@@ -10,12 +10,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_model::snapshot::{Snapshot, WorkerIndex};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::buffer::Buffers;
+use crate::clock::{HTTP_DATE_LEN, http_date};
+use crate::connection::Workspaces;
 use crate::limits::Limits;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -39,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) upstreams: Upstreams,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
@@ -61,6 +64,7 @@ impl Worker {
             counters: shared.counters(index),
             timers: Timers::new(),
             buffers: Rc::default(),
+            workspaces: Rc::default(),
             upstreams: Upstreams::default(),
             handshakes: Semaphore::new(shared.settings.limits.tls.concurrent_handshakes),
             serving: RefCell::default(),
@@ -91,6 +95,12 @@ impl Worker {
     /// Whether connections are to end as soon as they can.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// The time of day as a `Date` line has it.
+    pub(crate) fn date(&self) -> [u8; HTTP_DATE_LEN] {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        http_date(since_epoch.map_or(0, |since| since.as_secs()))
     }
 
     /// Counts a connection in; it ends on drop.
@@ -176,5 +186,18 @@ impl WorkerHandle {
         let (done, answer) = oneshot::channel();
         let _ = self.commands.send(command(done));
         answer
+    }
+}
+
+/// Pins the calling thread to one of the CPUs that it may use, in turn.
+fn pin(worker: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+        return;
+    };
+    let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(cpus[worker % cpus.len()]);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &one) {
+        tracing::warn!(worker, %error, "cannot pin a worker to its cpu");
     }
 }

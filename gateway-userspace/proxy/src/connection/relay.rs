@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::{BUFFER_BYTES, Buffer};
-use crate::h1::{BodyDecoder, push_chunk, push_chunk_head, push_last_chunk};
+use crate::h1::{BodyDecoder, CHUNK_END, push_chunk, push_chunk_head, push_last_chunk};
 use crate::head::Violation;
 
 /// Up to this much is copied together for one `send`; above, `sendmsg` gathers.
@@ -16,6 +16,9 @@ const COPIED_BYTES: usize = BUFFER_BYTES;
 
 /// How much a grown buffer holds.
 const LARGE_BUFFER_BYTES: usize = 4 * BUFFER_BYTES;
+
+/// The end of a chunk's data and the last chunk.
+const DATA_END_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 /// What ended a relay.
 #[derive(Debug)]
@@ -43,7 +46,9 @@ pub(super) struct Relay {
     sealed: bool,
     /// Whether the buffer has been read into, so that what was sent first is lost.
     refilled: bool,
-    /// Whether the last poll moved anything.
+    /// Whether something was written since the receiver's stream was last flushed.
+    unflushed: bool,
+    /// Whether something was read or written since this was last asked.
     moved: bool,
     body_bytes: u64,
 }
@@ -89,6 +94,7 @@ impl Relay {
                 ..Outgoing::default()
             },
             refilled: false,
+            unflushed: false,
             moved: false,
             body_bytes: 0,
         };
@@ -100,12 +106,12 @@ impl Relay {
 
     /// Whether all is written.
     pub(super) fn is_done(&self) -> bool {
-        self.sealed && self.out.is_empty()
+        self.sealed && self.out.is_empty() && !self.unflushed
     }
 
     /// Whether the receiver is waited for, rather than the sender.
     pub(super) fn is_writing(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() || self.unflushed
     }
 
     /// Whether bytes have moved since this was last asked.
@@ -118,14 +124,30 @@ impl Relay {
         self.body_bytes
     }
 
-    /// Whether all that was sent is still in hand.
+    /// Whether everything there is to send is still in hand, sent or not.
     pub(super) fn is_replayable(&self) -> bool {
-        !self.refilled
+        self.sealed && !self.refilled
+    }
+
+    /// Begins anew with everything that is in hand.
+    pub(super) fn rewind(&mut self) {
+        self.out.written = 0;
+        self.unflushed = false;
     }
 
     /// Where in the buffer the bytes begin that are not of this body.
     pub(super) fn rest_at(&self) -> usize {
         self.at
+    }
+
+    /// Whether everything there is to send has been read and produced, sent or not.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Takes it apart: the storage of the head, and the whole buffer.
+    pub(super) fn into_storage(self) -> (Vec<u8>, Buffer) {
+        (self.out.head, self.buffer)
     }
 
     /// Takes it apart: the storage of the head, and the buffer with what is not of this body.
@@ -150,10 +172,14 @@ impl Relay {
             while !self.out.is_empty() {
                 ready!(self.poll_write(cx, sink)).map_err(RelayError::Sink)?;
             }
-            self.out.reset();
+            if self.unflushed {
+                ready!(Pin::new(&mut *sink).poll_flush(cx)).map_err(RelayError::Sink)?;
+                self.unflushed = false;
+            }
             if self.sealed {
                 return Poll::Ready(Ok(()));
             }
+            self.out.reset();
             if self.at == self.buffer.len() {
                 ready!(self.poll_read(cx, source))?;
             }
@@ -170,6 +196,7 @@ impl Relay {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.moved = true;
+        self.unflushed = true;
         Poll::Ready(Ok(()))
     }
 
@@ -207,7 +234,7 @@ impl Relay {
         self.body_bytes += step.data.len() as u64;
         if self.framing == Framing::Chunked && !step.data.is_empty() {
             push_chunk_head(&mut self.out.head, step.data.len());
-            self.out.tail = if step.end { crate::h1::LAST_CHUNK_AFTER_DATA } else { crate::h1::CHUNK_END };
+            self.out.tail = if step.end { DATA_END_LAST_CHUNK } else { CHUNK_END };
         }
         self.out.borrow(self.buffer.filled(), self.at, step.data.len());
         self.at += step.consumed;

@@ -66,6 +66,14 @@ impl Resolution {
 }
 
 impl Pool {
+    /// The endpoints, if they need no look-up.
+    pub(crate) fn known_members(&self) -> Option<&Rc<[Rc<Endpoint>]>> {
+        match &self.members {
+            Members::Fixed(members) => Some(members),
+            Members::Resolved(_) => None,
+        }
+    }
+
     /// The endpoints there are now. A name that was never resolved is waited for.
     ///
     /// # Errors
