@@ -11,7 +11,7 @@ mod lengths;
 pub(crate) mod matcher;
 mod path_index;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

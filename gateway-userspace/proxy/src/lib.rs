@@ -1,12 +1,16 @@
 //! Sluice's L7 engine: takes connections, terminates TLS, speaks HTTP/1.1 and HTTP/2, routes by the
 //! snapshot it was last given, and drives backends. Knows neither Kubernetes nor BPF.
 
+pub mod clock;
+pub mod cors;
+pub mod error;
 pub mod forwarded;
 pub mod h1;
 pub mod head;
 pub mod limits;
 mod listen;
 mod proxy;
+pub mod respond;
 pub mod rewrite;
 mod settings;
 mod shared;

@@ -183,10 +183,7 @@ fn compile_action(
 }
 
 fn rule_upstreams(rule: &Rule) -> impl Iterator<Item = &UpstreamKey> {
-    let backends: &[_] = match &rule.action {
-        Action::Forward(backends) => backends,
-        Action::Redirect(_) | Action::Respond { .. } => &[],
-    };
+    let backends = rule.backends();
     let targets = backends.iter().filter_map(|backend| match &backend.target {
         BackendTarget::Upstream(key) => Some(key),
         BackendTarget::Unavailable { .. } => None,

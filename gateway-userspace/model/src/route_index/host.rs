@@ -106,6 +106,15 @@ impl HostRules {
         }
     }
 
+    /// The hostname as routes write it; `*` if it stands for every host.
+    pub fn hostname(&self) -> String {
+        let name = String::from_utf8_lossy(self.name.as_bytes());
+        match name.starts_with('.') || name.is_empty() {
+            true => format!("*{name}"),
+            false => name.into_owned(),
+        }
+    }
+
     /// Every match, in order.
     pub fn candidates(&self) -> Vec<&Candidate> {
         let mut all: Vec<_> = match &self.matches {

@@ -108,6 +108,11 @@ impl CompiledMatch {
         &self.source.matches[self.alternative]
     }
 
+    /// The rule it belongs to, as it was written.
+    pub fn rule_source(&self) -> &Rule {
+        &self.source
+    }
+
     /// Its place in the order of matches.
     pub fn order(&self) -> &MatchOrder {
         &self.source().order
@@ -177,6 +182,12 @@ pub(crate) fn query_value<'q>(query: Option<&'q str>, name: &str) -> Option<&'q 
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         (key == name).then_some(value)
     })
+}
+
+/// The values of the lines of that name, joined by `,`; nothing if there is no such line.
+pub(crate) fn joined_value<H: Head>(head: &H, name: &HeaderName) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = head.header_values(name).collect();
+    (!values.is_empty()).then(|| values.join(&b','))
 }
 
 fn joined_equals<'v>(values: impl Iterator<Item = &'v [u8]>, expected: &[u8]) -> bool {
