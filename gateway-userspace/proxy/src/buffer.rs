@@ -171,7 +171,11 @@ mod tests {
         let mut grown = buffers.lend();
         grown.grow(BUFFER_BYTES * 2);
         drop(grown);
-        assert_eq!(buffers.free.borrow().len(), 1, "only the small one it replaced");
+        assert_eq!(
+            buffers.free.borrow().len(),
+            1,
+            "only the small one it replaced"
+        );
         drop(buffers.lend());
         assert_eq!(buffers.free.borrow().len(), 1);
     }

@@ -62,7 +62,11 @@ async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
     downstream.sni = shaken.sni;
     downstream.tls = true;
     let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
-    let spoken = if shaken.h2 { Spoken::Http2 } else { Spoken::Http1 };
+    let spoken = if shaken.h2 {
+        Spoken::Http2
+    } else {
+        Spoken::Http1
+    };
     Some((client, None, spoken))
 }
 

@@ -67,7 +67,11 @@ impl Downstream {
 
     /// The scheme that the client used.
     pub(crate) fn scheme(&self) -> Scheme {
-        if self.tls { Scheme::Https } else { Scheme::Http }
+        if self.tls {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
     }
 
     /// What backends are told of the client.

@@ -63,7 +63,11 @@ pub(crate) fn decide<'a>(
         }
     };
     decision.listener = Some(listener);
-    if !listener.listener.source_policy.permits(downstream.peer.ip()) {
+    if !listener
+        .listener
+        .source_policy
+        .permits(downstream.peer.ip())
+    {
         decision.action = Act::Refuse(Kind::SourceDenied, "source policy of the listener");
     } else if let Some(found) = listener.find(head) {
         decision.rule = Some(found.rule);

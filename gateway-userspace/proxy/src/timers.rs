@@ -132,7 +132,9 @@ impl Timers {
     /// which is added.
     pub(crate) fn at(&self, after: Duration) -> u64 {
         let after = u64::try_from(after.as_millis()).unwrap_or(NEVER);
-        self.now_ms().saturating_add(after).saturating_add(TICK.as_millis() as u64)
+        self.now_ms()
+            .saturating_add(after)
+            .saturating_add(TICK.as_millis() as u64)
     }
 }
 

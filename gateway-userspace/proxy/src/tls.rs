@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 
-pub(crate) use handshake::{Handshaken, handshake};
+pub(crate) use handshake::handshake;
 use keys::{Choice, Keys};
 
 use crate::proxy::Failures;
@@ -54,8 +54,8 @@ impl TlsTables {
         failures: &mut Failures,
     ) -> Arc<Self> {
         let (now, then) = (snapshot.ir(), &previous.ir);
-        let same = now.certificates.ptr_eq(&then.certificates)
-            && now.listeners.ptr_eq(&then.listeners);
+        let same =
+            now.certificates.ptr_eq(&then.certificates) && now.listeners.ptr_eq(&then.listeners);
         if same && previous.is_complete() {
             return Arc::clone(previous);
         }

@@ -18,7 +18,6 @@ use gateway_model::snapshot::{CompiledUpstream, Snapshot, UpstreamId};
 pub(crate) use connection::{ConnectError, UpstreamConnection};
 pub(crate) use endpoint::{Active, Endpoint};
 use resolve::Resolution;
-pub(crate) use resolve::ResolveError;
 
 /// Every upstream that this worker has used, by number, and every endpoint by address. A clone is
 /// another handle.
@@ -146,7 +145,11 @@ impl Pool {
 
     /// The endpoint to try next: of two candidates, one in turn and one scrambled, the one with
     /// fewer requests under way. Never one of `tried`.
-    pub(crate) fn choose(&self, members: &[Rc<Endpoint>], tried: &[SocketAddr]) -> Option<Rc<Endpoint>> {
+    pub(crate) fn choose(
+        &self,
+        members: &[Rc<Endpoint>],
+        tried: &[SocketAddr],
+    ) -> Option<Rc<Endpoint>> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         match members {

@@ -194,7 +194,9 @@ fn pin(worker: usize) {
     let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
         return;
     };
-    let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+    let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .collect();
     let mut one = rustix::thread::CpuSet::new();
     one.set(cpus[worker % cpus.len()]);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &one) {

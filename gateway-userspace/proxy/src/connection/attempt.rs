@@ -46,8 +46,13 @@ impl Attempt {
     }
 
     /// A new connection to the same endpoint, after an idle one proved to be closed.
-    pub(super) async fn afresh(worker: &Rc<Worker>, endpoint: Rc<Endpoint>) -> Result<Self, ProxyError> {
-        Self::connect(worker, &endpoint).await.map_err(|error| fault(&endpoint, &error))
+    pub(super) async fn afresh(
+        worker: &Rc<Worker>,
+        endpoint: Rc<Endpoint>,
+    ) -> Result<Self, ProxyError> {
+        Self::connect(worker, &endpoint)
+            .await
+            .map_err(|error| fault(&endpoint, &error))
     }
 
     /// The endpoint's address.
@@ -78,7 +83,9 @@ impl Attempt {
 
     async fn resolve_and_dial(worker: &Rc<Worker>, pool: &Pool) -> Result<Self, ProxyError> {
         let refresh = worker.limits().upstream.dns_refresh;
-        let members = pool.members(&worker.upstreams, &worker.timers, refresh).await;
+        let members = pool
+            .members(&worker.upstreams, &worker.timers, refresh)
+            .await;
         let members = members
             .map_err(|error| ProxyError::new(Side::Upstream, Kind::Connect).because(error))?;
         let endpoint = pool.choose(&members, &[]).ok_or_else(no_endpoint)?;
@@ -104,7 +111,9 @@ impl Attempt {
             };
             tried.push(endpoint.address());
             let attempts = worker.limits().upstream.connect_attempts as usize;
-            let next = pool.choose(members, &tried).filter(|_| tried.len() < attempts);
+            let next = pool
+                .choose(members, &tried)
+                .filter(|_| tried.len() < attempts);
             endpoint = match next {
                 Some(next) => next,
                 None => return Err(fault(&endpoint, &error)),

@@ -34,7 +34,9 @@ impl Budget {
         let attempt = set(rule.backend_request);
         let at = |limit: Option<Duration>| limit.map_or(NEVER, |limit| timers.at(limit));
         let shortest = match (total, attempt) {
-            (Some(total), Some(attempt)) if attempt < total => Some((attempt, Kind::BackendTimeout)),
+            (Some(total), Some(attempt)) if attempt < total => {
+                Some((attempt, Kind::BackendTimeout))
+            }
             (Some(total), _) => Some((total, Kind::RequestTimeout)),
             (None, attempt) => attempt.map(|attempt| (attempt, Kind::BackendTimeout)),
         };

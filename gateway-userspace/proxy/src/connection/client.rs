@@ -135,7 +135,7 @@ impl Client {
                 match buffer.poll_fill(cx, Pin::new(&mut self.stream)) {
                     Poll::Ready(Ok(n @ 1..)) => left = left.saturating_sub(n),
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.poll_expired(cx).map(drop),
+                    Poll::Pending => return self.poll_expired::<()>(cx).map(drop),
                 }
             }
             Poll::Ready(())

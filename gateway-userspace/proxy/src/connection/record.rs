@@ -77,10 +77,9 @@ fn count_error(downstream: &Downstream, error: &ProxyError) {
         (Side::Upstream, Kind::Protocol(_)) => counters.upstream_protocol_errors.up(),
         (_, Kind::Protocol(_)) => counters.requests_refused.up(),
         (Side::Downstream, Kind::Closed | Kind::Io) => counters.requests_aborted.up(),
-        (
-            Side::Downstream,
-            Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout,
-        ) => counters.timeouts_downstream.up(),
+        (Side::Downstream, Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout) => {
+            counters.timeouts_downstream.up()
+        }
         (
             _,
             Kind::ConnectTimeout

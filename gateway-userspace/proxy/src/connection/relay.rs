@@ -234,9 +234,14 @@ impl Relay {
         self.body_bytes += step.data.len() as u64;
         if self.framing == Framing::Chunked && !step.data.is_empty() {
             push_chunk_head(&mut self.out.head, step.data.len());
-            self.out.tail = if step.end { DATA_END_LAST_CHUNK } else { CHUNK_END };
+            self.out.tail = if step.end {
+                DATA_END_LAST_CHUNK
+            } else {
+                CHUNK_END
+            };
         }
-        self.out.borrow(self.buffer.filled(), self.at, step.data.len());
+        self.out
+            .borrow(self.buffer.filled(), self.at, step.data.len());
         self.at += step.consumed;
         self.sealed = step.end;
         Ok(())
@@ -315,7 +320,10 @@ impl Outgoing {
             [only, [], []] | [[], only, []] | [[], [], only] => {
                 ready!(sink.as_mut().poll_write(cx, only))?
             }
-            parts => ready!(sink.as_mut().poll_write_vectored(cx, &parts.map(IoSlice::new)))?,
+            parts => ready!(
+                sink.as_mut()
+                    .poll_write_vectored(cx, &parts.map(IoSlice::new))
+            )?,
         };
         self.written += n;
         Poll::Ready(Ok(n))

@@ -73,7 +73,11 @@ async fn shake(downstream: &Downstream, mut stream: TcpStream) -> io::Result<Han
         stream.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(io::Error::other("no listener covers the server name"));
     };
-    if !listener.listener.source_policy.permits(downstream.peer.ip()) {
+    if !listener
+        .listener
+        .source_policy
+        .permits(downstream.peer.ip())
+    {
         downstream.worker.counters.connections_denied.up();
         return Err(io::ErrorKind::PermissionDenied.into());
     }

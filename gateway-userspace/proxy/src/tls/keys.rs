@@ -44,10 +44,11 @@ impl Keys {
 
     /// Whether these certificates are the same ones in both.
     pub(super) fn same(&self, other: &Self, keys: &[CertificateKey]) -> bool {
-        keys.iter().all(|key| match (self.0.get(key), other.0.get(key)) {
-            (Some((a, _)), Some((b, _))) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        })
+        keys.iter()
+            .all(|key| match (self.0.get(key), other.0.get(key)) {
+                (Some((a, _)), Some((b, _))) => Arc::ptr_eq(a, b),
+                (a, b) => a.is_none() && b.is_none(),
+            })
     }
 
     /// Whether every one could be parsed.
@@ -58,7 +59,9 @@ impl Keys {
 
 fn parse(certificate: &Certificate) -> Result<CertifiedKey, rustls::Error> {
     let chain = certificate.chain.iter();
-    let chain = chain.map(|der| CertificateDer::from(der.to_vec())).collect();
+    let chain = chain
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
     let key = match &certificate.private_key {
         PrivateKey::Pkcs8(der) => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec())),
         PrivateKey::Pkcs1(der) => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.to_vec())),
@@ -79,9 +82,8 @@ impl Choice {
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let suits = |key: &&Arc<CertifiedKey>| {
-            key.key.choose_scheme(hello.signature_schemes()).is_some()
-        };
+        let suits =
+            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         self.0.iter().find(suits).map(Arc::clone)
     }
 }

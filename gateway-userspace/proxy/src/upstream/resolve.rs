@@ -118,7 +118,11 @@ impl Resolution {
         }
         known().ok_or_else(|| ResolveError {
             host: Arc::clone(&self.host),
-            reason: self.failure.borrow().clone().unwrap_or_else(|| "no address".into()),
+            reason: self
+                .failure
+                .borrow()
+                .clone()
+                .unwrap_or_else(|| "no address".into()),
         })
     }
 }

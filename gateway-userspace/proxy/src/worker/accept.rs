@@ -109,7 +109,11 @@ fn admit(
     let serving = worker.serving();
     let table = serving.snapshot.port_table(local)?;
     let permits = |policy: &gateway_model::ir::SourcePolicy| policy.permits(peer.ip());
-    if !table.listeners.iter().any(|l| permits(&l.listener.source_policy)) {
+    if !table
+        .listeners
+        .iter()
+        .any(|l| permits(&l.listener.source_policy))
+    {
         worker.counters.connections_denied.up();
         return None;
     }

@@ -21,12 +21,12 @@ use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::head::Violation;
-use crate::limits::HeadLimits;
 use crate::h1::{
     Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, Progress, RequestPlan, ResponsePlan,
     encode_informational, encode_request, encode_response,
 };
+use crate::head::Violation;
+use crate::limits::HeadLimits;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -58,7 +58,9 @@ pub(super) async fn run(
     record: &mut Record<'_>,
 ) -> Result<Next, Box<Failed>> {
     let upload = begin_upload(client, work, buffer, &forward);
-    let timeouts = forward.rule.map_or_else(Timeouts::default, |rule| rule.timeouts);
+    let timeouts = forward
+        .rule
+        .map_or_else(Timeouts::default, |rule| rule.timeouts);
     let limits = &client.downstream.worker.limits().time;
     let budget = Budget::new(client.deadline.timers(), &timeouts, limits);
     let mut exchange = Exchange {
@@ -75,7 +77,14 @@ pub(super) async fn run(
         Ok(End::Tunnel(attempt, early)) => {
             let Exchange { client, upload, .. } = exchange;
             let (_, late) = upload.into_parts();
-            Ok(Box::pin(tunnel::run(client, attempt.connection.stream, late, early, record)).await)
+            Ok(Box::pin(tunnel::run(
+                client,
+                attempt.connection.stream,
+                late,
+                early,
+                record,
+            ))
+            .await)
         }
         Err(error) => Err(Box::new(exchange.fail(error, record))),
     }
@@ -149,7 +158,9 @@ impl Exchange<'_> {
     ) -> Result<End, ProxyError> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
-        let mut attempt = self.guard(Attempt::begin(&worker, routing, forward.upstream)).await?;
+        let mut attempt = self
+            .guard(Attempt::begin(&worker, routing, forward.upstream))
+            .await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
             self.client.send(CONTINUE).await.map_err(client_io)?;
@@ -168,7 +179,9 @@ impl Exchange<'_> {
                     self.uploading = true;
                     let endpoint = Rc::clone(attempt.endpoint());
                     drop(attempt);
-                    attempt = self.guard(Box::pin(Attempt::afresh(&worker, endpoint))).await?;
+                    attempt = self
+                        .guard(Box::pin(Attempt::afresh(&worker, endpoint)))
+                        .await?;
                 }
                 Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
             }
@@ -199,7 +212,9 @@ impl Exchange<'_> {
                 return Poll::Ready(result);
             }
             let stalled = (Side::Upstream, Kind::ConnectTimeout);
-            self.budget.poll_over(cx, &self.client.deadline, stalled).map(Err)
+            self.budget
+                .poll_over(cx, &self.client.deadline, stalled)
+                .map(Err)
         })
         .await
     }
@@ -226,7 +241,12 @@ impl Exchange<'_> {
         if let Poll::Ready(head) = self.poll_read_head(cx, attempt, held) {
             return Poll::Ready(head);
         }
-        if !self.uploading && self.client.poll_left(cx, &mut self.upload.buffer).is_ready() {
+        if !self.uploading
+            && self
+                .client
+                .poll_left(cx, &mut self.upload.buffer)
+                .is_ready()
+        {
             let gone = ProxyError::new(Side::Downstream, Kind::Closed);
             return Poll::Ready(Err(NoHead::Failed(gone)));
         }
@@ -260,7 +280,11 @@ impl Exchange<'_> {
                 }
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(end) => {
-                    let wrap = if buffer.is_empty() { NoHead::Closed } else { NoHead::Failed };
+                    let wrap = if buffer.is_empty() {
+                        NoHead::Closed
+                    } else {
+                        NoHead::Failed
+                    };
                     return Poll::Ready(Err(wrap(upstream_closed(end.err()))));
                 }
             }
@@ -311,7 +335,11 @@ impl Exchange<'_> {
             _ => (Side::Downstream, Kind::BodyTimeout),
         };
         if self.uploading && self.upload.take_moved() {
-            let limit = if self.upload.is_writing() { time.write_stall } else { time.body_idle };
+            let limit = if self.upload.is_writing() {
+                time.write_stall
+            } else {
+                time.body_idle
+            };
             self.stall_ms = self.client.deadline.timers().at(limit);
             self.budget.arm_at(&self.client.deadline, self.stall_ms);
         } else if !self.uploading && self.stall_ms != u64::MAX {
@@ -349,7 +377,7 @@ impl Exchange<'_> {
         let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
         let plan = ResponsePlan {
             edits: &forward.filters.response_headers,
-            extra: b"",
+            cors: &[],
             http10: self.work.request.is_http10(),
             // A response that comes before the end of the request ends the connection.
             keep_alive: wants_more && !self.uploading && self.upload.is_done(),
@@ -398,7 +426,12 @@ impl Exchange<'_> {
         if let Poll::Ready(Err(error)) = self.poll_upload(cx, attempt) {
             return Poll::Ready(Err(error));
         }
-        if !self.uploading && self.client.poll_left(cx, &mut self.upload.buffer).is_ready() {
+        if !self.uploading
+            && self
+                .client
+                .poll_left(cx, &mut self.upload.buffer)
+                .is_ready()
+        {
             return Poll::Ready(Err(ProxyError::new(Side::Downstream, Kind::Closed)));
         }
         let time = &self.client.downstream.worker.limits().time;

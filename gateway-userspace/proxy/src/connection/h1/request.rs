@@ -14,8 +14,8 @@ use gateway_model::head::Head;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, Method, Progress, RequestHead};
 use crate::head::Known;
-use crate::rewrite::{RedirectFrom, push_location};
 use crate::respond::{Answer, AnswerWire, Asker};
+use crate::rewrite::{RedirectFrom, push_location};
 use crate::routing::{Act, decide};
 
 /// Serves the request whose first bytes are in `buffer`.
@@ -29,7 +29,11 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     client.downstream.count_request();
     worker.counters.requests_http1.up();
     let routing = client.downstream.routing();
-    let decision = decide(&routing, &client.downstream, &work.request.view(buffer.filled()));
+    let decision = decide(
+        &routing,
+        &client.downstream,
+        &work.request.view(buffer.filled()),
+    );
     let mut record = Record::begin(&client.downstream, decision);
     let next = match decision.action {
         Act::Forward { filters, upstream } => {
@@ -60,15 +64,20 @@ async fn read_head(
     if let Progress::Complete(_) = parse(head, buffer, &limits)? {
         return Ok(());
     }
-    client.deadline.set(client.downstream.worker.limits().time.head);
+    client
+        .deadline
+        .set(client.downstream.worker.limits().time.head);
     loop {
         if buffer.is_full() && !buffer.grow(limits.bytes + 1) {
             return Err(ProxyError::downstream(crate::head::Violation::HeadTooLarge));
         }
-        client.fill(buffer).await.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => ProxyError::new(Side::Downstream, Kind::HeadTimeout),
-            _ => ProxyError::new(Side::Downstream, Kind::Closed).because(error),
-        })?;
+        client
+            .fill(buffer)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => ProxyError::new(Side::Downstream, Kind::HeadTimeout),
+                _ => ProxyError::new(Side::Downstream, Kind::Closed).because(error),
+            })?;
         if let Progress::Complete(_) = parse(head, buffer, &limits)? {
             return Ok(());
         }
@@ -80,7 +89,8 @@ fn parse(
     buffer: &Buffer,
     limits: &crate::limits::HeadLimits,
 ) -> Result<Progress, ProxyError> {
-    head.parse(buffer.filled(), limits).map_err(ProxyError::downstream)
+    head.parse(buffer.filled(), limits)
+        .map_err(ProxyError::downstream)
 }
 
 /// Answers a head that cannot be read, or not trusted, and ends the connection.
@@ -135,8 +145,19 @@ async fn answer_locally(
     };
     let body_end = end_of_body(&work.request, &buffer, head_len, client);
     buffer.consume(body_end.unwrap_or(head_len));
-    let closes = record.error.as_ref().is_some_and(ProxyError::closes_downstream);
-    respond(client, work, buffer, &answer, body_end.is_some() && !closes, record).await
+    let closes = record
+        .error
+        .as_ref()
+        .is_some_and(ProxyError::closes_downstream);
+    respond(
+        client,
+        work,
+        buffer,
+        &answer,
+        body_end.is_some() && !closes,
+        record,
+    )
+    .await
 }
 
 /// Answers a failed exchange, if the client can still be told.
