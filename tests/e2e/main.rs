@@ -7,6 +7,7 @@ mod clients;
 mod documents;
 mod edge;
 mod harness;
+mod hostile;
 mod limits;
 mod packet_path;
 mod reload;

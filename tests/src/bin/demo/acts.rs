@@ -272,7 +272,7 @@ pub fn stop(show: &mut Show, mut sluice: Sluice) {
         .and_then(|()| sluice.wait_exit(Duration::from_secs(35)));
     match outcome {
         Ok(status) if status.success() => {
-            show.aside("stopped and cleaned up; cargo xtask demo --keep leaves it running")
+            show.aside("stopped and cleaned up; cargo xtask demo --keep leaves it running");
         }
         Ok(status) => drop(show.point("It stops cleanly", |_| -> Result<()> {
             anyhow::bail!("sluice ended with {status}\n{}", sluice.log())
