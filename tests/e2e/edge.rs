@@ -15,6 +15,8 @@ use gateway_tests::{Authority, Backend, Load, Netns, Sluice, World, until};
 /// How connections reach the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// The best hook that there is, and `sk_lookup`.
+    Auto,
     /// XDP in the driver and `sk_lookup`.
     Native,
     /// XDP in the kernel's generic path and `sk_lookup`.
@@ -28,6 +30,7 @@ pub enum Mode {
 impl Mode {
     fn arguments(self) -> &'static [&'static str] {
         match self {
+            Self::Auto => &["--l4", "auto"],
             Self::Native => &["--l4", "bpf", "--attach", "native"],
             Self::Generic => &["--l4", "bpf", "--attach", "generic"],
             Self::Tc => &["--l4", "bpf", "--attach", "tc"],
@@ -41,6 +44,7 @@ impl Mode {
 pub struct Plan {
     mode: Mode,
     topology: Topology,
+    mtu: u32,
     arguments: Vec<String>,
     recording: bool,
     documents: Vec<String>,
@@ -66,6 +70,12 @@ impl Plan {
         self
     }
 
+    /// Chooses the MTU of every link.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
     /// Adds documents to `routes.yaml`; without any, everything goes to `b0`.
     pub fn documents(mut self, documents: impl IntoIterator<Item = String>) -> Self {
         self.documents.extend(documents);
@@ -84,7 +94,10 @@ impl Plan {
 
     /// Builds the world and the manifests, and leaves it to the test to start Sluice.
     pub fn prepare(self) -> Result<(Edge, Start)> {
-        let world = World::plan().topology(self.topology).build()?;
+        let world = World::plan()
+            .topology(self.topology)
+            .mtu(self.mtu)
+            .build()?;
         let backend = |(i, host)| {
             let name = format!("b{i}");
             if self.recording {
@@ -142,6 +155,7 @@ impl Edge {
         Plan {
             mode,
             topology: Topology::Routed,
+            mtu: 1500,
             arguments: Vec::new(),
             recording: false,
             documents: Vec::new(),

@@ -28,7 +28,7 @@ fn whole_path(mode: Mode, topology: Topology) -> Result<()> {
         }
     }
     let hook = match mode {
-        Mode::Native => "native",
+        Mode::Auto | Mode::Native => "native",
         Mode::Generic => "generic",
         Mode::Tc => "tc",
         Mode::Sockets => "sockets",
@@ -172,5 +172,27 @@ fn a_foreign_xdp_program_is_left_alone() -> Result<()> {
         String::from_utf8_lossy(&links.stdout).contains("xdpgeneric"),
         "the foreign program is still there"
     );
+    Ok(())
+}
+
+#[test]
+fn a_client_on_the_node_itself_is_served() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    for call in [
+        edge.curl("http://a.example.com/")?,
+        edge.curl6("https://a.example.com/")?,
+    ] {
+        assert_eq!(call.run(&edge.world.node.ns)?.status, 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn links_with_large_frames_get_the_best_hook_that_they_allow() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Auto).mtu(9000).start()?;
+    let url = "https://a.example.com/?bytes=3000000";
+    let answer = edge.curl(url)?.run(edge.client())?;
+    assert_eq!(answer.body, gateway_tests::backend::pattern(3_000_000));
+    println!("{}", edge.sluice().cli(&["l4"])?);
     Ok(())
 }
