@@ -87,6 +87,16 @@ fn main() {
         print_memory(shape, routes);
         return;
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == "--loop") {
+        let shape = Shape::ALL[usize::from(arguments[at + 1] == "OneHost")];
+        let routes = arguments[at + 2].parse().expect("a number of routes");
+        let distinct = arguments[at + 3].parse().expect("a number of routes");
+        let snapshot = compile(&configuration(shape, routes), Revision(1), None).snapshot;
+        for _ in 0..20 {
+            println!("{:.1}", lookup(&snapshot, shape, routes, distinct));
+        }
+        return;
+    }
     let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
     let all: Vec<Figures> = Shape::ALL
         .into_iter()

@@ -14,6 +14,7 @@ use super::inline_str::InlineStr;
 use super::lengths::Lengths;
 use super::matcher::{CompiledMatch, CompiledPath};
 use crate::head::Head;
+use crate::snapshot::Found;
 
 /// The matches of one hostname by path.
 #[derive(Clone, Debug, Default)]
@@ -80,15 +81,16 @@ impl PathIndex {
     }
 
     /// Every match, in no particular order.
-    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+    pub fn matches(&self) -> impl Iterator<Item = &Arc<CompiledMatch>> {
         let by_path = self.exact.iter().chain(self.prefixes.iter());
         by_path
             .flat_map(|entry| entry.candidates.as_slice())
             .chain(self.regexes.iter().map(|(_, candidate)| candidate))
+            .map(|candidate| &candidate.detail)
     }
 
-    /// The first match that holds, and how many bytes of the path its prefix covers.
-    pub fn find<H: Head>(&self, head: &H) -> Option<(&Candidate, usize)> {
+    /// The first rule that matches.
+    pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
         let path = head.path().as_bytes();
         let mut best = self
             .exact
@@ -96,15 +98,28 @@ impl PathIndex {
             .and_then(|entry| entry.first(head, None))
             .map(|candidate| (candidate, 0));
         self.find_prefix(head, path, &mut best);
-        for (regex, candidate) in &self.regexes {
-            if best.is_some_and(|(best, _)| best.order(candidate).is_lt()) {
-                break;
-            }
-            if regex.is_match(path) && candidate.holds(head) {
-                return Some((candidate, 0));
-            }
+        self.find_regex(head, path, &mut best);
+        best.map(|(candidate, prefix_len)| Found {
+            rule: &candidate.rule,
+            prefix_len,
+        })
+    }
+
+    fn find_regex<'a, H: Head>(
+        &'a self,
+        head: &H,
+        path: &[u8],
+        best: &mut Option<(&'a Candidate, usize)>,
+    ) {
+        let earlier = self.regexes.iter().take_while(|(_, candidate)| {
+            best.is_none_or(|(best, _)| candidate.order(best).is_lt())
+        });
+        let found = earlier
+            .filter(|(regex, _)| regex.is_match(path))
+            .find(|(_, candidate)| candidate.holds(head));
+        if let Some((_, candidate)) = found {
+            *best = Some((candidate, 0));
         }
-        best
     }
 
     /// Probes the prefixes that end at a `/` of the path or at its end, from the longest.
@@ -123,18 +138,16 @@ impl PathIndex {
             memrchr(b'/', &path[..=longest])
         };
         while let Some(len) = end {
-            if let Some((best, _)) = best {
-                // No shorter prefix has a match that comes before the best one.
-                match self.prefix_lengths.floor(len) {
-                    Some(floor) if *floor <= *best.rank() => {}
-                    _ => return,
-                }
-            }
             if self.prefix_lengths.contains(len)
                 && let Some(entry) = self.prefixes.get(&path[..len])
                 && let Some(found) = entry.first(head, best.map(|(best, _)| best))
             {
                 *best = Some((found, len));
+            }
+            if let Some((best, _)) = best
+                && !self.prefix_lengths.may_precede(len, best.rank())
+            {
+                return;
             }
             end = memrchr(b'/', &path[..len]);
         }
