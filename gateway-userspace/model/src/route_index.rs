@@ -4,7 +4,7 @@
 //! table shares all of it, and a change of one match copies what lies on the way to it.
 
 mod candidate;
-mod hash_trie;
+pub(crate) mod hash_trie;
 pub(crate) mod host;
 mod inline_str;
 mod lengths;

@@ -26,8 +26,14 @@ const GROUP_LOAD: usize = 5;
 
 /// What has a key that it is found by.
 pub(crate) trait Keyed {
+    /// The key's type.
+    type Key: Eq + ?Sized;
+
     /// The key.
-    fn key(&self) -> &[u8];
+    fn key(&self) -> &Self::Key;
+
+    /// Feeds a key to a hasher, all of its bytes.
+    fn write(key: &Self::Key, hasher: &mut impl Hasher);
 }
 
 /// A persistent hash table of entries that carry their key.
@@ -77,12 +83,12 @@ impl<T: Keyed> HashTrie<T> {
 
     /// The entry of that key.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<&T> {
+    pub fn get(&self, key: &T::Key) -> Option<&T> {
         let mut node = &self.root;
         if let Node::Empty = node {
             return None;
         }
-        let hash = hash(&self.hasher, key);
+        let hash = hash::<T>(&self.hasher, key);
         let mut shift = 0;
         while let Node::Branch(branch) = node {
             node = &branch.children[child(hash, shift)];
@@ -119,14 +125,14 @@ impl<T: Keyed> HashTrie<T> {
 
 impl<T: Keyed + Clone> HashTrie<T> {
     /// Changes the entry of that key, which `new` makes if there is none.
-    pub fn upsert(&mut self, key: &[u8], new: impl FnOnce() -> T, edit: impl FnOnce(&mut T)) {
-        let hash = hash(&self.hasher, key);
+    pub fn upsert(&mut self, key: &T::Key, new: impl FnOnce() -> T, edit: impl FnOnce(&mut T)) {
+        let hash = hash::<T>(&self.hasher, key);
         upsert(&mut self.root, 0, (hash, key), &self.hasher, new, edit);
     }
 
     /// Changes the entry of that key, if there is one, and drops it if `edit` says that it is empty.
-    pub fn update(&mut self, key: &[u8], edit: impl FnOnce(&mut T) -> bool) {
-        let hash = hash(&self.hasher, key);
+    pub fn update(&mut self, key: &T::Key, edit: impl FnOnce(&mut T) -> bool) {
+        let hash = hash::<T>(&self.hasher, key);
         if self.get(key).is_some() {
             update(&mut self.root, 0, (hash, key), &self.hasher, edit);
         }
@@ -145,7 +151,7 @@ impl<T> Default for Group<T> {
 impl<T: Keyed> Group<T> {
     /// Where the entry of that key is.
     #[inline]
-    fn position(&self, tag: u8, key: &[u8]) -> Option<usize> {
+    fn position(&self, tag: u8, key: &T::Key) -> Option<usize> {
         // The bytes of `differences` that are 0 get their top bit; a byte above such a one may get
         // it too, and its key then says no.
         let differences = u64::from_le_bytes(self.tags) ^ (u64::from(tag) * LOW_BITS);
@@ -192,9 +198,9 @@ const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const TOP_BITS: u64 = LOW_BITS << 7;
 
 #[inline]
-fn hash(hasher: &RandomState, key: &[u8]) -> u64 {
+fn hash<T: Keyed>(hasher: &RandomState, key: &T::Key) -> u64 {
     let mut hasher = hasher.build_hasher();
-    hasher.write(key);
+    T::write(key, &mut hasher);
     hasher.finish()
 }
 
@@ -211,7 +217,7 @@ fn first_group(hash: u64, groups: usize) -> usize {
 }
 
 #[inline]
-fn position<T: Keyed>(groups: &[Group<T>], hash: u64, key: &[u8]) -> Option<(usize, usize)> {
+fn position<T: Keyed>(groups: &[Group<T>], hash: u64, key: &T::Key) -> Option<(usize, usize)> {
     let mut group = first_group(hash, groups.len());
     for _ in 0..groups.len() {
         if let Some(at) = groups[group].position(tag(hash), key) {
@@ -229,7 +235,7 @@ fn position<T: Keyed>(groups: &[Group<T>], hash: u64, key: &[u8]) -> Option<(usi
 fn upsert<T: Keyed + Clone>(
     node: &mut Node<T>,
     shift: u32,
-    (hash, key): (u64, &[u8]),
+    (hash, key): (u64, &T::Key),
     hasher: &RandomState,
     new: impl FnOnce() -> T,
     edit: impl FnOnce(&mut T),
@@ -268,7 +274,7 @@ fn upsert<T: Keyed + Clone>(
 fn update<T: Keyed + Clone>(
     node: &mut Node<T>,
     shift: u32,
-    (hash, key): (u64, &[u8]),
+    (hash, key): (u64, &T::Key),
     hasher: &RandomState,
     edit: impl FnOnce(&mut T) -> bool,
 ) -> bool {
@@ -325,7 +331,7 @@ fn gather<T: Keyed + Clone>(node: &Node<T>, hasher: &RandomState, all: &mut Vec<
             let each = groups
                 .iter()
                 .flat_map(|group| group.entries.iter().flatten());
-            all.extend(each.map(|entry| (hash(hasher, entry.key()), entry.clone())));
+            all.extend(each.map(|entry| (hash::<T>(hasher, entry.key()), entry.clone())));
         }
         Node::Branch(branch) => {
             branch
@@ -381,14 +387,20 @@ mod tests {
     struct Pair(Vec<u8>, u32);
 
     impl Keyed for Pair {
+        type Key = [u8];
+
         fn key(&self) -> &[u8] {
             &self.0
+        }
+
+        fn write(key: &[u8], hasher: &mut impl Hasher) {
+            hasher.write(key);
         }
     }
 
     fn set(trie: &mut HashTrie<Pair>, key: u16, value: u32) {
         let key = key.to_be_bytes();
-        trie.upsert(&key, || Pair(key.to_vec(), 0), |pair| pair.1 = value);
+        trie.upsert(&key[..], || Pair(key.to_vec(), 0), |pair| pair.1 = value);
     }
 
     fn contents(trie: &HashTrie<Pair>) -> BTreeMap<Vec<u8>, u32> {
@@ -411,7 +423,7 @@ mod tests {
                 }
                 let bytes = key.to_be_bytes();
                 if *kind == 0 {
-                    trie.update(&bytes, |_| true);
+                    trie.update(&bytes[..], |_| true);
                     model.remove(&bytes[..]);
                 } else {
                     set(&mut trie, *key, *value);
@@ -434,9 +446,9 @@ mod tests {
         for key in 0..20_000 {
             set(&mut trie, key, u32::from(key));
         }
-        assert!((0..20_000u16).all(|key| trie.get(&key.to_be_bytes()).is_some()));
+        assert!((0..20_000u16).all(|key| trie.get(&key.to_be_bytes()[..]).is_some()));
         for key in 0..20_000u16 {
-            trie.update(&key.to_be_bytes(), |_| true);
+            trie.update(&key.to_be_bytes()[..], |_| true);
         }
         assert!(trie.is_empty());
     }
@@ -459,7 +471,7 @@ mod tests {
         let Node::Leaf(groups) = node else {
             panic!("somewhere is a leaf")
         };
-        assert!((0..200u16).all(|key| position(groups, 7, &key.to_be_bytes()).is_some()));
+        assert!((0..200u16).all(|key| position(groups, 7, &key.to_be_bytes()[..]).is_some()));
         assert!(position(groups, 7, b"absent").is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! All matches of one hostname: a short list, or an index by path once the list is not short.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use super::candidate::OneOrMany;
@@ -48,9 +49,16 @@ enum PathKind {
 }
 
 impl Keyed for Arc<HostRules> {
+    type Key = [u8];
+
     #[inline]
     fn key(&self) -> &[u8] {
         self.name.as_bytes()
+    }
+
+    #[inline]
+    fn write(key: &[u8], hasher: &mut impl Hasher) {
+        hasher.write(key);
     }
 }
 
@@ -106,7 +114,7 @@ impl HostRules {
         match &self.matches {
             Matches::List(list) => list.as_slice().iter().find_map(|listed| {
                 let prefix_len = listed.covers(head.path())?;
-                let holds = listed.plain || listed.detail.conditions.hold(head);
+                let holds = listed.plain || listed.detail.holds(head);
                 holds.then_some(Found {
                     rule: &listed.rule,
                     prefix_len,
@@ -146,7 +154,7 @@ impl Listed {
         Self {
             path: InlineStr::new(path),
             kind,
-            plain: source.conditions.is_empty(),
+            plain: source.conditions.is_none(),
             rule: Arc::clone(&source.rule),
             detail: Arc::clone(source),
         }

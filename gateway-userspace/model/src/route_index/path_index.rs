@@ -3,10 +3,10 @@
 //! The smallest [`crate::ir::MatchOrder`] among all that match wins, whatever part it stands in, so
 //! every part is asked unless a lower bound proves that it has nothing earlier.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use memchr::memrchr;
-use regex::bytes::Regex;
 
 use super::candidate::{Candidate, OneOrMany};
 use super::hash_trie::{HashTrie, Keyed};
@@ -24,7 +24,7 @@ pub(crate) struct PathIndex {
     /// The lengths of the prefixes, and the earliest match among those up to a length.
     prefix_lengths: Lengths,
     /// In the order of matches.
-    regexes: Vec<(Regex, Candidate)>,
+    regexes: Vec<Candidate>,
 }
 
 /// All matches of one exact path, or of one prefix, in order.
@@ -35,9 +35,16 @@ struct PathEntry {
 }
 
 impl Keyed for Arc<PathEntry> {
+    type Key = [u8];
+
     #[inline]
     fn key(&self) -> &[u8] {
         self.path.as_bytes()
+    }
+
+    #[inline]
+    fn write(key: &[u8], hasher: &mut impl Hasher) {
+        hasher.write(key);
     }
 }
 
@@ -51,11 +58,11 @@ impl PathIndex {
                 self.prefix_lengths.add(path.len(), *candidate.rank());
                 insert(&mut self.prefixes, path, candidate);
             }
-            CompiledPath::Regex(regex) => {
+            CompiledPath::Regex(_) => {
                 let at = self
                     .regexes
-                    .partition_point(|(_, old)| old.order(&candidate).is_lt());
-                self.regexes.insert(at, (regex.clone(), candidate));
+                    .partition_point(|old| old.order(&candidate).is_lt());
+                self.regexes.insert(at, candidate);
             }
         }
     }
@@ -70,7 +77,7 @@ impl PathIndex {
             }
             CompiledPath::Regex(_) => {
                 self.regexes
-                    .retain(|(_, candidate)| !Arc::ptr_eq(&candidate.detail, removed));
+                    .retain(|candidate| !Arc::ptr_eq(&candidate.detail, removed));
             }
         }
     }
@@ -85,7 +92,7 @@ impl PathIndex {
         let by_path = self.exact.iter().chain(self.prefixes.iter());
         by_path
             .flat_map(|entry| entry.candidates.as_slice())
-            .chain(self.regexes.iter().map(|(_, candidate)| candidate))
+            .chain(&self.regexes)
             .map(|candidate| &candidate.detail)
     }
 
@@ -98,26 +105,20 @@ impl PathIndex {
             .and_then(|entry| entry.first(head, None))
             .map(|candidate| (candidate, 0));
         self.find_prefix(head, path, &mut best);
-        self.find_regex(head, path, &mut best);
+        self.find_regex(head, &mut best);
         best.map(|(candidate, prefix_len)| Found {
             rule: &candidate.rule,
             prefix_len,
         })
     }
 
-    fn find_regex<'a, H: Head>(
-        &'a self,
-        head: &H,
-        path: &[u8],
-        best: &mut Option<(&'a Candidate, usize)>,
-    ) {
-        let earlier = self.regexes.iter().take_while(|(_, candidate)| {
-            best.is_none_or(|(best, _)| candidate.order(best).is_lt())
-        });
-        let found = earlier
-            .filter(|(regex, _)| regex.is_match(path))
-            .find(|(_, candidate)| candidate.holds(head));
-        if let Some((_, candidate)) = found {
+    fn find_regex<'a, H: Head>(&'a self, head: &H, best: &mut Option<(&'a Candidate, usize)>) {
+        let found = self
+            .regexes
+            .iter()
+            .take_while(|each| best.is_none_or(|(best, _)| each.order(best).is_lt()))
+            .find(|each| each.detail.path.covers(head.path()).is_some() && each.holds(head));
+        if let Some(candidate) = found {
             *best = Some((candidate, 0));
         }
     }
