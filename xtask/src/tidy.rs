@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use self::code::Code;
 
@@ -40,7 +40,8 @@ pub fn run(_args: &Args) -> anyhow::Result<()> {
     for finding in &findings {
         println!("{finding}");
     }
-    bail!("tidy: {} finding(s)", findings.len())
+    eprintln!("tidy: {} finding(s)", findings.len());
+    std::process::exit(1)
 }
 
 /// One breach of one rule.

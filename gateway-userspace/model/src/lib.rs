@@ -5,7 +5,9 @@
 //! form that the proxy and the packet path apply ([`snapshot`]). Knows no Kubernetes, no socket,
 //! no clock and no I/O.
 
+pub mod balance;
 mod compile;
+pub mod explain;
 pub mod head;
 pub mod ir;
 pub mod l4_plan;

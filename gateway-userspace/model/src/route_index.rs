@@ -1,72 +1,112 @@
 //! The route table of one listener: from a request head to the first rule that matches.
+//!
+//! Hostnames by hash, then paths by hash ([`path_index`]). Everything is persistent: a clone of a
+//! table shares all of it, and a change of one match copies what lies on the way to it.
 
+pub(crate) mod candidate;
+mod hash_trie;
+pub(crate) mod host;
+mod inline_str;
+mod lengths;
 pub(crate) mod matcher;
+mod path_index;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::Arc;
+
+use memchr::memchr_iter;
 
 use crate::head::Head;
 use crate::names::Hostname;
 use crate::snapshot::Found;
+use hash_trie::HashTrie;
+use host::HostRules;
+use lengths::Lengths;
 use matcher::CompiledMatch;
 
 /// All matches of one listener.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RouteTable {
-    /// Most specific host first; within one, in the order of matches.
-    hosts: Vec<(Option<Hostname>, Vec<Arc<CompiledMatch>>)>,
+    /// By exact name, and by the suffix of a wildcard, which begins with a dot.
+    hosts: HashTrie<Arc<HostRules>>,
+    /// The lengths of the wildcards' suffixes.
+    wildcards: Lengths,
+    /// Matches of routes without hostname.
+    any: Option<Arc<HostRules>>,
 }
 
 impl RouteTable {
     /// Adds a match under a hostname; none stands for every host.
     pub fn insert(&mut self, host: Option<&Hostname>, added: &Arc<CompiledMatch>) {
-        let at = self
-            .hosts
-            .partition_point(|(h, _)| rank(h.as_ref()) < rank(host));
-        if self.hosts.get(at).is_none_or(|(h, _)| h.as_ref() != host) {
-            self.hosts.insert(at, (host.cloned(), Vec::new()));
+        let Some(host) = host else {
+            let any = self.any.get_or_insert_with(|| Arc::new(HostRules::new("")));
+            Arc::make_mut(any).insert(added);
+            return;
+        };
+        if let Some(suffix) = host.wildcard_suffix() {
+            self.wildcards.add(suffix.len(), [0; 5]);
         }
-        let matches = &mut self.hosts[at].1;
-        let at = matches.partition_point(|m| m.order() < added.order());
-        matches.insert(at, Arc::clone(added));
+        let key = key(host);
+        let new = || Arc::new(HostRules::new(key));
+        self.hosts.upsert(key.as_bytes(), new, |rules| {
+            Arc::make_mut(rules).insert(added);
+        });
     }
 
-    /// Takes a match out again.
+    /// Takes a match out again. It must be there.
     pub fn remove(&mut self, host: Option<&Hostname>, removed: &Arc<CompiledMatch>) {
-        for (name, matches) in &mut self.hosts {
-            if name.as_ref() == host {
-                matches.retain(|m| !Arc::ptr_eq(m, removed));
+        let Some(host) = host else {
+            if let Some(any) = &mut self.any {
+                Arc::make_mut(any).remove(removed);
             }
+            self.any.take_if(|any| any.is_empty());
+            return;
+        };
+        if let Some(suffix) = host.wildcard_suffix() {
+            self.wildcards.remove(suffix.len());
         }
-        self.hosts.retain(|(_, matches)| !matches.is_empty());
+        self.hosts.update(key(host).as_bytes(), |rules| {
+            let rules = Arc::make_mut(rules);
+            rules.remove(removed);
+            rules.is_empty()
+        });
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
+        self.hosts.is_empty() && self.any.is_none()
     }
 
     /// The first rule that matches.
     pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
-        let host = head.host();
-        self.hosts
-            .iter()
-            .filter(|(name, _)| name.as_ref().is_none_or(|name| name.matches(host)))
-            .flat_map(|(_, matches)| matches)
-            .find_map(|m| {
-                m.covers(head).map(|prefix_len| Found {
-                    rule: &m.rule,
-                    prefix_len,
-                })
+        self.hosts_for(head.host())
+            .find_map(|rules| rules.find(head))
+            .map(|(candidate, prefix_len)| Found {
+                rule: &candidate.rule,
+                prefix_len,
             })
+    }
+
+    /// The hostnames that cover this host, most specific first.
+    #[inline]
+    pub fn hosts_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRules>> {
+        // A name that begins with a dot is no name; it would be found as if it were a wildcard.
+        let exact = (!host.starts_with('.'))
+            .then(|| self.hosts.get(host.as_bytes()))
+            .flatten();
+        let wildcards = self.wildcards.longest().is_some().then(|| {
+            memchr_iter(b'.', host.as_bytes())
+                .filter(|&dot| dot > 0 && self.wildcards.contains(host.len() - dot))
+                .filter_map(move |dot| self.hosts.get(&host.as_bytes()[dot..]))
+        });
+        exact
+            .into_iter()
+            .chain(wildcards.into_iter().flatten())
+            .chain(&self.any)
     }
 }
 
-fn rank(host: Option<&Hostname>) -> (u8, std::cmp::Reverse<usize>, &str) {
-    let class = match host {
-        Some(name) if name.wildcard_suffix().is_none() => 0,
-        Some(_) => 1,
-        None => 2,
-    };
-    let name = host.map_or("", Hostname::as_str);
-    (class, std::cmp::Reverse(name.len()), name)
+fn key(host: &Hostname) -> &str {
+    host.wildcard_suffix().unwrap_or(host.as_str())
 }

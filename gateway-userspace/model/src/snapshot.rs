@@ -13,6 +13,8 @@ use imbl::OrdMap;
 
 use crate::compile::CompiledRoute;
 pub use crate::compile::compile;
+use crate::explain::{Explanation, explain};
+use crate::head::Head;
 use crate::ir::{Certificate, CertificateKey, Ir};
 use crate::l4_plan::L4Plan;
 use crate::names::{ListenerKey, ObjectRef, Revision, UpstreamKey};
@@ -128,6 +130,14 @@ impl Snapshot {
     /// listeners it is reachable through.
     pub fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
         self.routes.values().flat_map(|route| route.rules())
+    }
+
+    /// Why a request goes where it goes. `local` is the address and port that the connection is
+    /// made to, `sni` the name in its ClientHello (ignored in clear text). Agrees with
+    /// [`PortTable::listener_for_request`] and [`CompiledListener::find`].
+    #[must_use]
+    pub fn explain<H: Head>(&self, local: SocketAddr, sni: Option<&str>, head: &H) -> Explanation {
+        explain(self, local, sni, head)
     }
 
     /// A certificate by its key.

@@ -197,7 +197,12 @@ pub fn sources(code: &Code, report: &mut Report<'_>) {
         .iter()
         .filter(|edge| covers(edge.of, report.path))
         .collect();
-    if edges.is_empty() || super::rules::is_test_file(report.path) {
+    // Benches and examples are programs beside the crate, not part of it.
+    let beside = report
+        .path
+        .iter()
+        .any(|dir| dir == "benches" || dir == "examples");
+    if edges.is_empty() || beside || super::rules::is_test_file(report.path) {
         return;
     }
     for path in code.paths() {

@@ -77,7 +77,7 @@ impl CompiledRoute {
 
     fn add_rule(
         &mut self,
-        rule: &Rule,
+        rule: &Arc<Rule>,
         route_label: &Arc<str>,
         old: Option<&Self>,
         upstreams: &UpstreamTable,
@@ -90,8 +90,8 @@ impl CompiledRoute {
             stats,
             upstreams,
         ));
-        for each in &rule.matches {
-            let each = CompiledMatch::new(each, Arc::clone(&compiled))
+        for alternative in 0..rule.matches.len() {
+            let each = CompiledMatch::new(rule, alternative, Arc::clone(&compiled))
                 .map_err(|reason| format!("rule {}: {reason}", compiled.labels.rule))?;
             self.matches.push(Arc::new(each));
         }
@@ -183,10 +183,7 @@ fn compile_action(
 }
 
 fn rule_upstreams(rule: &Rule) -> impl Iterator<Item = &UpstreamKey> {
-    let backends: &[_] = match &rule.action {
-        Action::Forward(backends) => backends,
-        Action::Redirect(_) | Action::Respond { .. } => &[],
-    };
+    let backends = rule.backends();
     let targets = backends.iter().filter_map(|backend| match &backend.target {
         BackendTarget::Upstream(key) => Some(key),
         BackendTarget::Unavailable { .. } => None,

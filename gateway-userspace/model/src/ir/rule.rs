@@ -48,6 +48,17 @@ pub struct Rule {
     pub retry: Option<Retry>,
 }
 
+impl Rule {
+    /// The backends it forwards to; empty for every other action.
+    #[must_use]
+    pub fn backends(&self) -> &[WeightedBackend] {
+        match &self.action {
+            Action::Forward(backends) => backends,
+            Action::Redirect(_) | Action::Respond { .. } => &[],
+        }
+    }
+}
+
 /// One alternative of a rule and its place among all matches of a hostname.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleMatch {

@@ -6,7 +6,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::head::Head;
 use crate::ir::{
-    HeaderMatch, HeaderName, MatchOrder, PathMatch, QueryMatch, RuleMatch, ValueMatch,
+    HeaderMatch, HeaderName, MatchOrder, PathMatch, QueryMatch, Rule, RuleMatch, ValueMatch,
 };
 use crate::snapshot::CompiledRule;
 
@@ -23,7 +23,8 @@ const JOIN_BUFFER: usize = 1024;
 /// One alternative of a rule.
 #[derive(Debug)]
 pub(crate) struct CompiledMatch {
-    pub source: RuleMatch,
+    source: Arc<Rule>,
+    alternative: usize,
     pub path: CompiledPath,
     pub conditions: Conditions,
     pub rule: Arc<CompiledRule>,
@@ -68,8 +69,12 @@ impl CompiledMatch {
     ///
     /// # Errors
     /// Names the regular expression that does not compile, and why.
-    pub fn new(source: &RuleMatch, rule: Arc<CompiledRule>) -> Result<Self, String> {
-        let conditions = &source.conditions;
+    pub fn new(
+        source: &Arc<Rule>,
+        alternative: usize,
+        rule: Arc<CompiledRule>,
+    ) -> Result<Self, String> {
+        let conditions = &source.matches[alternative].conditions;
         let path = match &conditions.path {
             PathMatch::Exact(path) => CompiledPath::Exact(Arc::clone(path)),
             PathMatch::Prefix(path) => CompiledPath::Prefix(Arc::clone(path)),
@@ -92,19 +97,25 @@ impl CompiledMatch {
                     .map(query)
                     .collect::<Result<_, _>>()?,
             },
-            source: source.clone(),
+            source: Arc::clone(source),
+            alternative,
             rule,
         })
     }
 
-    pub fn order(&self) -> &MatchOrder {
-        &self.source.order
+    /// What was written.
+    pub fn source(&self) -> &RuleMatch {
+        &self.source.matches[self.alternative]
     }
 
-    /// Whether everything holds; then how many bytes of the path a prefix covers (0 for the other kinds).
-    pub fn covers<H: Head>(&self, head: &H) -> Option<usize> {
-        let prefix_len = self.path.covers(head.path())?;
-        self.conditions.hold(head).then_some(prefix_len)
+    /// The rule it belongs to, as it was written.
+    pub fn rule_source(&self) -> &Rule {
+        &self.source
+    }
+
+    /// Its place in the order of matches.
+    pub fn order(&self) -> &MatchOrder {
+        &self.source().order
     }
 }
 
@@ -113,20 +124,27 @@ impl CompiledPath {
     pub fn covers(&self, path: &str) -> Option<usize> {
         match self {
             Self::Exact(exact) => (**exact == *path).then_some(0),
-            Self::Prefix(prefix) => covers_prefix(prefix, path).then_some(prefix.len()),
+            Self::Prefix(prefix) => {
+                covers_prefix(prefix.as_bytes(), path.as_bytes()).then_some(prefix.len())
+            }
             Self::Regex(regex) => regex.is_match(path.as_bytes()).then_some(0),
         }
     }
 }
 
 /// Whether `prefix`, which has no trailing slash, covers whole elements of `path`.
-pub(crate) fn covers_prefix(prefix: &str, path: &str) -> bool {
-    path.as_bytes()
-        .strip_prefix(prefix.as_bytes())
+#[inline]
+pub(crate) fn covers_prefix(prefix: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(prefix)
         .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
 }
 
 impl Conditions {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
+    }
+
     /// Whether all of them hold.
     pub fn hold<H: Head>(&self, head: &H) -> bool {
         self.method.as_deref().is_none_or(|m| m == head.method())
@@ -164,6 +182,12 @@ pub(crate) fn query_value<'q>(query: Option<&'q str>, name: &str) -> Option<&'q 
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         (key == name).then_some(value)
     })
+}
+
+/// The values of the lines of that name, joined by `,`; nothing if there is no such line.
+pub(crate) fn joined_value<H: Head>(head: &H, name: &HeaderName) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = head.header_values(name).collect();
+    (!values.is_empty()).then(|| values.join(&b','))
 }
 
 fn joined_equals<'v>(values: impl Iterator<Item = &'v [u8]>, expected: &[u8]) -> bool {

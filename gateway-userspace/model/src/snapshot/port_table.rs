@@ -103,17 +103,18 @@ impl PortTable {
     /// A client without SNI, or a request without host, asks with the empty name.
     #[must_use]
     pub fn listener_for(&self, host: &str) -> Option<&Arc<CompiledListener>> {
-        let named = || {
-            let suffixes = memchr::memchr_iter(b'.', host.as_bytes()).map(|dot| &host[dot..]);
-            std::iter::once(host)
-                .chain(suffixes.filter(|suffix| suffix.len() < host.len()))
-                .find_map(|name| self.by_hostname.get(name).copied())
-        };
-        // An exact name never begins with a dot, so a host that does can only be a mistake.
-        let named = if self.by_hostname.is_empty() || host.starts_with('.') {
+        // A name that begins with a dot is no name; it would be found as if it were a wildcard.
+        let exact = (!host.starts_with('.')).then_some(host);
+        let suffixes = memchr::memchr_iter(b'.', host.as_bytes())
+            .filter(|&dot| dot > 0)
+            .map(|dot| &host[dot..]);
+        let named = if self.by_hostname.is_empty() {
             None
         } else {
-            named()
+            exact
+                .into_iter()
+                .chain(suffixes)
+                .find_map(|name| self.by_hostname.get(name).copied())
         };
         self.listeners.get(named.or(self.catch_all)? as usize)
     }

@@ -1,0 +1,467 @@
+//! `cargo bench -p gateway-model --bench route [-- -o json]`: what looking up, compiling and keeping routes costs.
+//!
+//! Two shapes: every route has a hostname of its own, and all routes share one hostname with paths
+//! of their own. A lookup asks for another route each time, in random order over all of them
+//! (`uniform`), or over 64 of them (`hot`); the request's texts lie one after the other, as a
+//! worker has just read them. Memory is the growth of the process's resident set, in a process of
+//! its own for each figure.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_model::head::Head;
+use gateway_model::ir::{
+    Action, BackendTarget, Endpoint, Endpoints, HeaderName, HttpMatch, Ir, Listener,
+    ListenerProtocol, MatchOrder, PathMatch, Route, RouteAttachment, Rule, RuleMatch, SourcePolicy,
+    Timeouts, Upstream, UpstreamProtocol, WeightedBackend,
+};
+use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, Revision, UpstreamKey};
+use gateway_model::snapshot::{CompiledListener, Snapshot, compile};
+use serde::Serialize;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
+const HOT: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Shape {
+    OwnHosts,
+    OneHost,
+}
+
+impl Shape {
+    const ALL: [Self; 2] = [Self::OwnHosts, Self::OneHost];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OwnHosts => "own hosts",
+            Self::OneHost => "one host",
+        }
+    }
+
+    fn host(self, i: usize) -> String {
+        match self {
+            Self::OwnHosts => format!("n{i}.apps.example.com"),
+            Self::OneHost => "shop.example.com".to_owned(),
+        }
+    }
+
+    fn prefix(self, i: usize) -> String {
+        match self {
+            Self::OwnHosts => String::new(),
+            Self::OneHost => format!("/team-{}/service-{i}", i % 97),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Figures {
+    shape: Shape,
+    routes: usize,
+    lookup_uniform_ns: f64,
+    lookup_hot_ns: f64,
+    compile_all_ms: f64,
+    change_route_us: Spread,
+    change_endpoints_us: Spread,
+    bytes_per_route_compiled: Option<f64>,
+    bytes_per_route_with_ir: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Spread {
+    median: f64,
+    p99: f64,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--memory") {
+        let shape = Shape::ALL[usize::from(arguments[at + 1] == "OneHost")];
+        let routes = arguments[at + 2].parse().expect("a number of routes");
+        print_memory(shape, routes);
+        return;
+    }
+    let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
+    let all: Vec<Figures> = Shape::ALL
+        .into_iter()
+        .flat_map(|shape| SIZES.map(|routes| measure(shape, routes)))
+        .collect();
+    if json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&all).expect("plain values")
+        );
+    } else {
+        print_table(&all);
+    }
+}
+
+fn measure(shape: Shape, routes: usize) -> Figures {
+    let mut ir = configuration(shape, routes);
+    let started = Instant::now();
+    let mut snapshot = compile(&ir, Revision(1), None).snapshot;
+    let compile_all_ms = started.elapsed().as_secs_f64() * 1e3;
+    let change_route_us = changes(&mut ir, &mut snapshot, routes, |ir, i, round| {
+        let object = route_object(i);
+        let mut route = Route::clone(&ir.routes[&object]);
+        Arc::make_mut(&mut route.rules[0]).timeouts.request = Some(Duration::from_secs(round));
+        ir.routes.insert(object, Arc::new(route));
+    });
+    let change_endpoints_us = changes(&mut ir, &mut snapshot, routes, |ir, i, round| {
+        let upstream = upstream(i, u8::try_from(round % 200).expect("small"));
+        ir.upstreams
+            .insert(upstream.key.clone(), Arc::new(upstream));
+    });
+    let (with_ir, compiled) = memory(shape, routes);
+    let large = |bytes: f64| (routes >= 10_000).then_some(bytes);
+    Figures {
+        shape,
+        routes,
+        lookup_uniform_ns: lookup(&snapshot, shape, routes, routes),
+        lookup_hot_ns: lookup(&snapshot, shape, routes, HOT),
+        compile_all_ms,
+        change_route_us,
+        change_endpoints_us,
+        bytes_per_route_compiled: large(compiled),
+        bytes_per_route_with_ir: large(with_ir),
+    }
+}
+
+fn changes(
+    ir: &mut Ir,
+    snapshot: &mut Arc<Snapshot>,
+    routes: usize,
+    change: impl Fn(&mut Ir, usize, u64),
+) -> Spread {
+    let mut random = Random(7);
+    let mut times = Vec::new();
+    for round in 0..500 {
+        change(ir, random.below(routes), round + 1);
+        let revision = Revision(snapshot.revision().0 + 1);
+        let started = Instant::now();
+        let compiled = compile(ir, revision, Some(snapshot));
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+        assert!(compiled.rejected.is_empty());
+        *snapshot = compiled.snapshot;
+    }
+    times.sort_by(f64::total_cmp);
+    Spread {
+        median: times[times.len() / 2],
+        p99: times[times.len() * 99 / 100],
+    }
+}
+
+/// Nanoseconds a lookup, without what reading the requests costs: the best of five rounds.
+fn lookup(snapshot: &Snapshot, shape: Shape, routes: usize, distinct: usize) -> f64 {
+    let requests = Requests::new(shape, routes, distinct);
+    let local = "192.0.2.1:80".parse().expect("an address");
+    let table = snapshot.port_table(local).expect("a table");
+    let listener = table.listener_for("shop.example.com").expect("a listener");
+    for request in requests.iter() {
+        let found = listener.find(&request).expect("every request has a route");
+        assert_eq!(found.rule.route.name, route_object(request.route).name);
+    }
+    let per_request = |each: &dyn Fn(&Requests)| {
+        let rounds = (2_000_000 / requests.len()).max(1);
+        let best = (0..5).map(|_| {
+            let started = Instant::now();
+            for _ in 0..rounds {
+                each(&requests);
+            }
+            started.elapsed().as_secs_f64() * 1e9 / (rounds * requests.len()) as f64
+        });
+        best.fold(f64::INFINITY, f64::min)
+    };
+    per_request(&|requests| find_all(listener, requests)) - per_request(&read_all)
+}
+
+#[inline(never)]
+fn find_all(listener: &CompiledListener, requests: &Requests) {
+    for request in requests.iter() {
+        let found = listener.find(&request);
+        black_box(found.map(|found| Arc::as_ptr(found.rule)));
+    }
+}
+
+#[inline(never)]
+fn read_all(requests: &Requests) {
+    for request in requests.iter() {
+        black_box((request.host(), request.path()));
+    }
+}
+
+/// Request texts one after the other.
+struct Requests {
+    text: String,
+    /// End of the host, end of the path, and which route it is.
+    ends: Vec<(u32, u32, u32)>,
+}
+
+struct Request<'a> {
+    host: &'a str,
+    path: &'a str,
+    route: usize,
+}
+
+impl Requests {
+    fn new(shape: Shape, routes: usize, distinct: usize) -> Self {
+        let mut random = Random(42);
+        let mut order: Vec<usize> = (0..routes).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, random.below(i + 1));
+        }
+        order.truncate(distinct);
+        // Few routes are asked for in a longer random order, which no branch predictor learns.
+        let asked: Vec<usize> = if order.len() < 4_096 {
+            (0..16_384)
+                .map(|_| order[random.below(order.len())])
+                .collect()
+        } else {
+            order
+        };
+        let mut requests = Self {
+            text: String::new(),
+            ends: Vec::new(),
+        };
+        for i in asked {
+            requests.text += &shape.host(i);
+            let host_end = requests.text.len();
+            requests.text += &shape.prefix(i);
+            requests.text += "/v1/items";
+            let end = |n: usize| u32::try_from(n).expect("small");
+            let path_end = end(requests.text.len());
+            requests.ends.push((end(host_end), path_end, end(i)));
+        }
+        requests
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Request<'_>> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(host_end, path_end, route)| {
+            let (host_end, path_end) = (host_end as usize, path_end as usize);
+            let request = Request {
+                host: &self.text[start..host_end],
+                path: &self.text[host_end..path_end],
+                route: route as usize,
+            };
+            start = path_end;
+            request
+        })
+    }
+}
+
+impl Head for Request<'_> {
+    fn method(&self) -> &str {
+        "GET"
+    }
+
+    fn path(&self) -> &str {
+        self.path
+    }
+
+    fn query(&self) -> Option<&str> {
+        None
+    }
+
+    fn host(&self) -> &str {
+        self.host
+    }
+
+    fn header_values<'a>(&'a self, _name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::empty()
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        ((u128::from(self.0) * n as u128) >> 64) as usize
+    }
+}
+
+fn route_object(i: usize) -> ObjectRef {
+    ObjectRef::new(ObjectKind::HttpRoute, "apps", &format!("route-{i:06}"))
+}
+
+fn upstream(i: usize, last: u8) -> Upstream {
+    Upstream {
+        key: UpstreamKey {
+            backend: ObjectRef::new(ObjectKind::Service, "apps", &format!("service-{i:06}")),
+            port: 8080,
+        },
+        protocol: UpstreamProtocol::Http1,
+        endpoints: Endpoints::Addresses(vec![Endpoint {
+            address: ([10, 0, 0, last], 8080).into(),
+        }]),
+    }
+}
+
+fn configuration(shape: Shape, routes: usize) -> Ir {
+    let listener = Listener {
+        key: ListenerKey {
+            gateway: ObjectRef::new(ObjectKind::Gateway, "infra", "web"),
+            section: "http".into(),
+        },
+        addresses: Vec::new(),
+        port: 80,
+        protocol: ListenerProtocol::Http,
+        hostname: None,
+        source_policy: SourcePolicy::default(),
+    };
+    let upstreams = (0..routes).map(|i| upstream(i, 1));
+    Ir {
+        upstreams: upstreams.map(|u| (u.key.clone(), Arc::new(u))).collect(),
+        routes: (0..routes)
+            .map(|i| route(shape, i, &listener.key))
+            .map(|route| (route.object.clone(), Arc::new(route)))
+            .collect(),
+        listeners: [(listener.key.clone(), Arc::new(listener))]
+            .into_iter()
+            .collect(),
+        ..Ir::default()
+    }
+}
+
+fn route(shape: Shape, i: usize, listener: &ListenerKey) -> Route {
+    let object = route_object(i);
+    let prefix = shape.prefix(i);
+    let length = u32::try_from(prefix.len()).expect("short");
+    Route {
+        attachments: vec![RouteAttachment {
+            listener: listener.clone(),
+            hostnames: vec![Hostname::parse(&shape.host(i)).expect("a hostname")],
+        }],
+        rules: vec![Arc::new(Rule {
+            name: None,
+            index: 0,
+            matches: vec![RuleMatch {
+                conditions: HttpMatch {
+                    path: PathMatch::Prefix(prefix.into()),
+                    method: None,
+                    headers: Vec::new(),
+                    query: Vec::new(),
+                },
+                order: MatchOrder {
+                    rank: [1, u32::MAX - length, 1, u32::MAX, u32::MAX],
+                    created: 0,
+                    object: object.clone(),
+                    rule: 0,
+                    alternative: 0,
+                },
+            }],
+            action: Action::Forward(vec![WeightedBackend {
+                weight: 1,
+                target: BackendTarget::Upstream(upstream(i, 1).key),
+                filters: Vec::new(),
+            }]),
+            filters: Vec::new(),
+            cors: None,
+            timeouts: Timeouts::default(),
+            retry: None,
+        })],
+        object,
+    }
+}
+
+/// Bytes a route with its service: all of it, and what compiling adds to the IR.
+fn memory(shape: Shape, routes: usize) -> (f64, f64) {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--memory", &format!("{shape:?}"), &routes.to_string()])
+        .output()
+        .expect("this program runs");
+    let text = String::from_utf8(output.stdout).expect("two numbers");
+    let mut numbers = text
+        .split_whitespace()
+        .map(|n| n.parse().expect("a number"));
+    let mut next = || numbers.next().expect("two numbers");
+    (next(), next())
+}
+
+fn print_memory(shape: Shape, routes: usize) {
+    // Static tables and the allocator's first pages are not a route's.
+    drop(black_box(compile(
+        &configuration(shape, 100),
+        Revision(1),
+        None,
+    )));
+    let before = resident_bytes();
+    let ir = configuration(shape, routes);
+    let with_ir = resident_bytes();
+    let compiled = compile(&ir, Revision(1), None);
+    let after = resident_bytes();
+    black_box((&ir, &compiled));
+    let per_route = |bytes: f64| bytes / routes as f64;
+    println!(
+        "{} {}",
+        per_route(after - before),
+        per_route(after - with_ir)
+    );
+}
+
+fn resident_bytes() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let fields: BTreeMap<_, _> = status
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .collect();
+    let kib = fields["VmRSS"].trim().trim_end_matches(" kB");
+    kib.parse::<f64>().expect("a number") * 1024.0
+}
+
+fn print_table(all: &[Figures]) {
+    println!(
+        "{:<10} {:>7} | {:>10} {:>8} | {:>11} | {:>16} {:>20} | {:>13} {:>8}",
+        "shape",
+        "routes",
+        "lookup ns",
+        "hot ns",
+        "compile ms",
+        "change us (p99)",
+        "endpoints us (p99)",
+        "B/route",
+        "with IR"
+    );
+    for f in all {
+        let spread = |s: Spread| format!("{:.1} ({:.1})", s.median, s.p99);
+        let bytes = |b: Option<f64>| b.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
+        println!(
+            "{:<10} {:>7} | {:>10.1} {:>8.1} | {:>11.2} | {:>16} {:>20} | {:>13} {:>8}",
+            f.shape.name(),
+            f.routes,
+            f.lookup_uniform_ns,
+            f.lookup_hot_ns,
+            f.compile_all_ms,
+            spread(f.change_route_us),
+            spread(f.change_endpoints_us),
+            bytes(f.bytes_per_route_compiled),
+            bytes(f.bytes_per_route_with_ir),
+        );
+    }
+    for shape in Shape::ALL {
+        let at = |routes| {
+            all.iter()
+                .find(|f| f.shape == shape && f.routes == routes)
+                .map_or(f64::NAN, |f| f.lookup_uniform_ns)
+        };
+        println!(
+            "{}: a lookup in 100 000 routes takes {:.2}x the time of 1 000",
+            shape.name(),
+            at(100_000) / at(1_000)
+        );
+    }
+}

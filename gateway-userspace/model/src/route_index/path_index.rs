@@ -1,0 +1,176 @@
+//! Many matches of one hostname: exact paths and prefixes by hash, regular expressions in order.
+//!
+//! The smallest [`crate::ir::MatchOrder`] among all that match wins, whatever part it stands in, so
+//! every part is asked unless a lower bound proves that it has nothing earlier.
+
+use std::sync::Arc;
+
+use memchr::memrchr;
+use regex::bytes::Regex;
+
+use super::candidate::{Candidate, OneOrMany};
+use super::hash_trie::{HashTrie, Keyed};
+use super::inline_str::InlineStr;
+use super::lengths::Lengths;
+use super::matcher::{CompiledMatch, CompiledPath};
+use crate::head::Head;
+
+/// The matches of one hostname by path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PathIndex {
+    exact: HashTrie<Arc<PathEntry>>,
+    prefixes: HashTrie<Arc<PathEntry>>,
+    /// The lengths of the prefixes, and the earliest match among those up to a length.
+    prefix_lengths: Lengths,
+    /// In the order of matches.
+    regexes: Vec<(Regex, Candidate)>,
+}
+
+/// All matches of one exact path, or of one prefix, in order.
+#[derive(Clone, Debug)]
+struct PathEntry {
+    path: InlineStr<22>,
+    candidates: OneOrMany<Candidate>,
+}
+
+impl Keyed for Arc<PathEntry> {
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+}
+
+impl PathIndex {
+    /// Adds a match.
+    pub fn insert(&mut self, added: &Arc<CompiledMatch>) {
+        let candidate = Candidate::new(added);
+        match &added.path {
+            CompiledPath::Exact(path) => insert(&mut self.exact, path, candidate),
+            CompiledPath::Prefix(path) => {
+                self.prefix_lengths.add(path.len(), *candidate.rank());
+                insert(&mut self.prefixes, path, candidate);
+            }
+            CompiledPath::Regex(regex) => {
+                let at = self
+                    .regexes
+                    .partition_point(|(_, old)| old.order(&candidate).is_lt());
+                self.regexes.insert(at, (regex.clone(), candidate));
+            }
+        }
+    }
+
+    /// Takes a match out again.
+    pub fn remove(&mut self, removed: &Arc<CompiledMatch>) {
+        match &removed.path {
+            CompiledPath::Exact(path) => remove(&mut self.exact, path, removed),
+            CompiledPath::Prefix(path) => {
+                self.prefix_lengths.remove(path.len());
+                remove(&mut self.prefixes, path, removed);
+            }
+            CompiledPath::Regex(_) => {
+                self.regexes
+                    .retain(|(_, candidate)| !Arc::ptr_eq(&candidate.detail, removed));
+            }
+        }
+    }
+
+    /// Whether no match is left.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty() && self.regexes.is_empty()
+    }
+
+    /// Every match, in no particular order.
+    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        let by_path = self.exact.iter().chain(self.prefixes.iter());
+        by_path
+            .flat_map(|entry| entry.candidates.as_slice())
+            .chain(self.regexes.iter().map(|(_, candidate)| candidate))
+    }
+
+    /// The first match that holds, and how many bytes of the path its prefix covers.
+    pub fn find<H: Head>(&self, head: &H) -> Option<(&Candidate, usize)> {
+        let path = head.path().as_bytes();
+        let mut best = self
+            .exact
+            .get(path)
+            .and_then(|entry| entry.first(head, None))
+            .map(|candidate| (candidate, 0));
+        self.find_prefix(head, path, &mut best);
+        for (regex, candidate) in &self.regexes {
+            if best.is_some_and(|(best, _)| best.order(candidate).is_lt()) {
+                break;
+            }
+            if regex.is_match(path) && candidate.holds(head) {
+                return Some((candidate, 0));
+            }
+        }
+        best
+    }
+
+    /// Probes the prefixes that end at a `/` of the path or at its end, from the longest.
+    fn find_prefix<'a, H: Head>(
+        &'a self,
+        head: &H,
+        path: &[u8],
+        best: &mut Option<(&'a Candidate, usize)>,
+    ) {
+        let Some(longest) = self.prefix_lengths.longest() else {
+            return;
+        };
+        let mut end = if path.len() <= longest {
+            Some(path.len())
+        } else {
+            memrchr(b'/', &path[..=longest])
+        };
+        while let Some(len) = end {
+            if let Some((best, _)) = best {
+                // No shorter prefix has a match that comes before the best one.
+                match self.prefix_lengths.floor(len) {
+                    Some(floor) if *floor <= *best.rank() => {}
+                    _ => return,
+                }
+            }
+            if self.prefix_lengths.contains(len)
+                && let Some(entry) = self.prefixes.get(&path[..len])
+                && let Some(found) = entry.first(head, best.map(|(best, _)| best))
+            {
+                *best = Some((found, len));
+            }
+            end = memrchr(b'/', &path[..len]);
+        }
+    }
+}
+
+impl PathEntry {
+    /// The first candidate that holds, if it comes before `best`.
+    #[inline]
+    fn first<H: Head>(&self, head: &H, best: Option<&Candidate>) -> Option<&Candidate> {
+        self.candidates
+            .as_slice()
+            .iter()
+            .take_while(|each| best.is_none_or(|best| each.order(best).is_lt()))
+            .find(|each| each.holds(head))
+    }
+}
+
+fn insert(trie: &mut HashTrie<Arc<PathEntry>>, path: &str, candidate: Candidate) {
+    let new = || {
+        Arc::new(PathEntry {
+            path: InlineStr::new(path),
+            candidates: OneOrMany::default(),
+        })
+    };
+    trie.upsert(path.as_bytes(), new, |entry| {
+        Arc::make_mut(entry)
+            .candidates
+            .insert_by(candidate, Candidate::order);
+    });
+}
+
+fn remove(trie: &mut HashTrie<Arc<PathEntry>>, path: &str, removed: &Arc<CompiledMatch>) {
+    trie.update(path.as_bytes(), |entry| {
+        let candidates = &mut Arc::make_mut(entry).candidates;
+        candidates.retain(|each| !Arc::ptr_eq(&each.detail, removed));
+        candidates.as_slice().is_empty()
+    });
+}
