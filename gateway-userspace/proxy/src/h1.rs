@@ -47,6 +47,7 @@ mod request;
 mod response;
 mod span;
 mod target;
+mod to_http;
 
 pub use body::{BodyDecoder, BodyKind};
 pub use chunked::{
@@ -58,6 +59,7 @@ pub use encode_response::{
 };
 pub use request::{Method, RequestHead, RequestView};
 pub use response::{Asked, ResponseHead, ResponseView};
+pub use to_http::to_http;
 
 /// How far the parse of a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

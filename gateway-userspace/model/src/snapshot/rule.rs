@@ -156,7 +156,9 @@ pub struct CompiledCors {
 }
 
 impl CompiledCors {
-    pub(crate) fn new(policy: &Cors) -> Self {
+    /// Joins the lists of a policy.
+    #[must_use]
+    pub fn new(policy: &Cors) -> Self {
         Self {
             allow_methods: joined(&policy.allow_methods),
             allow_headers: joined(&policy.allow_headers),

@@ -6,6 +6,7 @@ use gateway_model::snapshot::CompiledEdits;
 use super::BodyKind;
 use super::fields::{DROP, FORWARDING, Fields, HOST, RESPELL};
 use super::request::RequestView;
+use crate::cors;
 use crate::forwarded::Forwarding;
 use crate::head::{Known, Source, bytes};
 use crate::rewrite;
@@ -98,31 +99,46 @@ pub(crate) fn push_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Copies the lines of a parsed head in runs, without those that carry one of `skip` or are
-/// dropped by `edits`; lines with odd white space are written anew.
-pub(crate) fn push_runs(
-    out: &mut Vec<u8>,
-    fields: &Fields,
-    buf: &[u8],
-    skip: u8,
-    edits: &CompiledEdits,
-) {
+/// Which lines of a parsed head are not copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Skip<'a> {
+    /// Lines that carry one of these flags.
+    pub flags: u8,
+    /// Lines that a route's filters drop; none drops nothing.
+    pub edits: Option<&'a CompiledEdits>,
+    /// `Access-Control-*`, for the gateway writes its own.
+    pub cors: bool,
+}
+
+impl Skip<'_> {
+    /// Whether names have to be looked at.
+    fn by_name(&self) -> bool {
+        self.cors || self.edits.is_some_and(|edits| !edits.dropped().is_empty())
+    }
+
+    fn name(&self, name: &[u8]) -> bool {
+        self.cors && cors::is_cors_name(name) || self.edits.is_some_and(|edits| edits.drops(name))
+    }
+}
+
+/// Copies the lines of a parsed head in runs, without those to skip; lines with odd white space
+/// are written anew.
+pub(crate) fn push_runs(out: &mut Vec<u8>, fields: &Fields, buf: &[u8], skip: Skip<'_>) {
     let block = |from: usize, to: usize| buf.get(from..to).unwrap_or_default();
-    if fields.flags & (skip | RESPELL) == 0 && edits.dropped().is_empty() {
+    let by_name = skip.by_name();
+    if fields.flags & (skip.flags | RESPELL) == 0 && !by_name {
         out.extend_from_slice(block(fields.start, fields.end));
         return;
     }
-    let edited = !edits.dropped().is_empty();
     let mut run = fields.start;
     for (index, field) in fields.list.iter().enumerate() {
-        let name = field.name.of(buf);
-        let dropped = field.flags & skip != 0 || edited && edits.drops(name);
+        let dropped = field.flags & skip.flags != 0 || by_name && skip.name(field.name.of(buf));
         if !dropped && field.flags & RESPELL == 0 {
             continue;
         }
         out.extend_from_slice(block(run, field.name.start()));
         if !dropped {
-            out.extend_from_slice(name);
+            out.extend_from_slice(field.name.of(buf));
             out.extend_from_slice(b": ");
             out.extend_from_slice(field.value.of(buf));
             out.extend_from_slice(b"\r\n");
@@ -154,8 +170,12 @@ impl Source for RequestView<'_> {
     }
 
     fn push_fields(&self, out: &mut Vec<u8>, edits: &CompiledEdits) {
-        let skip = DROP | FORWARDING | HOST;
-        push_runs(out, &self.head.fields, self.buf, skip, edits);
+        let skip = Skip {
+            flags: DROP | FORWARDING | HOST,
+            edits: Some(edits),
+            cors: false,
+        };
+        push_runs(out, &self.head.fields, self.buf, skip);
     }
 
     fn has_length_line(&self) -> bool {
@@ -169,8 +189,12 @@ impl Source for RequestView<'_> {
         }
         let fields = &head.fields;
         out.extend_from_slice(self.buf.get(head.start()..fields.start).unwrap_or_default());
-        let none = CompiledEdits::default();
-        push_runs(out, fields, self.buf, DROP | FORWARDING, &none);
+        let skip = Skip {
+            flags: DROP | FORWARDING,
+            edits: None,
+            cors: false,
+        };
+        push_runs(out, fields, self.buf, skip);
         true
     }
 }

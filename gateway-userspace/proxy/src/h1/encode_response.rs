@@ -3,9 +3,10 @@
 use gateway_model::snapshot::CompiledEdits;
 
 use super::BodyKind;
-use super::encode_request::{push_length, push_runs};
+use super::encode_request::{Skip, push_length, push_line, push_runs};
 use super::fields::Coding;
 use super::response::ResponseView;
+use crate::cors::CorsLine;
 use crate::head::bytes;
 
 /// What is changed on the way to the client.
@@ -13,8 +14,9 @@ use crate::head::bytes;
 pub struct ResponsePlan<'a> {
     /// Header edits of the rule and its backend.
     pub edits: &'a CompiledEdits,
-    /// Lines to append, each with its CR LF: CORS and the like. Empty for none.
-    pub extra: &'a [u8],
+    /// What [`crate::cors::response`] says; if it says something, the backend's own
+    /// `Access-Control-*` lines are dropped.
+    pub cors: &'a [CorsLine<'a>],
     /// The client speaks HTTP/1.0.
     pub http10: bool,
     /// Whether the connection may be kept.
@@ -62,7 +64,9 @@ pub fn encode_response(
     } else if plan.http10 {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
-    out.extend_from_slice(plan.extra);
+    for (name, value) in plan.cors {
+        push_line(out, name, value);
+    }
     out.extend_from_slice(plan.edits.wire());
     out.extend_from_slice(b"\r\n");
     EncodedResponse { body, keep_alive }
@@ -71,13 +75,12 @@ pub fn encode_response(
 /// Appends an informational response (1xx but 101) for an HTTP/1.1 client; one of HTTP/1.0 gets none.
 pub fn encode_informational(out: &mut Vec<u8>, view: &ResponseView<'_>) {
     push_status_line(out, view);
-    push_runs(
-        out,
-        &view.head.fields,
-        view.buf,
-        view.skip(),
-        &CompiledEdits::default(),
-    );
+    let skip = Skip {
+        flags: view.skip(),
+        edits: None,
+        cors: false,
+    };
+    push_runs(out, &view.head.fields, view.buf, skip);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -102,7 +105,12 @@ fn push_status_line(out: &mut Vec<u8>, view: &ResponseView<'_>) {
 }
 
 fn push_fields(out: &mut Vec<u8>, view: &ResponseView<'_>, plan: &ResponsePlan<'_>) {
-    push_runs(out, &view.head.fields, view.buf, view.skip(), plan.edits);
+    let skip = Skip {
+        flags: view.skip(),
+        edits: Some(plan.edits),
+        cors: !plan.cors.is_empty(),
+    };
+    push_runs(out, &view.head.fields, view.buf, skip);
 }
 
 fn push_framing(

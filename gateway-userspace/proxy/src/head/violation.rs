@@ -65,6 +65,8 @@ pub enum Violation {
     CodingUnsupported,
     /// `Connection` nominates a field that is end-to-end.
     ConnectionNomination,
+    /// A field that concerns a connection in HTTP/2 (RFC 9113 §8.2.2).
+    ConnectionField,
     /// `Expect` other than `100-continue`.
     Expectation,
     /// A WebSocket handshake that breaks RFC 6455 §4.1.
@@ -128,6 +130,7 @@ impl Violation {
             Self::CodingMalformed => "malformed transfer-encoding",
             Self::CodingUnsupported => "unsupported transfer coding",
             Self::ConnectionNomination => "connection nominates an end-to-end field",
+            Self::ConnectionField => "connection-specific field in http/2",
             Self::Expectation => "unknown expectation",
             Self::WebSocketHandshake => "invalid websocket handshake",
             Self::Chunk => "malformed chunk",

@@ -1,0 +1,93 @@
+//! An upstream's HTTP/1.1 response head as HTTP/2 carries it.
+
+use bytes::Bytes;
+use gateway_model::snapshot::CompiledEdits;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::fields::DROP;
+use super::response::ResponseView;
+use crate::cors::{self, CorsLine};
+
+/// The head for an HTTP/2 client: no line that concerns a connection, edits applied. A line that
+/// HTTP/2 cannot carry is left out; the strict parse lets none through.
+#[must_use]
+pub fn to_http(
+    view: &ResponseView<'_>,
+    edits: &CompiledEdits,
+    cors: &[CorsLine<'_>],
+) -> http::Response<()> {
+    let fields = &view.head.fields;
+    let mut response = http::Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(view.head.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let headers = response.headers_mut();
+    headers.reserve(fields.list.len() + edits.appended().len() + cors.len());
+    // One copy for all values; each is a slice of it.
+    let head = Bytes::copy_from_slice(view.buf.get(..fields.end).unwrap_or_default());
+    for field in &fields.list {
+        let name = field.name.of(view.buf);
+        let dropped = field.flags & (view.skip() | DROP) != 0
+            || edits.drops(name)
+            || !cors.is_empty() && cors::is_cors_name(name);
+        let value = field.value.start()..field.value.end();
+        if !dropped && value.end <= head.len() {
+            append(headers, name, head.slice(value));
+        }
+    }
+    if fields.own_length
+        && !view.forbids_length()
+        && let Some(length) = fields.length
+    {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    for (name, value) in cors {
+        append(headers, name.as_bytes(), Bytes::copy_from_slice(value));
+    }
+    for line in edits.appended() {
+        let value = Bytes::copy_from_slice(line.value.as_bytes());
+        append(headers, line.name.as_str().as_bytes(), value);
+    }
+    response
+}
+
+fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) {
+    if let (Ok(name), Ok(value)) = (
+        HeaderName::from_bytes(name),
+        HeaderValue::from_maybe_shared(value),
+    ) {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::{Asked, Progress, ResponseHead};
+    use crate::limits::Limits;
+
+    #[test]
+    fn row7_connection_fields_and_framing_stay_behind() {
+        let wire = b"HTTP/1.1 200 OK\r\nServer: x\r\nConnection: X-Hop, close\r\nX-Hop: 1\r\n\
+            Keep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
+            Access-Control-Allow-Origin: *\r\n\r\n";
+        let mut head = ResponseHead::default();
+        let progress = head.parse(wire, &Limits::default().head, Asked::default());
+        assert_eq!(progress, Ok(Progress::Complete(wire.len())));
+        let cors: [CorsLine<'_>; 1] = [("access-control-allow-origin", b"https://a"[..].into())];
+        let response = to_http(&head.view(wire), &CompiledEdits::default(), &cors);
+        let lines = response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect::<Vec<_>>();
+        assert_eq!(
+            lines,
+            [
+                "server: x",
+                "set-cookie: a",
+                "set-cookie: b",
+                "access-control-allow-origin: https://a"
+            ]
+        );
+    }
+}
