@@ -2,24 +2,32 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// An IPv6 address, or an IPv4 address in its IPv4-mapped form (`::ffff:a.b.c.d`), in network byte
-/// order. One form for both families makes one table serve both.
-pub type Address = [u8; 16];
+/// An IPv6 address, or an IPv4 address in its IPv4-mapped form (`::ffff:a.b.c.d`), as four words in
+/// network byte order. One form for both families makes one table serve both.
+pub type Address = [u32; 4];
 
 /// The address of a frontend that answers on every address of the node.
-pub const ANY_ADDRESS: Address = [0; 16];
+pub const ANY_ADDRESS: Address = [0; 4];
 
 /// The port of an entry that stands for a whole address: what a fragment without a transport
 /// header is looked up by.
 pub const ANY_PORT: u16 = 0;
 
-/// IPv4-mapped form of an IPv4 address.
+/// The third word of an IPv4-mapped address.
+pub const MAPPED_PREFIX: u32 = 0xffff_u32.to_be();
+
+/// IPv4-mapped form of an IPv4 address (a word in network byte order).
 #[inline(always)]
 #[must_use]
-pub const fn mapped(v4: [u8; 4]) -> Address {
-    [
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3],
-    ]
+pub const fn mapped(v4: u32) -> Address {
+    [0, 0, MAPPED_PREFIX, v4]
+}
+
+/// Whether this is an IPv4-mapped address.
+#[inline(always)]
+#[must_use]
+pub const fn is_mapped(address: Address) -> bool {
+    address[0] == 0 && address[1] == 0 && address[2] == MAPPED_PREFIX
 }
 
 /// Key of [`crate::maps::FRONTENDS`].

@@ -22,7 +22,7 @@ pub use counters::FrontendCounters;
 pub use frontend::{Address, FrontendKey, FrontendValue};
 pub use policy::PolicyKey;
 pub use reason::Reason;
-pub use trace::TraceFilter;
+pub use trace::{TraceFilter, TraceRecord};
 
 /// The name of this ABI; raised with any change to what stands in a map or to what it means.
 /// It becomes the directory of the pins: `v<hash of this and of every map's definition>`.

@@ -2,4 +2,13 @@
 //!
 //! Each test makes a world of its own, so that they can run side by side.
 
+mod cli;
+mod clients;
+mod edge;
 mod harness;
+mod limits;
+mod packet_path;
+mod reload;
+mod routing;
+mod unprivileged;
+mod upgrade;

@@ -29,6 +29,8 @@ pub enum Leftover {
     Namespace(PathBuf),
     /// A directory with everything in it.
     Directory(PathBuf),
+    /// A file, such as a pin in the BPF file system.
+    File(PathBuf),
 }
 
 impl Leftover {
@@ -40,6 +42,7 @@ impl Leftover {
                 drop(std::fs::remove_file(path));
             }
             Self::Directory(path) => drop(std::fs::remove_dir_all(path)),
+            Self::File(path) => drop(std::fs::remove_file(path)),
         }
     }
 }
@@ -130,7 +133,13 @@ fn sweep() {
     }
     for parent in [Path::new(BPFFS), &std::env::temp_dir()] {
         for path in dead_entries(parent) {
-            Leftover::Directory(path).remove();
+            let directory = path.is_dir();
+            if directory {
+                Leftover::Directory(path)
+            } else {
+                Leftover::File(path)
+            }
+            .remove();
         }
     }
 }

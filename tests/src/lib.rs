@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod certs;
 pub mod cleanup;
+pub mod h2frames;
 pub mod http1;
 pub mod load;
 pub mod manifests;

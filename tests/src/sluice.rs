@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,7 +40,8 @@ pub struct Start {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     user: Option<u32>,
-    runs: usize,
+    binary: PathBuf,
+    runs: Arc<AtomicUsize>,
 }
 
 impl Start {
@@ -51,7 +54,8 @@ impl Start {
             arguments: Vec::new(),
             environment: Vec::new(),
             user: None,
-            runs: 0,
+            binary: binary(),
+            runs: Arc::default(),
         }
     }
 
@@ -94,6 +98,13 @@ impl Start {
         self
     }
 
+    /// Runs this binary instead of the one under test.
+    #[must_use]
+    pub fn binary(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.binary);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -108,8 +119,8 @@ impl Start {
     ///
     /// # Errors
     /// When the binary cannot be started.
-    pub fn spawn(mut self) -> Result<Sluice> {
-        self.runs += 1;
+    pub fn spawn(self) -> Result<Sluice> {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let state_dir = self.state_dir();
         std::fs::create_dir_all(&state_dir)?;
         if let Some(user) = self.user {
@@ -121,7 +132,7 @@ impl Start {
             .arg("--state-dir")
             .arg(&state_dir)
             .args(&self.arguments);
-        let log = self.dir.join(format!("sluice-{}.log", self.runs));
+        let log = self.dir.join(format!("sluice-{run}.log"));
         let process = Process::start(&self.ns, "sluice", command, &log)?;
         Ok(Sluice {
             process,

@@ -223,3 +223,53 @@ pub fn usage(pid: u32) -> io::Result<(std::time::Duration, u64)> {
     let cpu = std::time::Duration::from_nanos((field(14) + field(15)) * 1_000_000_000 / per_second);
     Ok((cpu, field(24) * u64::try_from(page).unwrap_or(4096)))
 }
+
+/// Loads an XDP program of two instructions that passes every packet, and pins it: what another
+/// owner of an interface might have attached.
+///
+/// # Errors
+/// What `bpf(2)` says.
+pub fn pin_xdp_pass(path: &Path) -> io::Result<()> {
+    const PROG_LOAD: libc::c_int = 5;
+    const OBJ_PIN: libc::c_int = 6;
+    const XDP: u32 = 6;
+    // linux include/uapi/linux/bpf.h, union bpf_attr: the fields of the two commands used here.
+    #[repr(C)]
+    struct Load {
+        prog_type: u32,
+        count: u32,
+        instructions: *const u64,
+        license: *const libc::c_char,
+        rest: [u64; 12],
+    }
+    #[repr(C)]
+    struct Pin {
+        path: *const libc::c_char,
+        fd: u32,
+        flags: u32,
+    }
+    // r0 = 2 (XDP_PASS); exit
+    let code = [0x0000_0002_0000_00b7_u64, 0x95];
+    let load = Load {
+        prog_type: XDP,
+        count: 2,
+        instructions: code.as_ptr(),
+        license: c"Apache-2.0".as_ptr(),
+        rest: [0; 12],
+    };
+    // SAFETY: the structure is as long as told and its pointers outlive the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const load, size_of::<Load>()) };
+    let fd = check(libc::c_int::try_from(fd).map_err(io::Error::other)?)?;
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = c_path(path)?;
+    let number = u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)?;
+    let pin = Pin {
+        path: path.as_ptr(),
+        fd: number,
+        flags: 0,
+    };
+    // SAFETY: the structure is as long as told and its pointer outlives the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, &raw const pin, size_of::<Pin>()) };
+    check(libc::c_int::try_from(done).map_err(io::Error::other)?).map(drop)
+}

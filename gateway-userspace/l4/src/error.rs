@@ -51,6 +51,12 @@ pub enum L4Error {
         #[source]
         source: aya::maps::MapError,
     },
+    /// An interface that was asked for is not there.
+    #[error("there is no interface {name}; `ip link` lists them")]
+    NoInterface {
+        /// Its name.
+        name: String,
+    },
     /// More workers than the socket map has slots for.
     #[error("worker {worker} is over the limit of {limit} workers")]
     TooManyWorkers {
@@ -69,6 +75,26 @@ pub enum L4Error {
         /// What the kernel said.
         #[source]
         source: rtnetlink::Error,
+    },
+    /// rtnetlink refused something.
+    #[error("cannot {operation} by rtnetlink")]
+    Netlink {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// The object could not be loaded.
+    #[error("cannot load {what}; {hint}")]
+    Load {
+        /// The object or program.
+        what: &'static str,
+        /// The likely cause and its fix.
+        hint: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Something on the BPF file system could not be changed.
     #[error("cannot {operation} {}", path.display())]
@@ -90,7 +116,7 @@ pub enum L4Error {
         target: String,
         /// What the kernel said.
         #[source]
-        source: aya::programs::ProgramError,
+        source: io::Error,
     },
     /// Anything else that the system refused.
     #[error("cannot {operation}")]

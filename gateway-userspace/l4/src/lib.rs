@@ -3,16 +3,26 @@
 //!
 //! Knows nothing of HTTP, of Kubernetes or of the proxy beyond its listening sockets.
 
+mod addresses;
+mod attach;
 mod error;
+mod l4;
+mod loader;
+mod maps;
+mod netlink;
 mod object;
+mod pins;
+mod policy;
 mod settings;
-mod start;
 mod status;
+mod sys;
+mod tables;
 mod trace;
 
 pub use error::L4Error;
+pub use l4::{L4, Outcome};
 pub use object::object;
 pub use settings::{Attach, Mode, Settings, SteeringSocket};
-pub use start::{L4, Outcome};
+
 pub use status::{Attachment, Counters, FrontendStatus, Hook, MapStatus, ProgramStatus, Status};
 pub use trace::{TraceFilter, TraceLines};

@@ -2,8 +2,12 @@
 //! snapshot it was last given, and drives backends. Knows neither Kubernetes nor BPF.
 
 pub mod access_log;
+mod admission;
+mod buffer;
 pub mod clock;
+mod connection;
 pub mod cors;
+mod downstream;
 pub mod error;
 pub mod forwarded;
 pub mod h1;
@@ -13,10 +17,14 @@ mod listen;
 mod proxy;
 pub mod respond;
 pub mod rewrite;
+mod routing;
 mod settings;
 mod shared;
 mod stats;
+mod stream;
+mod timers;
 mod tls;
+mod upstream;
 mod worker;
 
 pub use limits::Limits;

@@ -43,7 +43,7 @@ pub struct ConnectionLimits {
 }
 
 /// Heads, in both directions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// A request or response head with all its lines, or a trailer section. Default 60 KiB (431, 502).
     pub bytes: usize,

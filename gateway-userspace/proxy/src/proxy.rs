@@ -114,7 +114,7 @@ impl Proxy {
     pub async fn apply(&self, snapshot: Arc<Snapshot>) -> Applied {
         let mut state = self.state.lock().await;
         let mut failures = Failures::default();
-        state.tls = Arc::new(TlsTables::build(&snapshot, &state.tls, &mut failures));
+        state.tls = TlsTables::build(&snapshot, &state.tls, &mut failures);
         let change = state.listening.change(&snapshot, &mut failures);
         let serving = Arc::new(Serving {
             snapshot: Arc::clone(&snapshot),

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::admission::Admission;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 
@@ -11,13 +12,17 @@ use crate::stats::{Counters, Stats};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    pub(crate) admission: Arc<Admission>,
     counters: Vec<Arc<Counters>>,
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings) -> io::Result<Self> {
+    pub(crate) fn new(mut settings: Settings) -> io::Result<Self> {
         let workers = settings.workers.get();
+        let connections = &mut settings.limits.connections;
+        connections.total = connections.total.min(descriptors_for_clients());
         Ok(Self {
+            admission: Admission::new(settings.limits.connections.clone()),
             settings,
             counters: (0..workers).map(|_| Arc::default()).collect(),
         })
@@ -33,4 +38,15 @@ impl Shared {
         self.counters.iter().for_each(|c| stats.include(c));
         stats
     }
+}
+
+/// 45 % of the file descriptors this process may open, for each connection may need a second one
+/// towards a backend; never less than 16.
+fn descriptors_for_clients() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    open_files.map_or(usize::MAX, |limit| (limit / 100 * 45).max(16))
 }

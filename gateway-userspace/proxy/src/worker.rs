@@ -1,24 +1,129 @@
 //! A worker: one thread with its own runtime, listeners, pools, timers and figures. Nothing it
 //! touches for a request is written by another thread.
 
-use std::collections::HashMap;
+mod accept;
+mod control;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gateway_model::snapshot::Snapshot;
-use tokio::sync::{mpsc, oneshot};
+use gateway_model::snapshot::{Snapshot, WorkerIndex};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
+use crate::buffer::Buffers;
+use crate::clock::{HTTP_DATE_LEN, http_date};
+use crate::connection::Workspaces;
+use crate::limits::Limits;
+use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::stats::Counters;
+use crate::timers::Timers;
 use crate::tls::TlsTables;
+use crate::upstream::Upstreams;
 
 /// What the workers serve: one revision, with what is derived from it off the request path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Serving {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) tls: Arc<TlsTables>,
+}
+
+/// What one worker's connections share; nobody else touches it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: WorkerIndex,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) workspaces: Rc<Workspaces>,
+    pub(crate) upstreams: Upstreams,
+    /// Places for TLS handshakes.
+    pub(crate) handshakes: Semaphore,
+    serving: RefCell<Rc<Serving>>,
+    draining: Cell<bool>,
+    open: Cell<usize>,
+    /// Told when the last connection has ended.
+    idle: Notify,
+}
+
+impl Worker {
+    fn new(index: usize, shared: &Arc<Shared>) -> Rc<Self> {
+        let number = |n| u16::try_from(n).unwrap_or(u16::MAX);
+        Rc::new(Self {
+            index: WorkerIndex {
+                index: number(index),
+                count: number(shared.settings.workers.get()),
+            },
+            shared: Arc::clone(shared),
+            counters: shared.counters(index),
+            timers: Timers::new(),
+            buffers: Rc::default(),
+            workspaces: Rc::default(),
+            upstreams: Upstreams::default(),
+            handshakes: Semaphore::new(shared.settings.limits.tls.concurrent_handshakes),
+            serving: RefCell::default(),
+            draining: Cell::new(false),
+            open: Cell::new(0),
+            idle: Notify::new(),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.settings.limits
+    }
+
+    /// What is served now. A request keeps what it began with.
+    pub(crate) fn serving(&self) -> Rc<Serving> {
+        Rc::clone(&self.serving.borrow())
+    }
+
+    /// Whether `known` is what is served now.
+    pub(crate) fn is_serving(&self, known: &Rc<Serving>) -> bool {
+        Rc::ptr_eq(&self.serving.borrow(), known)
+    }
+
+    /// Whether connections are to end as soon as they can.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The time of day as a `Date` line has it.
+    pub(crate) fn date(&self) -> [u8; HTTP_DATE_LEN] {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        http_date(since_epoch.map_or(0, |since| since.as_secs()))
+    }
+
+    /// Counts a connection in; it ends on drop.
+    pub(crate) fn open(self: &Rc<Self>) -> OpenConnection {
+        self.open.set(self.open.get() + 1);
+        self.counters.connections_open.up();
+        OpenConnection(Rc::clone(self))
+    }
+}
+
+/// An open downstream connection, as far as draining and figures go.
+#[derive(Debug)]
+pub(crate) struct OpenConnection(Rc<Worker>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let worker = &self.0;
+        worker.counters.connections_open.down();
+        worker.open.set(worker.open.get() - 1);
+        if worker.open.get() == 0 {
+            worker.idle.notify_waiters();
+        }
+    }
 }
 
 /// What the owner asks of a worker. `done` is answered, or dropped, when it has happened.
@@ -63,8 +168,12 @@ impl WorkerHandle {
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
+                if shared.settings.pin_workers {
+                    pin(index);
+                }
                 let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, serve(shared, steered, inbox));
+                let worker = Worker::new(index, &shared);
+                local.block_on(&runtime, control::run(worker, steered, inbox));
             })?;
         Ok(Self { commands })
     }
@@ -80,36 +189,17 @@ impl WorkerHandle {
     }
 }
 
-async fn serve(
-    _shared: Arc<Shared>,
-    steered: Vec<TcpListener>,
-    mut inbox: mpsc::UnboundedReceiver<Command>,
-) {
-    let mut sockets = HashMap::new();
-    let mut _serving = None;
-    let _steered = steered;
-    while let Some(command) = inbox.recv().await {
-        match command {
-            Command::Apply {
-                serving,
-                listeners,
-                done,
-            } => {
-                sockets.extend(listeners);
-                _serving = Some(serving);
-                let _ = done.send(());
-            }
-            Command::Close { addresses, done } => {
-                for address in addresses {
-                    sockets.remove(&address);
-                }
-                let _ = done.send(());
-            }
-            Command::Drain { done, .. } => {
-                sockets.clear();
-                let _ = done.send(());
-                return;
-            }
-        }
+/// Pins the calling thread to one of the CPUs that it may use, in turn.
+fn pin(worker: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+        return;
+    };
+    let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| allowed.is_set(*cpu))
+        .collect();
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(cpus[worker % cpus.len()]);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &one) {
+        tracing::warn!(worker, %error, "cannot pin a worker to its cpu");
     }
 }

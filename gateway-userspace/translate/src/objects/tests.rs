@@ -1,2 +1,1 @@
 //! Decoding: what is taken, what is refused, and what an error names.
-

@@ -1,2 +1,1 @@
 //! Secrets: which make a certificate, and why the others do not.
-

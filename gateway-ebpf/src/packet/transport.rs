@@ -1,0 +1,34 @@
+//! TCP and UDP: the ports.
+
+use gateway_common::Reason;
+
+use super::{Flow, Fragment, Kind, Packet, TCP, UDP};
+
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+
+/// Reads the ports at `offset`. A whole datagram must hold the whole header; a first fragment must
+/// hold eight bytes, which is the least there can be.
+#[inline(always)]
+pub fn parse(
+    packet: &Packet,
+    offset: usize,
+    fragment: Fragment,
+    flow: &mut Flow,
+) -> Result<Kind, Reason> {
+    let header = match (flow.protocol, fragment) {
+        (TCP, Fragment::Whole) => TCP_HEADER,
+        (TCP | UDP, _) => UDP_HEADER,
+        _ => return Err(Reason::OTHER_PROTOCOL),
+    };
+    let _: u8 = packet.read(offset + header - 1)?;
+    ports(packet, offset, flow)?;
+    Ok(Kind::Transport)
+}
+
+/// Reads the two ports that both protocols begin with.
+#[inline(always)]
+pub fn ports(packet: &Packet, offset: usize, flow: &mut Flow) -> Result<(), Reason> {
+    [flow.source_port, flow.destination_port] = packet.read(offset)?;
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! The packet path as a value: [`L4::start`] and what can be done with it afterwards.
+//!
+//! The order of things is here: what is written before what, so that packets and connections always
+//! meet a whole revision and a live process.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use gateway_model::l4_plan::{L4Plan, Transport};
+
+use crate::addresses::{Shared, Watch};
+use crate::attach::Attachments;
+use crate::loader::{self, Programs};
+use crate::maps::Maps;
+use crate::netlink::Netlink;
+use crate::object::object;
+use crate::pins::{Locked, Pins};
+use crate::status::{Counters, FrontendStatus, Status};
+use crate::tables::{self, Tables};
+use crate::trace::{TraceFilter, TraceLines, Tracer};
+use crate::{L4Error, Mode, Settings, SteeringSocket};
+
+/// What [`L4::start`] found.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The programs are loaded and attached.
+    Bpf(Box<L4>),
+    /// There is no BPF to be had (or none was asked for): bind ordinary sockets, and tell why.
+    Unavailable {
+        /// Why, with the fix where there is one.
+        reason: String,
+    },
+}
+
+/// The loaded, attached and pinned packet path.
+///
+/// Dropping it leaves everything as it is in the kernel, for a successor. What a process leaves behind when
+/// it is killed does no harm: its sockets leave the map with it, so `steer` lets connections go the ordinary
+/// way and `front` applies no policy; the next start takes it all over.
+#[derive(Debug)]
+pub struct L4 {
+    pins: Arc<Pins>,
+    programs: Programs,
+    shared: Shared,
+    attachments: Attachments,
+    netlink: Netlink,
+    /// The last plan that was applied.
+    plan: L4Plan,
+    /// Whether this process has been live.
+    taken_over: bool,
+    tracer: Tracer,
+    _watch: Watch,
+    notes: Vec<String>,
+}
+
+impl L4 {
+    /// Loads and attaches the programs. With a predecessor's pins there, its maps are shared and
+    /// nothing of what it serves changes before [`L4::take_over`]. Must run within a tokio runtime whose
+    /// threads are in the network namespace that is meant.
+    ///
+    /// # Errors
+    /// In [`Mode::Bpf`], whatever prevents it; in [`Mode::Auto`] that is [`Outcome::Unavailable`]. An interface that
+    /// was named and is not there is an error in both.
+    pub async fn start(settings: Settings) -> Result<Outcome, L4Error> {
+        if settings.mode == Mode::Sockets {
+            return Ok(Outcome::Unavailable {
+                reason: "sockets mode was asked for".to_owned(),
+            });
+        }
+        match Self::load(&settings).await {
+            Ok(l4) => Ok(Outcome::Bpf(Box::new(l4))),
+            Err(error @ L4Error::NoInterface { .. }) => Err(error),
+            Err(error) if settings.mode == Mode::Bpf => Err(error),
+            Err(error) => Ok(Outcome::Unavailable {
+                reason: chain(&error),
+            }),
+        }
+    }
+
+    async fn load(settings: &Settings) -> Result<Self, L4Error> {
+        let object = object().ok_or_else(|| L4Error::Unavailable {
+            reason: "this build has no eBPF object; run `cargo xtask build-ebpf` and build again"
+                .to_owned(),
+        })?;
+        loader::missing_privilege()?;
+        let mut notes = Vec::new();
+        let pins = Arc::new(Pins::open(
+            &settings.pin_dir,
+            &loader::layout(),
+            &mut notes,
+        )?);
+        let _locked = pins.lock()?;
+        let mut programs = Programs::load(object, &pins, &mut notes)?;
+        let maps = Maps::take(programs.ebpf())?;
+        let tracer = Tracer::start(programs.ebpf())?;
+        let netlink = Netlink::open()?;
+        let attachments =
+            Attachments::establish(settings, &programs, &pins, &netlink, &mut notes).await?;
+        let shared = Shared::new(maps);
+        let watch = Watch::start(shared.clone(), pins.clone(), netlink.clone())?;
+        for note in &notes {
+            tracing::info!(note, "packet path");
+        }
+        Ok(Self {
+            pins,
+            programs,
+            shared,
+            attachments,
+            netlink,
+            plan: L4Plan::default(),
+            taken_over: false,
+            tracer,
+            _watch: watch,
+            notes,
+        })
+    }
+
+    /// Makes a plan live: fills the idle half of the tables and flips the control word; routes addresses
+    /// that no interface has to this node. Before [`L4::take_over`] the plan is only kept, and goes live with it.
+    ///
+    /// # Errors
+    /// The tables that are live stay as they are.
+    pub async fn apply(&mut self, plan: &L4Plan) -> Result<(), L4Error> {
+        if !self.taken_over {
+            Tables::build(plan, &BTreeSet::new(), &Tables::default())?;
+            self.plan = plan.clone();
+            return Ok(());
+        }
+        let locked = self.lock_as_owner()?;
+        self.publish(plan, None).await?;
+        drop(locked);
+        self.plan = plan.clone();
+        Ok(())
+    }
+
+    /// Puts this process's sockets, one per worker and family, and its plan in the place of a
+    /// predecessor's, by one store. Connections that the predecessor has taken, or has queued, stay with it.
+    /// Called again, it puts other sockets of this process in place.
+    ///
+    /// # Errors
+    /// What was live stays live.
+    pub async fn take_over(&mut self, sockets: &[SteeringSocket<'_>]) -> Result<(), L4Error> {
+        let locked = if self.taken_over {
+            self.lock_as_owner()?
+        } else {
+            self.pins.lock()?
+        };
+        self.shared.lock().maps.forget();
+        let plan = self.plan.clone();
+        self.publish(&plan, Some(sockets)).await?;
+        self.taken_over = true;
+        self.attachments.take_over(&self.programs, &self.pins)?;
+        drop(locked);
+        Ok(())
+    }
+
+    /// Whether this process is the one that is live; false before [`L4::take_over`] and after a successor's.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.taken_over && self.pins.is_owner()
+    }
+
+    /// Detaches everything, unpins it and removes the local routes, unless a successor has taken over: then
+    /// only this process's handles are dropped, as dropping the value does.
+    ///
+    /// # Errors
+    /// What could not be removed; the rest is.
+    pub async fn detach(self) -> Result<(), L4Error> {
+        let locked = self.pins.lock()?;
+        if self.taken_over && !self.pins.is_owner() {
+            return Ok(());
+        }
+        if !self.taken_over && self.pins.has_owner()? {
+            return self.attachments.abandon();
+        }
+        let removed = self.pins.remove();
+        drop(self.attachments);
+        for address in self.netlink.local_routes().await? {
+            self.netlink.remove_local_route(address).await?;
+        }
+        drop(locked);
+        removed
+    }
+
+    /// The packet path as it stands.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn status(&self) -> Result<Status, L4Error> {
+        let inner = self.shared.lock();
+        let control = inner.maps.control()?;
+        Ok(Status {
+            pin_dir: self.pins.directory().to_owned(),
+            live: self.is_live(),
+            tables_half: control.tables(),
+            sockets_half: control.sockets(),
+            workers: control.workers(control.sockets()),
+            attachments: self.attachments.status(),
+            programs: self.programs.status(),
+            maps: inner.maps.status()?,
+            frontends: frontends(&inner.maps)?,
+            local_routes: inner.routed.iter().copied().collect(),
+            notes: self.notes.clone(),
+        })
+    }
+
+    /// What was counted.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn counters(&self) -> Result<Counters, L4Error> {
+        let inner = self.shared.lock();
+        Ok(Counters {
+            reasons: inner.maps.reasons()?,
+            frontends: frontends(&inner.maps)?,
+        })
+    }
+
+    /// Switches the packet trace on; it goes off when the returned lines are dropped.
+    ///
+    /// # Errors
+    /// [`L4Error::Superseded`] if this process is not live; or a map cannot be written.
+    pub fn trace(&mut self, filter: TraceFilter) -> Result<TraceLines, L4Error> {
+        self.tracer.trace(filter, &self.shared, &self.pins)
+    }
+
+    fn lock_as_owner(&self) -> Result<Locked, L4Error> {
+        let locked = self.pins.lock()?;
+        if !self.pins.is_owner() {
+            return Err(L4Error::Superseded);
+        }
+        Ok(locked)
+    }
+
+    /// Make before break: routes and addresses, then the tables and sockets and the flip, then what is no longer
+    /// wanted.
+    async fn publish(
+        &mut self,
+        plan: &L4Plan,
+        sockets: Option<&[SteeringSocket<'_>]>,
+    ) -> Result<(), L4Error> {
+        let present = self.netlink.addresses().await?;
+        let routed: BTreeSet<IpAddr> = wanted_addresses(plan)
+            .difference(&present)
+            .copied()
+            .collect();
+        let stale = self.add_routes(&routed).await?;
+        let addresses: BTreeSet<IpAddr> = present.union(&routed).copied().collect();
+        let transitional: BTreeSet<IpAddr> = addresses.union(&stale).copied().collect();
+        {
+            let mut inner = self.shared.lock();
+            inner.maps.set_node_addresses(&transitional)?;
+            let tables = Tables::build(plan, &routed, &inner.maps.live_tables()?)?;
+            let half = inner.maps.write_idle_tables(&tables)?;
+            let mut word = inner.maps.control()?.with_tables(half);
+            if let Some(sockets) = sockets {
+                let (half, workers) = inner.maps.write_idle_sockets(sockets)?;
+                word = word.with_sockets(half, workers).with_tracing(false);
+                self.pins.become_owner()?;
+            }
+            inner.maps.set_control(word)?;
+            inner.maps.set_node_addresses(&addresses)?;
+            inner.routed = routed;
+        }
+        for address in stale {
+            self.netlink.remove_local_route(address).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the routes that are missing; returns those that are there and no longer wanted.
+    async fn add_routes(&self, wanted: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, L4Error> {
+        let present = self.netlink.local_routes().await?;
+        for address in wanted.difference(&present) {
+            self.netlink.add_local_route(*address).await?;
+        }
+        Ok(present.difference(wanted).copied().collect())
+    }
+}
+
+/// The addresses that a plan needs on this node.
+fn wanted_addresses(plan: &L4Plan) -> BTreeSet<IpAddr> {
+    let addresses = plan.addresses.iter().map(IpAddr::to_canonical);
+    addresses
+        .filter(|address| !address.is_unspecified() && !address.is_multicast())
+        .collect()
+}
+
+fn frontends(maps: &Maps) -> Result<Vec<FrontendStatus>, L4Error> {
+    let mut found = Vec::new();
+    for (key, value) in maps.live_tables()?.frontends {
+        let Some(frontend) = tables::frontend(&key) else {
+            continue;
+        };
+        let counters = maps.frontend_counters(value.slot)?;
+        found.push(FrontendStatus {
+            address: frontend.address,
+            port: frontend.port,
+            protocol: match frontend.transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            },
+            restricted: value.policy != gateway_common::frontend::NO_POLICY,
+            passed_packets: counters.passed_packets,
+            passed_bytes: counters.passed_bytes,
+            dropped_packets: counters.dropped_packets,
+            steered: counters.steered,
+        });
+    }
+    Ok(found)
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &L4Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,143 @@
+//! What the tables of a plan hold.
+
+use super::*;
+
+fn plan(frontends: &[(&str, u16, &[&str])]) -> L4Plan {
+    let frontends = frontends.iter().map(|(address, port, deny)| {
+        let frontend = Frontend {
+            address: (!address.is_empty()).then(|| address.parse().expect("an address")),
+            port: *port,
+            transport: Transport::Tcp,
+        };
+        let deny = deny
+            .iter()
+            .map(|net| net.parse().expect("a network"))
+            .collect();
+        (
+            frontend,
+            vec![SourcePolicy {
+                allow: Vec::new(),
+                deny,
+            }],
+        )
+    });
+    L4Plan {
+        frontends: frontends.collect(),
+        addresses: BTreeSet::new(),
+    }
+}
+
+fn build(plan: &L4Plan, whole: &[&str], before: &Tables) -> Tables {
+    let whole = whole
+        .iter()
+        .map(|a| a.parse().expect("an address"))
+        .collect();
+    Tables::build(plan, &whole, before).expect("tables")
+}
+
+fn slots(tables: &Tables) -> BTreeMap<u16, u32> {
+    tables
+        .frontends
+        .iter()
+        .map(|(key, value)| (u16::from_be(key.port), value.slot))
+        .collect()
+}
+
+#[test]
+fn a_frontend_keeps_its_slot_and_a_freed_one_is_reused() {
+    let first = build(
+        &plan(&[("", 80, &[]), ("", 443, &[]), ("", 8080, &[])]),
+        &[],
+        &Tables::default(),
+    );
+    let mut before = slots(&first);
+    let second = build(
+        &plan(&[("", 80, &[]), ("", 8080, &[]), ("", 9090, &[])]),
+        &[],
+        &first,
+    );
+    let freed = before.remove(&443).expect("a slot");
+    let mut after = slots(&second);
+    assert_eq!(after.remove(&9090), Some(freed));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn an_open_frontend_takes_no_policy() {
+    let tables = build(
+        &plan(&[("192.0.2.1", 443, &[])]),
+        &["192.0.2.1"],
+        &Tables::default(),
+    );
+    let value = tables.frontends.values().next().expect("an entry");
+    assert_eq!(
+        (value.policy, value.default_reason),
+        (NO_POLICY, Reason::OPEN.0)
+    );
+    assert_eq!(tables.frontends.len(), 1);
+    assert!(tables.policies.is_empty());
+}
+
+#[test]
+fn a_whole_address_denies_what_each_of_its_frontends_denies() {
+    let common = "203.0.113.0/24";
+    let plan = plan(&[
+        ("192.0.2.1", 80, &[common]),
+        ("192.0.2.1", 443, &[common, "198.51.100.0/24"]),
+    ]);
+    let tables = build(&plan, &["192.0.2.1"], &Tables::default());
+    let whole = tables
+        .frontends
+        .iter()
+        .find(|(key, _)| key.port == ANY_PORT)
+        .expect("an entry");
+    let denied: Vec<IpAddr> = tables
+        .policies
+        .iter()
+        .filter(|((_, key), reason)| {
+            key.policy == whole.1.policy && **reason == Reason::DENIED_FRAGMENT.0
+        })
+        .map(|((_, key), _)| ip(key.source))
+        .collect();
+    assert_eq!(
+        denied,
+        ["203.0.113.0".parse::<IpAddr>().expect("an address")]
+    );
+}
+
+#[test]
+fn an_address_that_others_answer_on_has_no_whole_entry() {
+    let tables = build(
+        &plan(&[("192.0.2.1", 80, &["203.0.113.0/24"])]),
+        &[],
+        &Tables::default(),
+    );
+    assert!(tables.frontends.keys().all(|key| key.port != ANY_PORT));
+}
+
+#[test]
+fn too_many_frontends_are_refused_as_a_whole() {
+    let ports: Vec<(&str, u16, &[&str])> =
+        (1..=4097).map(|port| ("", port, &[] as &[&str])).collect();
+    let refused = Tables::build(&plan(&ports), &BTreeSet::new(), &Tables::default());
+    assert!(matches!(
+        refused,
+        Err(L4Error::TooMany {
+            needed: 4097,
+            limit: 4096,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn keys_tell_their_frontends() {
+    for (text, port) in [("192.0.2.1", 80), ("2001:db8::1", 443)] {
+        let frontend_in = Frontend {
+            address: Some(text.parse().expect("an address")),
+            port,
+            transport: Transport::Udp,
+        };
+        assert_eq!(frontend(&key(&frontend_in)), Some(frontend_in));
+    }
+}

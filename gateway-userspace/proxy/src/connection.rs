@@ -1,0 +1,85 @@
+//! A connection from accept to its end: TLS where the port asks for it, then whichever HTTP the
+//! client speaks.
+
+mod attempt;
+mod budget;
+mod client;
+mod h1;
+mod record;
+mod relay;
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use tokio::net::TcpStream;
+
+use crate::buffer::Buffer;
+use crate::downstream::Downstream;
+use crate::h1::is_http2_preface;
+use crate::stream::Stream;
+use crate::tls;
+use crate::worker::Worker;
+use client::Client;
+pub(crate) use h1::Workspaces;
+
+/// Serves a connection in a task of its own. A panic ends that connection alone.
+pub(crate) fn spawn(worker: &Rc<Worker>, downstream: Downstream, stream: TcpStream) {
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        let served = AssertUnwindSafe(serve(downstream, stream)).catch_unwind();
+        if served.await.is_err() {
+            worker.counters.panics.up();
+        }
+    });
+}
+
+async fn serve(downstream: Downstream, stream: TcpStream) {
+    let tls = downstream.routing().table().is_some_and(|table| table.tls);
+    let served = if tls {
+        Box::pin(begin_tls(downstream, stream)).await
+    } else {
+        Box::pin(begin_clear(downstream, stream)).await
+    };
+    match served {
+        None => {}
+        Some((client, first, Spoken::Http1)) => h1::serve(client, first).await,
+        Some((client, _first, Spoken::Http2)) => drop(client),
+    }
+}
+
+/// What a client speaks.
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+type Begun = Option<(Client, Option<Buffer>, Spoken)>;
+
+/// TLS: the handshake tells what is spoken.
+async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
+    let shaken = tls::handshake(&downstream, stream).await.ok()?;
+    downstream.sni = shaken.sni;
+    downstream.tls = true;
+    let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
+    let spoken = if shaken.h2 {
+        Spoken::Http2
+    } else {
+        Spoken::Http1
+    };
+    Some((client, None, spoken))
+}
+
+/// Clear text: the first bytes tell HTTP/2 with prior knowledge from HTTP/1.
+async fn begin_clear(downstream: Downstream, stream: TcpStream) -> Begun {
+    let limit = downstream.worker.limits().time.first_byte;
+    let mut client = Client::new(downstream, Stream::Plain(stream));
+    let mut first = client.next_bytes(limit).await?;
+    loop {
+        match is_http2_preface(first.filled()) {
+            Some(true) => return Some((client, Some(first), Spoken::Http2)),
+            Some(false) => return Some((client, Some(first), Spoken::Http1)),
+            None => client.fill(&mut first).await.ok()?,
+        }
+    }
+}

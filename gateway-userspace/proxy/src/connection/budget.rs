@@ -1,0 +1,97 @@
+//! How long one request may take: in all, for one attempt, and without anything moving.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use gateway_model::ir::Timeouts;
+use tokio::time::Sleep;
+
+use crate::error::{Kind, ProxyError, Side};
+use crate::limits::TimeLimits;
+use crate::timers::{Deadline, Timers};
+
+/// Below this a rule's timeout gets a timer of its own; above, the coarse tick is exact enough.
+const PRECISE_BELOW: Duration = Duration::from_secs(1);
+
+const NEVER: u64 = u64::MAX;
+
+/// What is left of a request's time. Times are those of [`Timers`].
+#[derive(Debug)]
+pub(super) struct Budget {
+    total_ms: u64,
+    attempt_ms: u64,
+    /// Whether the total comes from the rule, and so binds the response to its end.
+    total_is_ruled: bool,
+    precise: Option<(Pin<Box<Sleep>>, Kind)>,
+}
+
+impl Budget {
+    /// A request's time from now on.
+    pub(super) fn new(timers: &Timers, rule: &Timeouts, limits: &TimeLimits) -> Self {
+        let set = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+        let total = set(rule.request.or(Some(limits.request)));
+        let attempt = set(rule.backend_request);
+        let at = |limit: Option<Duration>| limit.map_or(NEVER, |limit| timers.at(limit));
+        let shortest = match (total, attempt) {
+            (Some(total), Some(attempt)) if attempt < total => {
+                Some((attempt, Kind::BackendTimeout))
+            }
+            (Some(total), _) => Some((total, Kind::RequestTimeout)),
+            (None, attempt) => attempt.map(|attempt| (attempt, Kind::BackendTimeout)),
+        };
+        let precise = shortest.filter(|(limit, _)| *limit < PRECISE_BELOW);
+        Self {
+            total_ms: at(total),
+            attempt_ms: at(attempt),
+            total_is_ruled: rule.request.is_some(),
+            precise: precise.map(|(limit, kind)| (Box::pin(tokio::time::sleep(limit)), kind)),
+        }
+    }
+
+    /// Sets the deadline to whatever comes first, `stall` from now included.
+    pub(super) fn arm(&self, deadline: &Deadline, stall: Option<Duration>) {
+        let stall = stall.map_or(NEVER, |stall| deadline.timers().at(stall));
+        deadline.set_at(stall.min(self.total_ms).min(self.attempt_ms));
+    }
+
+    /// Sets the deadline to a time that [`Timers::at`] gave, or whatever comes before it.
+    pub(super) fn arm_at(&self, deadline: &Deadline, stall_ms: u64) {
+        deadline.set_at(stall_ms.min(self.total_ms).min(self.attempt_ms));
+    }
+
+    /// The response has begun: from now on only a rule's own limits bind it.
+    pub(super) fn response_began(&mut self) {
+        if !self.total_is_ruled {
+            self.total_ms = NEVER;
+        }
+    }
+
+    /// Ready once the deadline has passed, with whose fault that is. `stalled` says who was waited
+    /// for without any limit of the rule having passed.
+    pub(super) fn poll_over(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: &Deadline,
+        stalled: (Side, Kind),
+    ) -> Poll<ProxyError> {
+        deadline.register(cx);
+        if let Some((sleep, kind)) = &mut self.precise
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(ProxyError::new(Side::Gateway, *kind));
+        }
+        if !deadline.is_expired() {
+            return Poll::Pending;
+        }
+        let now = deadline.timers().now_ms();
+        let (side, kind) = if now >= self.total_ms {
+            (Side::Gateway, Kind::RequestTimeout)
+        } else if now >= self.attempt_ms {
+            (Side::Gateway, Kind::BackendTimeout)
+        } else {
+            stalled
+        };
+        Poll::Ready(ProxyError::new(side, kind))
+    }
+}

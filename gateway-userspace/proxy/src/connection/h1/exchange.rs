@@ -1,0 +1,498 @@
+//! A forwarded request: head and body to the upstream, the response back, both at once.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use gateway_model::ir::Timeouts;
+use gateway_model::snapshot::{CompiledFilters, CompiledRule, UpstreamId};
+
+use super::Next;
+use super::tunnel;
+use super::workspace::Workspace;
+use crate::buffer::Buffer;
+use crate::connection::attempt::Attempt;
+use crate::connection::budget::Budget;
+use crate::connection::client::Client;
+use crate::connection::record::Record;
+use crate::connection::relay::{Framing, Relay, RelayError};
+use crate::downstream::Routing;
+use crate::error::{Kind, ProxyError, Side};
+use crate::h1::{
+    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, Progress, RequestPlan, ResponsePlan,
+    encode_informational, encode_request, encode_response,
+};
+use crate::head::Violation;
+use crate::limits::HeadLimits;
+
+/// Where a request goes and what is changed on the way.
+#[derive(Clone, Copy)]
+pub(super) struct Forward<'a> {
+    pub(super) rule: Option<&'a Arc<CompiledRule>>,
+    pub(super) filters: &'a CompiledFilters,
+    pub(super) prefix_len: usize,
+    pub(super) upstream: UpstreamId,
+}
+
+/// A request that got no response, or not all of it.
+pub(super) struct Failed {
+    pub(super) error: ProxyError,
+    /// The request's head and what has been read after it.
+    pub(super) buffer: Buffer,
+    /// Where in the buffer the next request begins, if all of this one has been read.
+    pub(super) body_end: Option<usize>,
+    /// Whether nothing has been sent to the client, so that it can be told.
+    pub(super) answerable: bool,
+}
+
+/// Forwards one request. `buffer` begins with its head.
+pub(super) async fn run(
+    client: &mut Client,
+    work: &mut Workspace,
+    buffer: Buffer,
+    routing: &Routing,
+    forward: Forward<'_>,
+    record: &mut Record<'_>,
+) -> Result<Next, Box<Failed>> {
+    let upload = begin_upload(client, work, buffer, &forward);
+    let timeouts = forward
+        .rule
+        .map_or_else(Timeouts::default, |rule| rule.timeouts);
+    let limits = &client.downstream.worker.limits().time;
+    let budget = Budget::new(client.deadline.timers(), &timeouts, limits);
+    let mut exchange = Exchange {
+        client,
+        work,
+        upload,
+        uploading: true,
+        stall_ms: 0,
+        budget,
+        answerable: true,
+    };
+    match exchange.run(routing, forward, record).await {
+        Ok(End::Response { keep }) => Ok(exchange.finish(keep, record)),
+        Ok(End::Tunnel(attempt, early)) => {
+            let Exchange { client, upload, .. } = exchange;
+            let (_, late) = upload.into_parts();
+            Ok(Box::pin(tunnel::run(
+                client,
+                attempt.connection.stream,
+                late,
+                early,
+                record,
+            ))
+            .await)
+        }
+        Err(error) => Err(Box::new(exchange.fail(error, record))),
+    }
+}
+
+/// The request's head as the upstream is to see it, and its body after it.
+fn begin_upload(
+    client: &Client,
+    work: &mut Workspace,
+    buffer: Buffer,
+    forward: &Forward<'_>,
+) -> Relay {
+    let mut out = std::mem::take(&mut work.to_upstream);
+    out.clear();
+    let plan = RequestPlan {
+        edits: &forward.filters.request_headers,
+        rewrite: &forward.filters.rewrite,
+        prefix_len: forward.prefix_len,
+        forwarding: client.downstream.forwarding(),
+        request_id: None,
+    };
+    encode_request(&mut out, &work.request.view(buffer.filled()), &plan);
+    let kind = work.request.body();
+    let framing = match kind {
+        BodyKind::Chunked => Framing::Chunked,
+        _ => Framing::AsIs,
+    };
+    let decoder = BodyDecoder::new(kind, &client.downstream.worker.limits().head);
+    Relay::new(out, buffer, work.request.len(), decoder, framing)
+}
+
+/// How an exchange ends in order.
+enum End {
+    /// The whole response has been sent; `keep` says what the client was told.
+    Response { keep: bool },
+    /// The upstream has switched protocols; what it sent after its head.
+    Tunnel(Attempt, Buffer),
+}
+
+/// A response's head, and what was read after it.
+struct Inbound {
+    buffer: Buffer,
+    head_len: usize,
+}
+
+/// Why no response head came.
+enum NoHead {
+    /// The endpoint closed the connection before the first byte of one.
+    Closed(ProxyError),
+    Failed(ProxyError),
+}
+
+struct Exchange<'a> {
+    client: &'a mut Client,
+    work: &'a mut Workspace,
+    upload: Relay,
+    /// Whether the upload still has something to do.
+    uploading: bool,
+    /// When the exchange counts as stalled.
+    stall_ms: u64,
+    budget: Budget,
+    answerable: bool,
+}
+
+impl Exchange<'_> {
+    async fn run(
+        &mut self,
+        routing: &Routing,
+        forward: Forward<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<End, ProxyError> {
+        let worker = Rc::clone(&self.client.downstream.worker);
+        self.budget.arm(&self.client.deadline, None);
+        let mut attempt = self
+            .guard(Attempt::begin(&worker, routing, forward.upstream))
+            .await?;
+        record.endpoint = Some(attempt.address());
+        if self.work.request.expects_continue() && !self.upload.is_sealed() {
+            self.client.send(CONTINUE).await.map_err(client_io)?;
+        }
+        let mut held = None;
+        let inbound = loop {
+            match self.head(&mut attempt, held.take()).await {
+                Ok(mut inbound) if self.work.response.is_informational() => {
+                    self.pass_on(&mut inbound).await?;
+                    held = Some(inbound.buffer);
+                }
+                Ok(inbound) => break inbound,
+                Err(NoHead::Closed(_)) if self.may_repeat(&attempt) => {
+                    worker.counters.upstream_stale_retries.up();
+                    self.upload.rewind();
+                    self.uploading = true;
+                    let endpoint = Rc::clone(attempt.endpoint());
+                    drop(attempt);
+                    attempt = self
+                        .guard(Box::pin(Attempt::afresh(&worker, endpoint)))
+                        .await?;
+                }
+                Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
+            }
+        };
+        self.budget.response_began();
+        self.respond(attempt, inbound, forward, record).await
+    }
+
+    /// Whether a closed connection is no fault of the request's: the endpoint had closed an idle
+    /// connection, everything that was sent is still in hand, and saying it twice does no harm
+    /// (RFC 9110 §9.2.2).
+    fn may_repeat(&self, attempt: &Attempt) -> bool {
+        let harmless = matches!(
+            self.work.request.method(),
+            Method::Get | Method::Head | Method::Options
+        );
+        attempt.connection.used && self.upload.is_replayable() && harmless
+    }
+
+    /// Waits within the budget.
+    async fn guard<T>(
+        &mut self,
+        waited: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        let mut waited = std::pin::pin!(waited);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = waited.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let stalled = (Side::Upstream, Kind::ConnectTimeout);
+            self.budget
+                .poll_over(cx, &self.client.deadline, stalled)
+                .map(Err)
+        })
+        .await
+    }
+
+    /// Sends the request and waits for a response's head; goes on sending the body meanwhile.
+    async fn head(
+        &mut self,
+        attempt: &mut Attempt,
+        mut held: Option<Buffer>,
+    ) -> Result<Inbound, NoHead> {
+        self.work.response.reset();
+        poll_fn(|cx| self.poll_head(cx, attempt, &mut held)).await
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+        held: &mut Option<Buffer>,
+    ) -> Poll<Result<Inbound, NoHead>> {
+        if let Poll::Ready(Err(error)) = self.poll_upload(cx, attempt) {
+            return Poll::Ready(Err(NoHead::Failed(error)));
+        }
+        if let Poll::Ready(head) = self.poll_read_head(cx, attempt, held) {
+            return Poll::Ready(head);
+        }
+        if !self.uploading
+            && self
+                .client
+                .poll_left(cx, &mut self.upload.buffer)
+                .is_ready()
+        {
+            let gone = ProxyError::new(Side::Downstream, Kind::Closed);
+            return Poll::Ready(Err(NoHead::Failed(gone)));
+        }
+        self.poll_over(cx).map(|error| Err(NoHead::Failed(error)))
+    }
+
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+        held: &mut Option<Buffer>,
+    ) -> Poll<Result<Inbound, NoHead>> {
+        let limits = self.client.downstream.worker.shared.settings.limits.head;
+        // A buffer is kept only while there is something in it.
+        let lend = || self.client.downstream.worker.buffers.lend();
+        let mut buffer = held.take().unwrap_or_else(lend);
+        loop {
+            if !buffer.is_empty() {
+                match self.parse(&mut buffer, &limits) {
+                    Ok(Progress::Complete(head_len)) => {
+                        return Poll::Ready(Ok(Inbound { buffer, head_len }));
+                    }
+                    Ok(Progress::Partial) => {}
+                    Err(error) => return Poll::Ready(Err(NoHead::Failed(error))),
+                }
+            }
+            match buffer.poll_fill(cx, Pin::new(&mut attempt.connection.stream)) {
+                Poll::Pending => {
+                    *held = Some(buffer).filter(|buffer| !buffer.is_empty());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(end) => {
+                    let wrap = if buffer.is_empty() {
+                        NoHead::Closed
+                    } else {
+                        NoHead::Failed
+                    };
+                    return Poll::Ready(Err(wrap(upstream_closed(end.err()))));
+                }
+            }
+        }
+    }
+
+    fn parse(&mut self, buffer: &mut Buffer, limits: &HeadLimits) -> Result<Progress, ProxyError> {
+        let asked = Asked {
+            head: self.work.request.method() == Method::Head,
+            websocket: self.work.request.is_websocket(),
+        };
+        let parsed = self.work.response.parse(buffer.filled(), limits, asked);
+        let progress = parsed.map_err(ProxyError::upstream)?;
+        if progress == Progress::Partial && buffer.is_full() && !buffer.grow(limits.bytes + 1) {
+            return Err(ProxyError::upstream(Violation::HeadTooLarge));
+        }
+        Ok(progress)
+    }
+
+    /// Sends on what the client sends. An endpoint that takes no more may still answer.
+    fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+    ) -> Poll<Result<(), ProxyError>> {
+        if !self.uploading {
+            return Poll::Ready(Ok(()));
+        }
+        let sink = &mut attempt.connection.stream;
+        let result = match ready!(self.upload.poll(cx, &mut self.client.stream, sink)) {
+            Ok(()) => Ok(()),
+            Err(RelayError::Sink(_)) => Ok(()),
+            Err(RelayError::Source(error)) => Err(client_io(error)),
+            Err(RelayError::Malformed(Violation::Truncated)) => {
+                Err(ProxyError::new(Side::Downstream, Kind::Closed))
+            }
+            Err(RelayError::Malformed(violation)) => Err(ProxyError::downstream(violation)),
+        };
+        self.uploading = false;
+        Poll::Ready(result)
+    }
+
+    /// Ready when the request's time is over, or the body has not moved for too long.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
+        let time = &self.client.downstream.worker.limits().time;
+        let stalled = match (self.uploading, self.upload.is_writing()) {
+            (true, true) => (Side::Upstream, Kind::WriteTimeout),
+            _ => (Side::Downstream, Kind::BodyTimeout),
+        };
+        if self.uploading && self.upload.take_moved() {
+            let limit = if self.upload.is_writing() {
+                time.write_stall
+            } else {
+                time.body_idle
+            };
+            self.stall_ms = self.client.deadline.timers().at(limit);
+            self.budget.arm_at(&self.client.deadline, self.stall_ms);
+        } else if !self.uploading && self.stall_ms != u64::MAX {
+            self.stall_ms = u64::MAX;
+            self.budget.arm(&self.client.deadline, None);
+        }
+        self.budget.poll_over(cx, &self.client.deadline, stalled)
+    }
+
+    /// Passes an informational response on. `100 Continue` is Sluice's own to say.
+    #[cold]
+    async fn pass_on(&mut self, inbound: &mut Inbound) -> Result<(), ProxyError> {
+        let head = &self.work.response;
+        if head.status() != 100 && !self.work.request.is_http10() {
+            let mut out = Vec::new();
+            encode_informational(&mut out, &head.view(inbound.buffer.filled()));
+            self.client.send(&out).await.map_err(client_io)?;
+            self.stall_ms = 0;
+            self.budget.arm(&self.client.deadline, None);
+        }
+        inbound.buffer.consume(inbound.head_len);
+        Ok(())
+    }
+
+    /// Sends the response, its body as it comes.
+    async fn respond(
+        &mut self,
+        mut attempt: Attempt,
+        mut inbound: Inbound,
+        forward: Forward<'_>,
+        record: &mut Record<'_>,
+    ) -> Result<End, ProxyError> {
+        let head = &self.work.response;
+        let downstream = &self.client.downstream;
+        let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
+        let plan = ResponsePlan {
+            edits: &forward.filters.response_headers,
+            cors: &[],
+            http10: self.work.request.is_http10(),
+            // A response that comes before the end of the request ends the connection.
+            keep_alive: wants_more && !self.uploading && self.upload.is_done(),
+        };
+        let mut out = std::mem::take(&mut self.work.to_client);
+        out.clear();
+        let encoded = encode_response(&mut out, &head.view(inbound.buffer.filled()), &plan);
+        record.status = head.status();
+        inbound.buffer.consume(inbound.head_len);
+        if head.is_upgrade() {
+            self.client.send(&out).await.map_err(client_io)?;
+            return Ok(End::Tunnel(attempt, inbound.buffer));
+        }
+        let framing = match encoded.body {
+            BodyOut::Chunked => Framing::Chunked,
+            BodyOut::None | BodyOut::Length | BodyOut::UntilClose => Framing::AsIs,
+        };
+        let decoder = BodyDecoder::new(head.body(), &downstream.worker.limits().head);
+        let mut download = Relay::new(out, inbound.buffer, 0, decoder, framing);
+        self.answerable = false;
+        let streamed = poll_fn(|cx| self.poll_stream(cx, &mut attempt, &mut download)).await;
+        record.bytes_sent = download.body_bytes();
+        let (out, rest) = download.into_parts();
+        self.work.to_client = out;
+        streamed?;
+        let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
+        if clean {
+            attempt.keep(&self.client.downstream.worker);
+        }
+        Ok(End::Response {
+            keep: encoded.keep_alive,
+        })
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+        download: &mut Relay,
+    ) -> Poll<Result<(), ProxyError>> {
+        let client = &mut *self.client;
+        match download.poll(cx, &mut attempt.connection.stream, &mut client.stream) {
+            Poll::Ready(result) => return Poll::Ready(result.map_err(download_error)),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(Err(error)) = self.poll_upload(cx, attempt) {
+            return Poll::Ready(Err(error));
+        }
+        if !self.uploading
+            && self
+                .client
+                .poll_left(cx, &mut self.upload.buffer)
+                .is_ready()
+        {
+            return Poll::Ready(Err(ProxyError::new(Side::Downstream, Kind::Closed)));
+        }
+        let time = &self.client.downstream.worker.limits().time;
+        let (limit, stalled) = match download.is_writing() {
+            true => (time.write_stall, (Side::Downstream, Kind::WriteTimeout)),
+            false => (time.body_idle, (Side::Upstream, Kind::BodyTimeout)),
+        };
+        // One's progress is enough: either body may pause while the other moves.
+        let moved = download.take_moved() | self.upload.take_moved();
+        if moved || self.stall_ms == u64::MAX {
+            self.stall_ms = self.client.deadline.timers().at(limit);
+            self.budget.arm_at(&self.client.deadline, self.stall_ms);
+        }
+        let over = self.budget.poll_over(cx, &self.client.deadline, stalled);
+        over.map(Err)
+    }
+
+    fn finish(self, keep: bool, record: &mut Record<'_>) -> Next {
+        record.bytes_received = self.upload.body_bytes();
+        let (out, rest) = self.upload.into_parts();
+        self.work.to_upstream = out;
+        match keep {
+            true => Next::Request(Some(rest).filter(|rest| !rest.is_empty())),
+            false => Next::Close,
+        }
+    }
+
+    fn fail(self, error: ProxyError, record: &mut Record<'_>) -> Failed {
+        record.bytes_received = self.upload.body_bytes();
+        let body_end = self.upload.is_sealed().then(|| self.upload.rest_at());
+        let (out, buffer) = self.upload.into_storage();
+        self.work.to_upstream = out;
+        Failed {
+            error,
+            buffer,
+            body_end,
+            answerable: self.answerable,
+        }
+    }
+}
+
+fn client_io(error: io::Error) -> ProxyError {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => Kind::WriteTimeout,
+        _ => Kind::Io,
+    };
+    ProxyError::new(Side::Downstream, kind).because(error)
+}
+
+fn upstream_closed(error: Option<io::Error>) -> ProxyError {
+    match error {
+        None => ProxyError::new(Side::Upstream, Kind::Closed),
+        Some(error) => ProxyError::new(Side::Upstream, Kind::Io).because(error),
+    }
+}
+
+fn download_error(error: RelayError) -> ProxyError {
+    match error {
+        RelayError::Source(error) => upstream_closed(Some(error)),
+        RelayError::Malformed(Violation::Truncated) => upstream_closed(None),
+        RelayError::Malformed(violation) => ProxyError::upstream(violation),
+        RelayError::Sink(error) => client_io(error),
+    }
+}

@@ -1,0 +1,272 @@
+//! One HTTP/1.x request from its first byte to the fate of its connection.
+
+use std::io;
+use std::rc::Rc;
+
+use super::Next;
+use super::exchange::{self, Failed, Forward};
+use super::workspace::Workspace;
+use crate::buffer::Buffer;
+use crate::connection::client::Client;
+use crate::connection::record::Record;
+use gateway_model::head::Head;
+
+use crate::error::{Kind, ProxyError, Side};
+use crate::h1::{BodyDecoder, Method, Progress, RequestHead};
+use crate::head::Known;
+use crate::respond::{Answer, AnswerWire, Asker};
+use crate::rewrite::{RedirectFrom, push_location};
+use crate::routing::{Act, decide};
+
+/// Serves the request whose first bytes are in `buffer`.
+pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
+    let worker = Rc::clone(&client.downstream.worker);
+    let mut lent = worker.workspaces.lend();
+    let work = &mut *lent;
+    if let Err(error) = read_head(client, &mut work.request, &mut buffer).await {
+        return Box::pin(refuse(client, work, &error)).await;
+    }
+    client.downstream.count_request();
+    worker.counters.requests_http1.up();
+    let routing = client.downstream.routing();
+    let decision = decide(
+        &routing,
+        &client.downstream,
+        &work.request.view(buffer.filled()),
+    );
+    let mut record = Record::begin(&client.downstream, decision);
+    let next = match decision.action {
+        Act::Forward { filters, upstream } => {
+            let forward = Forward {
+                rule: decision.rule,
+                filters,
+                prefix_len: decision.prefix_len,
+                upstream,
+            };
+            match exchange::run(client, work, buffer, &routing, forward, &mut record).await {
+                Ok(next) => next,
+                Err(failed) => Box::pin(answer_failure(client, work, *failed, &mut record)).await,
+            }
+        }
+        _ => Box::pin(answer_locally(client, work, buffer, &mut record)).await,
+    };
+    record.end(&client.downstream);
+    next
+}
+
+/// Reads until the head is complete.
+async fn read_head(
+    client: &mut Client,
+    head: &mut RequestHead,
+    buffer: &mut Buffer,
+) -> Result<(), ProxyError> {
+    let limits = client.downstream.worker.shared.settings.limits.head;
+    if let Progress::Complete(_) = parse(head, buffer, &limits)? {
+        return Ok(());
+    }
+    client
+        .deadline
+        .set(client.downstream.worker.limits().time.head);
+    loop {
+        if buffer.is_full() && !buffer.grow(limits.bytes + 1) {
+            return Err(ProxyError::downstream(crate::head::Violation::HeadTooLarge));
+        }
+        client
+            .fill(buffer)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => ProxyError::new(Side::Downstream, Kind::HeadTimeout),
+                _ => ProxyError::new(Side::Downstream, Kind::Closed).because(error),
+            })?;
+        if let Progress::Complete(_) = parse(head, buffer, &limits)? {
+            return Ok(());
+        }
+    }
+}
+
+fn parse(
+    head: &mut RequestHead,
+    buffer: &Buffer,
+    limits: &crate::limits::HeadLimits,
+) -> Result<Progress, ProxyError> {
+    head.parse(buffer.filled(), limits)
+        .map_err(ProxyError::downstream)
+}
+
+/// Answers a head that cannot be read, or not trusted, and ends the connection.
+async fn refuse(client: &mut Client, work: &mut Workspace, error: &ProxyError) -> Next {
+    let counters = &client.downstream.worker.counters;
+    match error.kind {
+        Kind::Protocol(_) => counters.requests_refused.up(),
+        Kind::HeadTimeout => counters.timeouts_downstream.up(),
+        _ => return Next::Abort,
+    }
+    tracing::debug!(peer = %client.downstream.peer, error = %error.chain(), "request refused");
+    let Some(answer) = Answer::to_error(error, &Asker::default()) else {
+        return Next::Abort;
+    };
+    counters.responses_4xx.up();
+    send(client, work, &answer, Wire::CLOSING).await
+}
+
+/// Answers without a backend: redirects, failures, and what the rule itself says.
+async fn answer_locally(
+    client: &mut Client,
+    work: &mut Workspace,
+    mut buffer: Buffer,
+    record: &mut Record<'_>,
+) -> Next {
+    let head_len = work.request.len();
+    let view = work.request.view(buffer.filled());
+    let answer = match record.decision.action {
+        Act::Redirect(redirect) => {
+            let mut location = Vec::new();
+            let from = RedirectFrom {
+                scheme: client.downstream.scheme(),
+                host: view.host(),
+                port: client.downstream.local.port(),
+                path: view.path(),
+                query: view.query(),
+                prefix_len: record.decision.prefix_len,
+            };
+            push_location(&mut location, redirect, &from);
+            Some(Answer::redirect(redirect.status, location))
+        }
+        Act::Refuse(kind, reason) => {
+            let error = ProxyError::new(Side::Gateway, kind).because(reason);
+            let answer = Answer::to_error(&error, &asker(&work.request, &buffer));
+            record.error = Some(error);
+            answer
+        }
+        Act::Forward { .. } => None,
+    };
+    let Some(answer) = answer else {
+        return Next::Abort;
+    };
+    let body_end = end_of_body(&work.request, &buffer, head_len, client);
+    buffer.consume(body_end.unwrap_or(head_len));
+    let closes = record
+        .error
+        .as_ref()
+        .is_some_and(ProxyError::closes_downstream);
+    respond(
+        client,
+        work,
+        buffer,
+        &answer,
+        body_end.is_some() && !closes,
+        record,
+    )
+    .await
+}
+
+/// Answers a failed exchange, if the client can still be told.
+async fn answer_failure(
+    client: &mut Client,
+    work: &mut Workspace,
+    failed: Failed,
+    record: &mut Record<'_>,
+) -> Next {
+    let Failed {
+        error,
+        mut buffer,
+        body_end,
+        answerable,
+    } = failed;
+    let answer = Answer::to_error(&error, &asker(&work.request, &buffer));
+    let keep = body_end.is_some() && !error.closes_downstream();
+    record.error = Some(error);
+    let Some(answer) = answer.filter(|_| answerable) else {
+        return Next::Abort;
+    };
+    buffer.consume(body_end.unwrap_or(buffer.len()));
+    respond(client, work, buffer, &answer, keep, record).await
+}
+
+async fn respond(
+    client: &mut Client,
+    work: &mut Workspace,
+    rest: Buffer,
+    answer: &Answer,
+    may_keep: bool,
+    record: &mut Record<'_>,
+) -> Next {
+    record.status = answer.status;
+    record.bytes_sent = answer.body.len() as u64;
+    let wire = Wire::of(&work.request, client, may_keep);
+    match send(client, work, answer, wire).await {
+        Next::Request(None) if !rest.is_empty() => Next::Request(Some(rest)),
+        next => next,
+    }
+}
+
+/// Where a body ends that has arrived whole; nothing if some of it has not.
+fn end_of_body(
+    head: &RequestHead,
+    buffer: &Buffer,
+    head_len: usize,
+    client: &Client,
+) -> Option<usize> {
+    let limits = &client.downstream.worker.limits().head;
+    let mut decoder = BodyDecoder::new(head.body(), limits);
+    let mut at = head_len;
+    while !decoder.is_done() {
+        let step = decoder.step(&buffer.filled()[at..]).ok()?;
+        at += step.consumed;
+        if at == buffer.len() && !step.end {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy)]
+struct Wire {
+    keep_alive: bool,
+    http10: bool,
+    head: bool,
+}
+
+impl Wire {
+    const CLOSING: Self = Self {
+        keep_alive: false,
+        http10: false,
+        head: false,
+    };
+
+    fn of(request: &RequestHead, client: &Client, may_keep: bool) -> Self {
+        Self {
+            keep_alive: may_keep && request.keep_alive() && !client.downstream.is_ending(),
+            http10: request.is_http10(),
+            head: request.method() == Method::Head,
+        }
+    }
+}
+
+async fn send(client: &mut Client, work: &mut Workspace, answer: &Answer, wire: Wire) -> Next {
+    work.to_client.clear();
+    let date = client.downstream.worker.date();
+    let wire = AnswerWire {
+        date: &date,
+        keep_alive: wire.keep_alive,
+        http10: wire.http10,
+        head: wire.head,
+    };
+    answer.encode(&mut work.to_client, &wire);
+    match client.send(&work.to_client).await {
+        Ok(()) if wire.keep_alive => Next::Request(None),
+        Ok(()) => Next::Close,
+        Err(_) => Next::Abort,
+    }
+}
+
+/// What an answer depends on.
+fn asker<'a>(head: &'a RequestHead, buffer: &'a Buffer) -> Asker<'a> {
+    let view = head.view(buffer.filled());
+    Asker {
+        accept: None,
+        content_type: view.known(Known::ContentType),
+        head: head.method() == Method::Head,
+    }
+}

@@ -1,0 +1,184 @@
+//! A worker's view of the backends: which endpoints an upstream has, which one is next, and the
+//! idle connections to each. Nothing here is shared with another worker.
+
+mod connection;
+mod endpoint;
+mod resolve;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use gateway_model::ir::{Endpoints, UpstreamProtocol};
+use gateway_model::snapshot::{CompiledUpstream, Snapshot, UpstreamId};
+
+pub(crate) use connection::{ConnectError, UpstreamConnection};
+pub(crate) use endpoint::{Active, Endpoint};
+use resolve::Resolution;
+
+/// Every upstream that this worker has used, by number, and every endpoint by address. A clone is
+/// another handle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Upstreams {
+    pools: Rc<RefCell<Vec<Option<Rc<Pool>>>>>,
+    endpoints: Rc<RefCell<EndpointMap>>,
+}
+
+/// Endpoints by address. Two upstreams with one address share its connections.
+type EndpointMap = HashMap<SocketAddr, Weak<Endpoint>, RandomState>;
+
+/// One upstream's endpoints.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    compiled: Arc<CompiledUpstream>,
+    members: Members,
+    turn: Cell<usize>,
+    /// Scrambles the second candidate of a choice.
+    seed: Cell<u32>,
+}
+
+#[derive(Debug)]
+enum Members {
+    Fixed(Rc<[Rc<Endpoint>]>),
+    Resolved(Rc<Resolution>),
+}
+
+impl Upstreams {
+    /// The upstream of that number as this snapshot has it.
+    pub(crate) fn pool(&self, snapshot: &Snapshot, id: UpstreamId) -> Option<Rc<Pool>> {
+        let compiled = snapshot.upstream(id)?;
+        if let Some(Some(pool)) = self.pools.borrow().get(id.index())
+            && Arc::ptr_eq(&pool.compiled, compiled)
+        {
+            return Some(Rc::clone(pool));
+        }
+        Some(self.renew(compiled))
+    }
+
+    #[cold]
+    fn renew(&self, compiled: &Arc<CompiledUpstream>) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        let index = compiled.id.index();
+        if pools.len() <= index {
+            pools.resize(index + 1, None);
+        }
+        let members = match compiled.endpoints() {
+            Endpoints::Addresses(list) => {
+                Members::Fixed(self.endpoints(list.iter().map(|endpoint| endpoint.address)))
+            }
+            Endpoints::Dns { host, port } => {
+                let known = pools[index].as_ref().and_then(|pool| match &pool.members {
+                    Members::Resolved(known) if known.is_for(host, *port) => Some(known),
+                    _ => None,
+                });
+                Members::Resolved(match known {
+                    Some(known) => Rc::clone(known),
+                    None => Resolution::new(host, *port),
+                })
+            }
+        };
+        let pool = Rc::new(Pool {
+            compiled: Arc::clone(compiled),
+            members,
+            turn: Cell::new(0),
+            seed: Cell::new(0x9E37_79B9),
+        });
+        pools[index] = Some(Rc::clone(&pool));
+        pool
+    }
+
+    /// The endpoints of these addresses, those that are known with their connections.
+    fn endpoints(&self, addresses: impl Iterator<Item = SocketAddr>) -> Rc<[Rc<Endpoint>]> {
+        let mut known = self.endpoints.borrow_mut();
+        addresses
+            .map(|address| {
+                let endpoint = known.get(&address).and_then(Weak::upgrade);
+                endpoint.unwrap_or_else(|| {
+                    let endpoint = Rc::new(Endpoint::new(address));
+                    known.insert(address, Rc::downgrade(&endpoint));
+                    endpoint
+                })
+            })
+            .collect()
+    }
+
+    /// Drops the pools of upstreams that this snapshot no longer has.
+    pub(crate) fn forget_missing(&self, snapshot: &Snapshot) {
+        for pool in self.pools.borrow_mut().iter_mut() {
+            let gone = pool.as_ref().is_some_and(|pool| {
+                let now = snapshot.upstream(pool.compiled.id);
+                now.is_none_or(|now| now.since != pool.compiled.since)
+            });
+            if gone {
+                *pool = None;
+            }
+        }
+    }
+
+    /// Closes idle connections that are too old, and forgets endpoints that nobody names.
+    pub(crate) fn sweep(&self, mut is_stale: impl FnMut(&UpstreamConnection) -> bool) -> usize {
+        let mut idle = 0;
+        self.endpoints.borrow_mut().retain(|_, endpoint| {
+            let Some(endpoint) = endpoint.upgrade() else {
+                return false;
+            };
+            idle += endpoint.sweep(&mut is_stale);
+            true
+        });
+        idle
+    }
+}
+
+impl Pool {
+    /// What the endpoints speak.
+    pub(crate) fn protocol(&self) -> UpstreamProtocol {
+        self.compiled.protocol()
+    }
+
+    /// `namespace/name:port`.
+    pub(crate) fn label(&self) -> &Arc<str> {
+        &self.compiled.label
+    }
+
+    /// The endpoint to try next: of two candidates, one in turn and one scrambled, the one with
+    /// fewer requests under way. Never one of `tried`.
+    pub(crate) fn choose(
+        &self,
+        members: &[Rc<Endpoint>],
+        tried: &[SocketAddr],
+    ) -> Option<Rc<Endpoint>> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        match members {
+            [] => None,
+            [one] => (!tried.contains(&one.address())).then(|| Rc::clone(one)),
+            _ if tried.is_empty() => {
+                let first = &members[turn % members.len()];
+                let second = &members[self.scramble() as usize % members.len()];
+                let better = if second.active() < first.active() {
+                    second
+                } else {
+                    first
+                };
+                Some(Rc::clone(better))
+            }
+            _ => (0..members.len())
+                .map(|step| &members[turn.wrapping_add(step) % members.len()])
+                .find(|endpoint| !tried.contains(&endpoint.address()))
+                .cloned(),
+        }
+    }
+
+    fn scramble(&self) -> u32 {
+        // xorshift32; the seed is not zero and never becomes it.
+        let mut x = self.seed.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.seed.set(x);
+        x
+    }
+}

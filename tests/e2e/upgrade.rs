@@ -1,0 +1,241 @@
+//! Processes that follow each other: upgrades, kills and stops, and what is left behind.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use gateway_tests::websocket::WebSocket;
+use gateway_tests::{Netns, Sluice, process, until, wait};
+
+use crate::edge::{Edge, Mode};
+
+/// How often a process is replaced.
+const UPGRADES: usize = 20;
+
+fn upgrades_lose_nothing(mode: Mode) -> Result<()> {
+    let mut edge = Edge::plan(mode).args(["--drain-timeout", "60s"]).start()?;
+    let tls = edge.client_config(&["http/1.1"])?;
+    let loads = [
+        edge.load("a.example.com")
+            .connections(2)
+            .start(edge.client())?,
+        edge.load("a.example.com")
+            .connections(2)
+            .new_connections()
+            .start(edge.client())?,
+        edge.tls_load("a.example.com")?
+            .connections(2)
+            .start(edge.client())?,
+    ];
+    let open = |port, tls| WebSocket::open(edge.client(), edge.at(port), "a.example.com", "/", tls);
+    let mut sockets = vec![open(80, None)?, open(443, Some(tls.clone()))?];
+    let mut predecessors: Vec<Sluice> = Vec::new();
+    for round in 0..UPGRADES {
+        for load in &loads {
+            load.wait_more(20)?;
+        }
+        let old = edge.sluice().upgrade()?;
+        predecessors.push(old);
+        sockets.push(WebSocket::open(
+            edge.client(),
+            edge.at(80),
+            "a.example.com",
+            "/",
+            None,
+        )?);
+        for (i, socket) in sockets.iter_mut().enumerate() {
+            socket.echo(&format!("socket {i}, round {round}"))?;
+        }
+    }
+    for load in loads {
+        load.wait_more(20)?;
+        let report = load.stop()?;
+        report.expect_clean()?;
+        assert_eq!(
+            report.resent, 0,
+            "a connection was closed under a request: {report}"
+        );
+    }
+    // Each predecessor holds the WebSockets that were opened to it; without them it ends at once.
+    for socket in sockets {
+        socket.close()?;
+    }
+    for mut old in predecessors {
+        let status = old.wait_exit(Duration::from_secs(30))?;
+        assert!(status.success(), "{status}\n{}", old.log());
+    }
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn twenty_upgrades_under_load_lose_nothing_with_bpf() -> Result<()> {
+    upgrades_lose_nothing(Mode::Native)
+}
+
+#[test]
+fn twenty_upgrades_under_load_lose_nothing_with_sockets() -> Result<()> {
+    upgrades_lose_nothing(Mode::Sockets)
+}
+
+#[test]
+fn a_websocket_lives_until_the_drain_deadline_and_not_longer() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let mut edge = Edge::plan(mode).args(["--drain-timeout", "2s"]).start()?;
+        let mut socket = WebSocket::open(edge.client(), edge.at(80), "a.example.com", "/", None)?;
+        let mut old = edge.sluice().upgrade()?;
+        let replaced = Instant::now();
+        let mut last = replaced;
+        while socket.echo("still there").is_ok() {
+            last = Instant::now();
+            anyhow::ensure!(
+                last - replaced < Duration::from_secs(20),
+                "the deadline is ignored"
+            );
+        }
+        assert!(
+            last - replaced > Duration::from_millis(1500),
+            "cut after {:?}",
+            last - replaced
+        );
+        old.wait_exit(Duration::from_secs(10))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_under_way_is_finished_by_the_old_process() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Native).start()?;
+    let mut raw = gateway_tests::raw::Raw::connect(edge.client(), edge.at(80))?;
+    raw.send(b"GET /?bytes=100&chunks=30&pause-ms=100 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    until("the backend has the request", || {
+        (edge.backends[0].requests() > 0).then_some(())
+    })?;
+    let mut old = edge.sluice().upgrade()?;
+    assert_eq!(raw.response("GET")?.body.len(), 3000);
+    old.wait_exit(Duration::from_secs(10))?;
+    Ok(())
+}
+
+#[test]
+fn a_successor_that_dies_before_it_is_ready_changes_nothing() -> Result<()> {
+    let (mut edge, start) = Edge::plan(Mode::Native).prepare()?;
+    edge.put_sluice(start.clone().ready()?);
+    let load = edge.load("a.example.com").start(edge.client())?;
+    for _ in 0..5 {
+        let successor = start.clone().spawn()?;
+        drop(successor.kill()?);
+        load.wait_more(20)?;
+    }
+    load.stop()?.expect_clean()
+}
+
+/// What the kernel keeps of a namespace and of the pin directory.
+fn left_behind(edge: &Edge) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let node = &edge.world.node.ns;
+    let shown = |ns: &Netns, program: &str, arguments: &[&str]| -> Result<Vec<String>> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        let output = process::output(ns, command)?;
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|l| l.trim().to_owned())
+            .collect())
+    };
+    let attached = shown(node, "ip", &["-d", "link"])?
+        .into_iter()
+        .filter(|l| l.contains("xdp"));
+    found.extend(attached.map(|line| format!("link: {line}")));
+    for interface in edge.world.node_interfaces() {
+        let filters = shown(
+            node,
+            "tc",
+            &["filter", "show", "dev", &interface, "ingress"],
+        )?;
+        found.extend(
+            filters
+                .into_iter()
+                .filter(|l| !l.is_empty())
+                .map(|l| format!("tc: {l}")),
+        );
+    }
+    let routes = shown(node, "ip", &["route", "show", "table", "local"])?;
+    found.extend(
+        routes
+            .into_iter()
+            .filter(|l| l.contains("192.0.2.10"))
+            .map(|l| format!("route: {l}")),
+    );
+    let listening = shown(node, "ss", &["-Htln"])?;
+    found.extend(listening.into_iter().map(|l| format!("socket: {l}")));
+    let pins = std::fs::read_dir(edge.world.pin_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    found.extend(pins.map(|pin| format!("pin: {}", pin.path().display())));
+    Ok(found)
+}
+
+#[test]
+fn a_clean_stop_answers_what_is_under_way_and_leaves_nothing() -> Result<()> {
+    for mode in [Mode::Native, Mode::Tc, Mode::Sockets] {
+        let mut edge = Edge::plan(mode).start()?;
+        let nothing = BTreeSet::new();
+        assert_ne!(left_behind(&edge)?, nothing, "{mode:?}");
+        let mut raw = gateway_tests::raw::Raw::connect(edge.client(), edge.at(80))?;
+        raw.send(b"GET /?delay-ms=300 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        until("the backend has the request", || {
+            (edge.backends[0].requests() > 0).then_some(())
+        })?;
+        edge.sluice().terminate()?;
+        assert_eq!(raw.response("GET")?.status, 200, "{mode:?}");
+        let status = edge.sluice().wait_exit(Duration::from_secs(10))?;
+        assert_eq!(status.code(), Some(0), "{mode:?}: {}", edge.sluice().log());
+        assert_eq!(left_behind(&edge)?, nothing, "{mode:?}");
+        assert!(!edge.sluice().admin_socket().exists());
+    }
+    Ok(())
+}
+
+#[test]
+fn after_a_kill_new_connections_are_refused_at_once_and_the_next_process_serves() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let mut edge = Edge::plan(mode).start()?;
+        assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+        let start = edge.take_sluice().kill()?;
+        let killed = Instant::now();
+        let refused = until("a new connection is refused", || {
+            edge.client().connect(edge.at(80)).err()
+        })?;
+        assert!(
+            killed.elapsed() < Duration::from_secs(1),
+            "{refused} after {:?}",
+            killed.elapsed()
+        );
+        edge.put_sluice(start.spawn()?);
+        let served = wait::until_within(Duration::from_secs(10), "the next process serves", || {
+            edge.get("http://a.example.com/")
+                .ok()
+                .filter(|answer| answer.status == 200)
+        });
+        served.map_err(|error| error.context(edge.sluice().log()))?;
+        edge.sluice().wait_ready()?;
+        edge.sluice().terminate()?;
+        edge.sluice().wait_exit(Duration::from_secs(10))?;
+        assert_eq!(left_behind(&edge)?, BTreeSet::new(), "{mode:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_process_harms_no_traffic_of_others() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Native).start()?;
+    let own = gateway_tests::Backend::start(&edge.world.node, "own")?;
+    drop(edge.take_sluice().kill()?);
+    let url = format!("http://{}/", own.address);
+    let answer = gateway_tests::tools::Curl::new(&url).run(edge.client())?;
+    assert_eq!(answer.header("x-backend"), Some("own"));
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Packets through the real, verified programs: verdict, packet out, counters; and the programs at work in
+//! network namespaces. Needs root and an eBPF object; says so when either is missing.
+
+mod steer;
+mod wire;
