@@ -77,7 +77,7 @@ fn explain_says_the_same_offline_and_live_and_what_the_wire_does() -> Result<()>
 fn tables_name_what_is_served() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     for (command, words) in [
-        ("status", &["edge", "Programmed", "True"][..]),
+        ("status", &["default/edge", "PROGRAMMED", "True"][..]),
         ("routes", &["default/all", "b0"]),
         ("listeners", &["https", "443", "shop.example.com"]),
         ("l4", &["eth0", "native"]),

@@ -84,12 +84,10 @@ impl Plan {
 
     /// Builds the world and starts Sluice in it.
     pub fn start(self) -> Result<Edge> {
-        let (edge, start) = self.prepare()?;
+        let (mut edge, start) = self.prepare()?;
         let sluice = start.ready()?;
-        Ok(Edge {
-            sluice: Some(sluice),
-            ..edge
-        })
+        edge.put_sluice(sluice);
+        Ok(edge)
     }
 
     /// Builds the world and the manifests, and leaves it to the test to start Sluice.
@@ -119,7 +117,7 @@ impl Plan {
             .args(self.mode.arguments().iter().copied());
         let start = start.args(self.arguments.iter().map(String::as_str));
         let edge = Edge {
-            sluice: None,
+            sluice: Logged(None),
             backends,
             manifests,
             authority,
@@ -138,10 +136,22 @@ impl Plan {
     }
 }
 
+/// Prints the log in the end; the test's runner shows it if the test failed.
+#[derive(Debug)]
+struct Logged(Option<Sluice>);
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        if let Some(sluice) = &self.0 {
+            println!("---- log of sluice ----\n{}---- end ----", sluice.log());
+        }
+    }
+}
+
 /// A node with Sluice between a client and three backends.
 #[derive(Debug)]
 pub struct Edge {
-    sluice: Option<Sluice>,
+    sluice: Logged,
     pub backends: Vec<Backend>,
     pub manifests: Manifests,
     pub authority: Authority,
@@ -192,17 +202,17 @@ impl Edge {
 
     /// The running process.
     pub fn sluice(&mut self) -> &mut Sluice {
-        self.sluice.as_mut().expect("started and not taken")
+        self.sluice.0.as_mut().expect("started and not taken")
     }
 
     /// Takes the running process, to end it in a way of the test's own.
     pub fn take_sluice(&mut self) -> Sluice {
-        self.sluice.take().expect("started and not taken")
+        self.sluice.0.take().expect("started and not taken")
     }
 
     /// Puts a process in the place of the one that was taken.
     pub fn put_sluice(&mut self, sluice: Sluice) {
-        self.sluice = Some(sluice);
+        self.sluice.0 = Some(sluice);
     }
 
     /// The namespace of the client.

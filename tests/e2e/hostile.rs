@@ -115,6 +115,16 @@ fn check_request(edge: &Edge, number: usize, case: &Case) -> Result<()> {
         );
         return Ok(());
     }
+    if case.name == "row10-options-asterisk" {
+        // It passes the head policy, and then no route has a path that covers `*`.
+        let answer = raw.response("OPTIONS")?;
+        ensure!(answer.status == 404, "answered {}", answer.head.start);
+        ensure!(
+            recorded_so_far(edge, number)?.is_empty(),
+            "reached the backend"
+        );
+        return Ok(());
+    }
     raw.read_until(PATIENCE, |received| {
         gateway_tests::http1::find(received, b"\r\n\r\n").is_some()
             && !received.starts_with(b"HTTP/1.1 100 ")

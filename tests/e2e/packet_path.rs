@@ -1,6 +1,7 @@
 //! From the wire to a backend: every hook, both address families, and what the kernel counted.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use gateway_tests::backend::Seen;
@@ -150,15 +151,14 @@ fn a_new_listener_port_is_served_without_a_restart() -> Result<()> {
 
 #[test]
 fn a_foreign_xdp_program_is_left_alone() -> Result<()> {
-    let (mut edge, start) = Edge::plan(Mode::Tc).prepare()?;
-    let program = edge.world.pin_dir().with_extension("foreign");
+    let (mut edge, start) = Edge::plan(Mode::Auto).prepare()?;
+    let program = PathBuf::from(format!("{}-foreign", edge.world.pin_dir().display()));
     gateway_tests::sys::pin_xdp_pass(&program)?;
     let _pin = gateway_tests::cleanup::register(Leftover::File(program.clone()));
     edge.world.node.ns.ip(&[&format!(
         "link set eth0 xdpgeneric pinned {}",
         program.display()
     )])?;
-    let start = start.args(["--attach", "auto"]);
     edge.put_sluice(start.ready()?);
     assert_eq!(edge.get("http://a.example.com/")?.status, 200);
     let l4 = edge.sluice().cli(&["l4"])?.to_lowercase();
