@@ -5,6 +5,7 @@ mod attempt;
 mod budget;
 mod client;
 mod h1;
+mod inbound;
 mod record;
 mod relay;
 
@@ -61,6 +62,7 @@ async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
     let shaken = tls::handshake(&downstream, stream).await.ok()?;
     downstream.sni = shaken.sni;
     downstream.tls = true;
+    downstream.tls_version = shaken.version;
     let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
     let spoken = if shaken.h2 {
         Spoken::Http2

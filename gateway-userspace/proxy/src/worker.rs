@@ -19,6 +19,7 @@ use crate::buffer::Buffers;
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::Workspaces;
 use crate::limits::Limits;
+use crate::log::Log;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -43,6 +44,7 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) log: Log,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
     serving: RefCell<Rc<Serving>>,
@@ -66,6 +68,11 @@ impl Worker {
             buffers: Rc::default(),
             workspaces: Rc::default(),
             upstreams: Upstreams::default(),
+            log: Log::new(
+                shared.settings.access_log,
+                shared.log.clone(),
+                shared.counters(index),
+            ),
             handshakes: Semaphore::new(shared.settings.limits.tls.concurrent_handshakes),
             serving: RefCell::default(),
             draining: Cell::new(false),

@@ -16,7 +16,7 @@ use crate::h1::{BodyDecoder, Method, Progress, RequestHead};
 use crate::head::Known;
 use crate::respond::{Answer, AnswerWire, Asker};
 use crate::rewrite::{RedirectFrom, push_location};
-use crate::routing::{Act, decide};
+use crate::routing::{Act, Decision, decide};
 
 /// Serves the request whose first bytes are in `buffer`.
 pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
@@ -29,28 +29,35 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     client.downstream.count_request();
     worker.counters.requests_http1.up();
     let routing = client.downstream.routing();
-    let decision = decide(
-        &routing,
-        &client.downstream,
-        &work.request.view(buffer.filled()),
-    );
-    let mut record = Record::begin(&client.downstream, decision);
+    let view = work.request.view(buffer.filled());
+    let decision = decide(&routing, &client.downstream, &view);
+    let protocol = if work.request.is_http10() {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    };
+    let mut record = Record::begin(&client.downstream, &routing, &decision, &view, protocol);
     let next = match decision.action {
-        Act::Forward { filters, upstream } => {
+        Act::Forward {
+            filters,
+            upstream,
+            label,
+        } => {
             let forward = Forward {
                 rule: decision.rule,
                 filters,
                 prefix_len: decision.prefix_len,
                 upstream,
+                label,
             };
             match exchange::run(client, work, buffer, &routing, forward, &mut record).await {
                 Ok(next) => next,
                 Err(failed) => Box::pin(answer_failure(client, work, *failed, &mut record)).await,
             }
         }
-        _ => Box::pin(answer_locally(client, work, buffer, &mut record)).await,
+        _ => Box::pin(answer_locally(client, work, buffer, &decision, &mut record)).await,
     };
-    record.end(&client.downstream);
+    record.end(&client.downstream, decision.rule.map(|rule| &**rule));
     next
 }
 
@@ -114,11 +121,12 @@ async fn answer_locally(
     client: &mut Client,
     work: &mut Workspace,
     mut buffer: Buffer,
-    record: &mut Record<'_>,
+    decision: &Decision<'_>,
+    record: &mut Record,
 ) -> Next {
     let head_len = work.request.len();
     let view = work.request.view(buffer.filled());
-    let answer = match record.decision.action {
+    let answer = match decision.action {
         Act::Redirect(redirect) => {
             let mut location = Vec::new();
             let from = RedirectFrom {
@@ -127,7 +135,7 @@ async fn answer_locally(
                 port: client.downstream.local.port(),
                 path: view.path(),
                 query: view.query(),
-                prefix_len: record.decision.prefix_len,
+                prefix_len: decision.prefix_len,
             };
             push_location(&mut location, redirect, &from);
             Some(Answer::redirect(redirect.status, location))
@@ -165,7 +173,7 @@ async fn answer_failure(
     client: &mut Client,
     work: &mut Workspace,
     failed: Failed,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Next {
     let Failed {
         error,
@@ -189,7 +197,7 @@ async fn respond(
     rest: Buffer,
     answer: &Answer,
     may_keep: bool,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Next {
     record.status = answer.status;
     record.bytes_sent = answer.body.len() as u64;
