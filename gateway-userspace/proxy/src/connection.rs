@@ -5,7 +5,9 @@ mod attempt;
 mod budget;
 mod client;
 mod h1;
+mod h2;
 mod inbound;
+mod local;
 mod record;
 mod relay;
 
@@ -45,7 +47,7 @@ async fn serve(downstream: Downstream, stream: TcpStream) {
     match served {
         None => {}
         Some((client, first, Spoken::Http1)) => h1::serve(client, first).await,
-        Some((client, _first, Spoken::Http2)) => drop(client),
+        Some((client, first, Spoken::Http2)) => Box::pin(h2::serve(client, first)).await,
     }
 }
 

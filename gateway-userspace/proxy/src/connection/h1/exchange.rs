@@ -146,9 +146,8 @@ impl Exchange<'_> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
         record.asks(forward.label);
-        let mut attempt = self
-            .guard(Attempt::begin(&worker, routing, forward.upstream))
-            .await?;
+        let begun = Attempt::begin(&worker, routing, forward.upstream);
+        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
             self.client.send(CONTINUE).await.map_err(client_io)?;
@@ -167,9 +166,8 @@ impl Exchange<'_> {
                     self.uploading = true;
                     let endpoint = Rc::clone(attempt.endpoint());
                     drop(attempt);
-                    attempt = self
-                        .guard(Box::pin(Attempt::afresh(&worker, endpoint)))
-                        .await?;
+                    let afresh = Box::pin(Attempt::afresh(&worker, endpoint));
+                    attempt = self.budget.guard(&self.client.deadline, afresh).await?;
                 }
                 Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
             }
@@ -187,24 +185,6 @@ impl Exchange<'_> {
             Method::Get | Method::Head | Method::Options
         );
         attempt.connection.used && self.upload.is_replayable() && harmless
-    }
-
-    /// Waits within the budget.
-    async fn guard<T>(
-        &mut self,
-        waited: impl Future<Output = Result<T, ProxyError>>,
-    ) -> Result<T, ProxyError> {
-        let mut waited = std::pin::pin!(waited);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = waited.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            let stalled = (Side::Upstream, Kind::ConnectTimeout);
-            self.budget
-                .poll_over(cx, &self.client.deadline, stalled)
-                .map(Err)
-        })
-        .await
     }
 
     /// Sends the request and waits for a response's head; goes on sending the body meanwhile.
