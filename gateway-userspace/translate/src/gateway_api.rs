@@ -1,1 +1,52 @@
-//! To come.
+//! The Gateway API dialect: GatewayClass, Gateway, HTTPRoute and ReferenceGrant.
+//!
+//! Each file translates one noun and knows no other change than the objects it is given; which of
+//! them must be done again after a change is [`crate::translator`]'s business. A further kind of
+//! route stands beside [`route`], and a further owner of listeners beside [`gateway`].
+
+mod addresses;
+mod backend;
+mod certificates;
+mod class;
+mod conflict;
+mod features;
+mod filter;
+mod gateway;
+mod grant;
+mod listener;
+mod matching;
+mod route;
+mod rule;
+mod source_policy;
+
+pub(crate) use certificates::secret_of;
+pub(crate) use class::{ClassState, class_state, class_status};
+pub(crate) use conflict::Claims;
+pub(crate) use gateway::{GatewayUnit, GatewayView, Served};
+pub(crate) use route::{References, RouteUnit};
+
+use crate::status::Reason;
+
+/// Something wrong, and how the specification calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Finding {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// The reason of the first finding and the messages of all; none without findings.
+    fn merge(findings: &[Self]) -> Option<Self> {
+        let first = findings.first()?;
+        let mut messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
+        messages.dedup();
+        Some(Self::new(first.reason, messages.join("; ")))
+    }
+}

@@ -54,7 +54,7 @@ pub use route_match::{HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType}
 pub use secret::Secret;
 pub use service::{Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;
-pub(crate) use store::SecretEntry;
+pub(crate) use store::service_of;
 
 use reader::{Node, Problems};
 

@@ -1,14 +1,31 @@
-//! The incremental translator.
+//! The incremental translator: what is dirty, and in which order it is cleaned.
+//!
+//! Every result is a function of the objects alone; what stands in the fields of [`Translator`]
+//! beside the objects is that function's value, kept so that it need not be computed again. Which
+//! of it a change touches follows from [`Index`]: a Gateway from its class, Secrets and grants; a
+//! route from its Gateways, Services, grants and namespace; an upstream from its Service and
+//! slices; a Gateway's status from the routes that attach to it.
 
+mod counts;
+mod dirty;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gateway_model::ir::Ir;
-use gateway_model::names::ObjectRef;
+use gateway_model::ir::{CertificateKey, Ir};
+use gateway_model::names::{ListenerKey, ObjectRef, UpstreamKey};
 use imbl::OrdMap;
 
+use crate::gateway_api::{
+    Claims, GatewayUnit, GatewayView, RouteUnit, Served, class_state, class_status,
+};
+use crate::index::Index;
 use crate::objects::{Event, Objects};
+use crate::service;
 use crate::settings::Settings;
 use crate::status::Status;
+use counts::Counts;
+use dirty::Dirty;
 
 /// What the known objects mean. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,9 +40,25 @@ pub struct Translation {
 /// Keeps a [`Translation`] in step with a stream of [`Event`]s. Its cost follows the size of the change.
 #[derive(Debug)]
 pub struct Translator {
-    settings: Arc<Settings>,
+    settings: Settings,
     objects: Objects,
+    index: Index,
+    dirty: Dirty,
+    gateways: BTreeMap<ObjectRef, Translated>,
+    claims: Claims,
+    routes: BTreeMap<ObjectRef, RouteUnit>,
+    attached: Counts<ListenerKey>,
+    upstreams: Counts<UpstreamKey>,
+    certificates: Counts<CertificateKey>,
     translation: Translation,
+}
+
+/// One Gateway that is ours.
+#[derive(Debug)]
+struct Translated {
+    unit: GatewayUnit,
+    view: GatewayView,
+    served: Served,
 }
 
 impl Translator {
@@ -33,8 +66,16 @@ impl Translator {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            settings: Arc::new(settings),
+            settings,
             objects: Objects::default(),
+            index: Index::default(),
+            dirty: Dirty::default(),
+            gateways: BTreeMap::new(),
+            claims: Claims::default(),
+            routes: BTreeMap::new(),
+            attached: Counts::default(),
+            upstreams: Counts::default(),
+            certificates: Counts::default(),
             translation: Translation::default(),
         }
     }
@@ -42,7 +83,8 @@ impl Translator {
     /// Takes in changes. The order of events of one object counts, all other order does not.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.objects.apply(event);
+            self.dirty
+                .apply(&mut self.objects, &mut self.index, &self.settings, event);
         }
     }
 
@@ -54,8 +96,198 @@ impl Translator {
 
     /// What it means.
     pub fn translate(&mut self) -> Translation {
-        let _ = &self.settings;
+        self.classes();
+        self.gateways();
+        self.routes();
+        self.upstreams();
+        self.gateway_statuses();
         self.translation.clone()
+    }
+
+    fn classes(&mut self) {
+        for name in std::mem::take(&mut self.dirty.classes) {
+            let class = self.objects.classes.get(&name);
+            let status = class.and_then(|class| class_status(class, &self.settings));
+            self.put_status(name, status);
+        }
+    }
+
+    fn put_status(&mut self, name: ObjectRef, status: Option<Arc<Status>>) {
+        let statuses = &mut self.translation.statuses;
+        match status {
+            None => {
+                statuses.remove(&name);
+            }
+            Some(status) if statuses.get(&name) == Some(&status) => {}
+            Some(status) => {
+                statuses.insert(name, status);
+            }
+        }
+    }
+
+    /// First each dirty Gateway by itself, then what its claims mean for others, then what of all
+    /// of these is served and seen by routes.
+    fn gateways(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty.gateways);
+        let mut affected = dirty.clone();
+        for name in &dirty {
+            affected.extend(self.gateway_by_itself(name));
+        }
+        for name in affected {
+            self.gateway_among_others(&name);
+            self.dirty.statuses.insert(name);
+        }
+    }
+
+    /// Returns the Gateways that win or lose a place by it.
+    fn gateway_by_itself(&mut self, name: &ObjectRef) -> BTreeSet<ObjectRef> {
+        let unit = self.objects.gateways.get(name).and_then(|gateway| {
+            let class = class_state(&self.objects, &self.settings, &gateway.class_name);
+            GatewayUnit::new(&self.objects, &self.settings, gateway, name, class)
+        });
+        let claims = |unit: Option<&GatewayUnit>| unit.map(GatewayUnit::claims).unwrap_or_default();
+        let old = self.gateways.get(name).map(|t| &t.unit);
+        let rank = |unit: Option<&GatewayUnit>| unit.map_or((0, name.clone()), GatewayUnit::rank);
+        let affected = self.claims.replace(
+            &claims(old),
+            &rank(old),
+            &claims(unit.as_ref()),
+            &rank(unit.as_ref()),
+        );
+        match (self.gateways.get_mut(name), unit) {
+            (Some(translated), Some(unit)) => translated.unit = unit,
+            (None, Some(unit)) => {
+                let translated = Translated {
+                    view: GatewayView::default(),
+                    served: Served::default(),
+                    unit,
+                };
+                self.gateways.insert(name.clone(), translated);
+                self.routes_see(name);
+            }
+            (Some(_), None) => {
+                if let Some(gone) = self.gateways.remove(name) {
+                    self.serve(&gone.served, &Served::default());
+                }
+                self.routes_see(name);
+            }
+            (None, None) => {}
+        }
+        affected
+    }
+
+    fn gateway_among_others(&mut self, name: &ObjectRef) {
+        let Some(translated) = self.gateways.get_mut(name) else {
+            return;
+        };
+        let view = translated.unit.view(&self.claims);
+        let served = translated.unit.served(&self.claims);
+        let seen = translated.view != view;
+        translated.view = view;
+        if translated.served != served {
+            let old = std::mem::replace(&mut translated.served, served.clone());
+            self.serve(&old, &served);
+        }
+        if seen {
+            self.routes_see(name);
+        }
+    }
+
+    fn routes_see(&mut self, gateway: &ObjectRef) {
+        let routes = self.index.routes_of_gateway.of(gateway);
+        self.dirty.routes.extend(routes.cloned());
+    }
+
+    fn serve(&mut self, old: &Served, new: &Served) {
+        let ir = &mut self.translation.ir;
+        for key in old.listeners.keys() {
+            if !new.listeners.contains_key(key) {
+                ir.listeners.remove(key);
+            }
+        }
+        for (key, listener) in &new.listeners {
+            if ir.listeners.get(key) != Some(listener) {
+                ir.listeners.insert(key.clone(), listener.clone());
+            }
+        }
+        self.certificates
+            .replace(old.certificates.keys(), new.certificates.keys());
+        for key in old.certificates.keys() {
+            if self.certificates.of(key) == 0 {
+                ir.certificates.remove(key);
+            }
+        }
+        for (key, certificate) in &new.certificates {
+            if ir.certificates.get(key) != Some(certificate) {
+                ir.certificates.insert(key.clone(), certificate.clone());
+            }
+        }
+    }
+
+    fn routes(&mut self) {
+        for name in std::mem::take(&mut self.dirty.routes) {
+            self.route(name);
+        }
+    }
+
+    fn route(&mut self, name: ObjectRef) {
+        let old = self.routes.remove(&name);
+        let new = self.objects.http_routes.get(&name).map(|route| {
+            let view = |gateway: &ObjectRef| Some(&self.gateways.get(gateway)?.view);
+            let (objects, settings) = (&self.objects, &self.settings);
+            RouteUnit::new(objects, settings, route, &name, view, old.as_ref())
+        });
+        let old = old.unwrap_or_default();
+        let gone = RouteUnit::default();
+        let unit = new.as_ref().unwrap_or(&gone);
+        for key in self.attached.replace(&old.attached, &unit.attached) {
+            self.dirty.statuses.insert(key.gateway);
+        }
+        let used = self.upstreams.replace(&old.upstreams, &unit.upstreams);
+        self.dirty.upstreams.extend(used);
+        let routes = &mut self.translation.ir.routes;
+        match (&unit.route, &old.route) {
+            (Some(now), Some(before)) if Arc::ptr_eq(now, before) => {}
+            (Some(now), _) => {
+                routes.insert(name.clone(), now.clone());
+            }
+            (None, _) => {
+                routes.remove(&name);
+            }
+        }
+        self.put_status(name.clone(), unit.status.clone());
+        if let Some(unit) = new.filter(|unit| *unit != gone) {
+            self.routes.insert(name, unit);
+        }
+    }
+
+    fn upstreams(&mut self) {
+        let of_services = std::mem::take(&mut self.dirty.services);
+        let used = of_services
+            .iter()
+            .flat_map(|service| self.upstreams.range(service));
+        let used: Vec<_> = used.cloned().collect();
+        self.dirty.upstreams.extend(used);
+        let upstreams = &mut self.translation.ir.upstreams;
+        for key in std::mem::take(&mut self.dirty.upstreams) {
+            if self.upstreams.of(&key) == 0 {
+                upstreams.remove(&key);
+                continue;
+            }
+            let upstream = service::upstream(&self.objects, &self.settings, &key);
+            if upstreams.get(&key).is_none_or(|old| **old != upstream) {
+                upstreams.insert(key, Arc::new(upstream));
+            }
+        }
+    }
+
+    fn gateway_statuses(&mut self) {
+        for name in std::mem::take(&mut self.dirty.statuses) {
+            let translated = self.gateways.get(&name);
+            let status =
+                translated.map(|t| t.unit.status(&self.claims, |key| self.attached.of(key)));
+            self.put_status(name, status);
+        }
     }
 }
 
@@ -63,6 +295,10 @@ impl Translator {
 #[must_use]
 pub fn translate(objects: &Objects, settings: &Settings) -> Translation {
     let mut translator = Translator::new(settings.clone());
+    translator.dirty.everything(objects, &mut translator.index);
     translator.objects = objects.clone();
     translator.translate()
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,7 @@ enum Stage {
     RequestLine,
     Fields,
     Done(usize),
+    Failed(Violation),
 }
 
 /// Storage for one request head at a time; keep it with the connection and [`RequestHead::reset`] it.
@@ -92,31 +93,23 @@ impl RequestHead {
     }
 
     /// Reads on. `buf` begins with the first byte of the request and holds all bytes that have
-    /// arrived, those of earlier calls included. A second call after `Complete` says the same again.
+    /// arrived, those of earlier calls included. A further call after the end says the same again.
     ///
     /// # Errors
     /// The first rule that the head breaks; the connection must be closed after the answer.
     pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Progress, Violation> {
-        if self.stage == Stage::RequestLine && !self.read_request_line(buf, limits)? {
-            return Ok(Progress::Partial);
-        }
-        if self.stage == Stage::Fields {
-            let facts = &mut self.facts;
-            let whole =
-                self.fields
-                    .read(&mut self.lines, buf, limits, NAME, |index, field, value| {
-                        facts.note(index, field, value)
-                    })?;
-            if !whole {
-                return Ok(Progress::Partial);
-            }
-            self.finish(buf)?;
-            self.stage = Stage::Done(self.lines.at);
-        }
         match self.stage {
-            Stage::Done(len) => Ok(Progress::Complete(len)),
-            _ => Ok(Progress::Partial),
+            Stage::Done(len) => return Ok(Progress::Complete(len)),
+            Stage::Failed(violation) => return Err(violation),
+            Stage::RequestLine | Stage::Fields => {}
         }
+        let progress = self.read(buf, limits);
+        match progress {
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Complete(len)) => self.stage = Stage::Done(len),
+            Err(violation) => self.stage = Stage::Failed(violation),
+        }
+        progress
     }
 
     /// Bytes of the head once it is complete.
@@ -213,6 +206,19 @@ impl RequestHead {
         self.method_name.start()
     }
 
+    fn read(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Progress, Violation> {
+        if self.stage == Stage::RequestLine && !self.read_request_line(buf, limits)? {
+            return Ok(Progress::Partial);
+        }
+        let facts = &mut self.facts;
+        let note = |index, field, value: &[u8]| facts.note(index, field, value);
+        if !self.fields.read(&mut self.lines, buf, limits, NAME, note)? {
+            return Ok(Progress::Partial);
+        }
+        self.finish(buf)?;
+        Ok(Progress::Complete(self.lines.at))
+    }
+
     fn read_request_line(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Violation> {
         if self.lines.at == 0 {
             // RFC 9112 §2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
@@ -229,7 +235,13 @@ impl RequestHead {
         }
         let start = self.lines.at;
         let longest = limits.target_bytes + MAX_METHOD + b"  HTTP/1.1".len();
-        let line = self.lines.next(buf, limits)?;
+        let line = self
+            .lines
+            .next(buf, limits)
+            .map_err(|violation| match violation {
+                Violation::HeadTooLarge => Violation::TargetTooLong,
+                other => other,
+            })?;
         let seen = line.as_ref().map_or(buf.len() - start - 1, Range::len);
         if seen > longest {
             return Err(Violation::TargetTooLong);

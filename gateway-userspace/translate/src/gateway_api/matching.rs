@@ -1,0 +1,242 @@
+//! `HTTPRoute.spec.rules.matches`: what must hold, and in which order it is asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gateway_model::ir::{
+    HeaderMatch, HeaderName, HttpMatch, MatchOrder, PathMatch, QueryMatch, ValueMatch,
+};
+use gateway_model::names::ObjectRef;
+use regex::RegexBuilder;
+
+use crate::objects::{HttpRouteMatch, Known, NamedMatch, PathMatchType, ValueMatchType};
+
+/// How large a compiled regular expression may become.
+const REGEX_SIZE_BYTES: usize = 256 * 1024;
+
+/// Precedence of one `HTTPRouteMatch`; greater wins. Field order *is* the order of Gateway API v1
+/// `HTTPRouteRule.matches`: path, method, headers, query params.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Specificity {
+    path: PathSpecificity,
+    method: bool,
+    headers: u32,
+    query_params: u32,
+}
+
+/// Variant order is precedence order; the number is a length in bytes. The place of regular
+/// expressions is the implementation's choice: here they come before every prefix, for a rule with
+/// a regular expression would otherwise never be reached beside a rule for `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum PathSpecificity {
+    Prefix(u32),
+    Regex(u32),
+    Exact(u32),
+}
+
+impl Specificity {
+    fn of(conditions: &HttpMatch) -> Self {
+        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            path: match &conditions.path {
+                PathMatch::Prefix(text) => PathSpecificity::Prefix(length(text)),
+                PathMatch::Regex(text) => PathSpecificity::Regex(length(text)),
+                PathMatch::Exact(text) => PathSpecificity::Exact(length(text)),
+            },
+            method: conditions.method.is_some(),
+            headers: count(conditions.headers.len()),
+            query_params: count(conditions.query.len()),
+        }
+    }
+
+    /// The complement, so that smaller is asked first.
+    fn rank(self) -> [u32; 5] {
+        let (kind, length) = match self.path {
+            PathSpecificity::Prefix(length) => (2, length),
+            PathSpecificity::Regex(length) => (1, length),
+            PathSpecificity::Exact(length) => (0, length),
+        };
+        [
+            kind,
+            !length,
+            u32::from(!self.method),
+            !self.headers,
+            !self.query_params,
+        ]
+    }
+}
+
+/// Where a match stands: everything about its order that it does not say itself.
+pub(super) struct Place<'a> {
+    pub(super) object: &'a ObjectRef,
+    pub(super) created: i64,
+    pub(super) rule: u32,
+    pub(super) alternative: u32,
+}
+
+impl Place<'_> {
+    /// The place of these conditions among all of a hostname.
+    pub(super) fn order(&self, conditions: &HttpMatch) -> MatchOrder {
+        MatchOrder {
+            rank: Specificity::of(conditions).rank(),
+            created: self.created,
+            object: self.object.clone(),
+            rule: self.rule,
+            alternative: self.alternative,
+        }
+    }
+}
+
+/// Gateway API v1 `HTTPRouteMatch`.
+///
+/// # Errors
+/// A value that is not supported, in words.
+pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> {
+    let path = match &matched.path_type {
+        Known::Known(PathMatchType::Exact) => PathMatch::Exact(matched.path.clone()),
+        // "When specified, a trailing `/` is ignored."
+        Known::Known(PathMatchType::PathPrefix) => {
+            PathMatch::Prefix(matched.path.trim_end_matches('/').into())
+        }
+        Known::Known(PathMatchType::RegularExpression) => {
+            PathMatch::Regex(regex("path.value", &matched.path)?)
+        }
+        Known::Unknown(kind) => return Err(format!("path.type {kind:?} is not known")),
+    };
+    let method = match &matched.method {
+        None => None,
+        Some(Known::Known(method)) => Some(Arc::from(*method)),
+        Some(Known::Unknown(method)) => return Err(format!("method {method:?} is not known")),
+    };
+    Ok(HttpMatch {
+        path,
+        method,
+        headers: headers(&matched.headers)?,
+        query: query_params(&matched.query_params)?,
+    })
+}
+
+/// "If multiple entries specify equivalent header names, only the first entry with an equivalent
+/// name MUST be considered for a match."
+fn headers(matches: &[NamedMatch]) -> Result<Vec<HeaderMatch>, String> {
+    let mut seen = BTreeSet::new();
+    let mut headers = Vec::with_capacity(matches.len());
+    for matched in matches {
+        let Some(name) = HeaderName::parse(&matched.name) else {
+            return Err(format!("headers: {:?} is not a header name", matched.name));
+        };
+        if seen.insert(name.clone()) {
+            let value = value("headers", matched)?;
+            headers.push(HeaderMatch { name, value });
+        }
+    }
+    Ok(headers)
+}
+
+/// The same for query parameters, whose names are compared byte for byte.
+fn query_params(matches: &[NamedMatch]) -> Result<Vec<QueryMatch>, String> {
+    let mut seen = BTreeSet::new();
+    let mut query = Vec::with_capacity(matches.len());
+    for matched in matches {
+        if seen.insert(&matched.name) {
+            query.push(QueryMatch {
+                name: matched.name.clone(),
+                value: value("queryParams", matched)?,
+            });
+        }
+    }
+    Ok(query)
+}
+
+fn value(field: &str, matched: &NamedMatch) -> Result<ValueMatch, String> {
+    match &matched.kind {
+        Known::Known(ValueMatchType::Exact) => Ok(ValueMatch::Exact(matched.value.clone())),
+        Known::Known(ValueMatchType::RegularExpression) => {
+            let field = format!("{field} {}", matched.name);
+            Ok(ValueMatch::Regex(regex(&field, &matched.value)?))
+        }
+        Known::Unknown(kind) => Err(format!(
+            "{field} {}: type {kind:?} is not known",
+            matched.name
+        )),
+    }
+}
+
+fn regex(field: &str, text: &Arc<str>) -> Result<Arc<str>, String> {
+    let built = RegexBuilder::new(text).size_limit(REGEX_SIZE_BYTES).build();
+    match built {
+        Ok(_) => Ok(text.clone()),
+        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
+            "{field} {text:?} is too large a regular expression"
+        )),
+        Err(_) => Err(format!(
+            "{field} {text:?} is not a regular expression of the RE2 family"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specificity(path: PathMatch, method: bool, headers: u32, query_params: u32) -> [u32; 5] {
+        let length = |text: &Arc<str>| u32::try_from(text.len()).expect("short");
+        let path = match &path {
+            PathMatch::Prefix(text) => PathSpecificity::Prefix(length(text)),
+            PathMatch::Regex(text) => PathSpecificity::Regex(length(text)),
+            PathMatch::Exact(text) => PathSpecificity::Exact(length(text)),
+        };
+        Specificity {
+            path,
+            method,
+            headers,
+            query_params,
+        }
+        .rank()
+    }
+
+    #[test]
+    fn ranks_follow_the_order_of_the_specification() {
+        let exact = || PathMatch::Exact("/a".into());
+        let long = || PathMatch::Prefix("/long/prefix".into());
+        let short = || PathMatch::Prefix("/p".into());
+        let in_order = [
+            specificity(exact(), true, 0, 0),
+            specificity(exact(), false, 9, 9),
+            specificity(PathMatch::Regex("/.*".into()), false, 0, 0),
+            specificity(long(), false, 0, 0),
+            specificity(short(), true, 0, 0),
+            specificity(short(), false, 2, 0),
+            specificity(short(), false, 1, 5),
+            specificity(short(), false, 1, 4),
+            specificity(short(), false, 0, 0),
+        ];
+        assert!(in_order.is_sorted_by(|a, b| a < b), "{in_order:?}");
+    }
+
+    #[test]
+    fn rank_agrees_with_the_derived_order() {
+        let all: Vec<_> = [
+            PathSpecificity::Prefix(1),
+            PathSpecificity::Prefix(2),
+            PathSpecificity::Regex(1),
+            PathSpecificity::Exact(1),
+        ]
+        .into_iter()
+        .flat_map(|path| {
+            [(false, 0), (true, 0), (false, 1)].map(|(method, headers)| Specificity {
+                path,
+                method,
+                headers,
+                query_params: 0,
+            })
+        })
+        .collect();
+        for a in &all {
+            for b in &all {
+                assert_eq!(a.cmp(b), b.rank().cmp(&a.rank()), "{a:?} {b:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What has to be done again, and how a change of an object becomes that.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
+
+use crate::index::{Change, Index};
+use crate::objects::{Event, Object, Objects, service_of};
+use crate::settings::Settings;
+
+/// What has to be done again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dirty {
+    pub(super) classes: BTreeSet<ObjectRef>,
+    pub(super) gateways: BTreeSet<ObjectRef>,
+    pub(super) routes: BTreeSet<ObjectRef>,
+    /// Services whose upstreams may have changed.
+    pub(super) services: BTreeSet<ObjectRef>,
+    pub(super) upstreams: BTreeSet<UpstreamKey>,
+    /// Gateways whose status may have changed.
+    pub(super) statuses: BTreeSet<ObjectRef>,
+}
+
+impl Dirty {
+    /// Takes in one event.
+    pub(super) fn apply(
+        &mut self,
+        objects: &mut Objects,
+        index: &mut Index,
+        settings: &Settings,
+        event: Event,
+    ) {
+        let (name, new) = match &event {
+            Event::Apply(object) => (object.reference(), Some(object.clone())),
+            Event::Delete(name) => (name.clone(), None),
+        };
+        let services = |object: &Option<Object>| match object {
+            Some(Object::EndpointSlice(slice)) => service_of(slice),
+            _ => None,
+        };
+        let new_service = services(&new);
+        let had_slices = |objects: &Objects, service: &Option<ObjectRef>| {
+            service
+                .as_ref()
+                .is_some_and(|service| objects.slices_of(service).next().is_some())
+        };
+        let new_had = had_slices(objects, &new_service);
+        let old = objects.apply(event);
+        if old == new {
+            return;
+        }
+        let old_service = services(&old);
+        self.mark(objects, index, &name, old.as_ref(), new.as_ref());
+        for service in [&old_service, &new_service].into_iter().flatten() {
+            self.services.insert(service.clone());
+        }
+        if settings.trusts_services() {
+            // Only here does a route depend on whether there is a slice at all.
+            let appeared = (!new_had).then_some(new_service).flatten();
+            let vanished = old_service.filter(|s| objects.slices_of(s).next().is_none());
+            for service in appeared.iter().chain(&vanished) {
+                self.routes
+                    .extend(index.routes_of_service.of(service).cloned());
+            }
+        }
+    }
+
+    fn mark(
+        &mut self,
+        objects: &Objects,
+        index: &mut Index,
+        name: &ObjectRef,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        for (change, object) in [(Change::Remove, old), (Change::Add, new)] {
+            match object {
+                Some(Object::HttpRoute(route)) => index.route(change, name, route),
+                Some(Object::Gateway(gateway)) => index.gateway(change, name, gateway),
+                _ => {}
+            }
+        }
+        match name.kind {
+            ObjectKind::GatewayClass => {
+                self.classes.insert(name.clone());
+                let gateways = index.gateways_of_class.of(&name.name);
+                self.gateways.extend(gateways.cloned());
+            }
+            ObjectKind::Gateway => {
+                self.gateways.insert(name.clone());
+            }
+            ObjectKind::HttpRoute => {
+                self.routes.insert(name.clone());
+            }
+            ObjectKind::ReferenceGrant => self.grant(index, &name.namespace),
+            ObjectKind::Secret => {
+                let gateways = index.gateways_of_secret.of(name);
+                self.gateways.extend(gateways.cloned());
+            }
+            ObjectKind::Service => {
+                self.services.insert(name.clone());
+                if !same_resolution(old, new) {
+                    let routes = index.routes_of_service.of(name);
+                    self.routes.extend(routes.cloned());
+                }
+            }
+            ObjectKind::Namespace => self.namespace(objects, name, old, new),
+            ObjectKind::EndpointSlice | ObjectKind::ConfigMap => {}
+        }
+    }
+
+    fn grant(&mut self, index: &Index, namespace: &str) {
+        for object in index.reaching_into.of(namespace) {
+            let dirty = match object.kind {
+                ObjectKind::Gateway => &mut self.gateways,
+                _ => &mut self.routes,
+            };
+            dirty.insert(object.clone());
+        }
+    }
+
+    fn namespace(
+        &mut self,
+        objects: &Objects,
+        name: &ObjectRef,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        let labels = |object: Option<&Object>| object.map(|o| o.meta().labels.clone());
+        if labels(old) == labels(new) {
+            return;
+        }
+        let first = ObjectRef {
+            kind: ObjectKind::HttpRoute,
+            namespace: name.name.clone(),
+            name: "".into(),
+        };
+        let routes = objects
+            .http_routes
+            .range((Bound::Included(first), Bound::Unbounded))
+            .take_while(|(route, _)| route.namespace == name.name);
+        self.routes.extend(routes.map(|(route, _)| route.clone()));
+    }
+
+    /// Marks all of a translation that knows nothing yet.
+    pub(super) fn everything(&mut self, objects: &Objects, index: &mut Index) {
+        for (name, route) in &objects.http_routes {
+            index.route(Change::Add, name, route);
+        }
+        for (name, gateway) in &objects.gateways {
+            index.gateway(Change::Add, name, gateway);
+        }
+        self.classes.extend(objects.classes.keys().cloned());
+        self.gateways.extend(objects.gateways.keys().cloned());
+        self.routes.extend(objects.http_routes.keys().cloned());
+    }
+}
+
+/// Whether two forms of a Service mean the same to the routes that name it: endpoints do not
+/// matter to them.
+fn same_resolution(old: Option<&Object>, new: Option<&Object>) -> bool {
+    let (Some(Object::Service(old)), Some(Object::Service(new))) = (old, new) else {
+        return false;
+    };
+    let annotation = |service: &crate::objects::Service| {
+        let text = service.meta.annotation(crate::service::ENDPOINTS);
+        text.map(str::to_owned)
+    };
+    old.kind == new.kind && old.ports == new.ports && annotation(old) == annotation(new)
+}

@@ -1,0 +1,219 @@
+//! Golden pairs: `testdata/<feature>/<case>.in.yaml` to `.out.yaml`, objects to IR and statuses.
+//!
+//! `SLUICE_BLESS=1 cargo test -p gateway-translate --test golden` rewrites the outputs; the diff is
+//! the review. A document without `kind` holds [`Scenario`], the settings of that case. A text of
+//! the form `@name` in a Secret stands for `testdata/keys/name`.
+//!
+//! Every case is translated in the order written, in reverse, in one batch, object by object and
+//! from scratch, and all of these must agree.
+
+mod render;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef};
+use gateway_translate::{
+    Applied, Event, Object, Settings, SourceKind, Translation, Translator, decode_all, translate,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a case may set.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Scenario {
+    /// `source: Cluster`; default files.
+    cluster: bool,
+    stand_in_classes: Vec<String>,
+    node_addresses: Vec<String>,
+    usable_addresses: Vec<String>,
+    crd_version: Option<String>,
+    /// Listeners that the data plane could not serve: `namespace/gateway#listener` to why.
+    failures: BTreeMap<String, String>,
+    /// Objects deleted at the end: `Kind namespace/name`.
+    deleted: Vec<String>,
+}
+
+#[test]
+fn every_case_gives_its_golden_output() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let bless = std::env::var_os("SLUICE_BLESS").is_some();
+    let cases = cases(&root);
+    assert!(cases.len() >= 60, "only {} cases found", cases.len());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case.strip_prefix(&root).expect("below testdata").display();
+        let output = run(&root, &case);
+        let golden = PathBuf::from(case.to_string_lossy().replace(".in.yaml", ".out.yaml"));
+        if bless {
+            fs::write(&golden, &output).expect("testdata is writable");
+        } else if fs::read_to_string(&golden).unwrap_or_default() != output {
+            let expected = fs::read_to_string(&golden).unwrap_or_default();
+            wrong.push(format!("{name}\n{}", difference(&expected, &output)));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these outputs differ; SLUICE_BLESS=1 rewrites them:\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn cases(root: &Path) -> Vec<PathBuf> {
+    let mut cases = Vec::new();
+    for feature in fs::read_dir(root).expect("testdata") {
+        let feature = feature.expect("an entry").path();
+        if !feature.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(feature).expect("a directory") {
+            let path = file.expect("an entry").path();
+            if path.to_string_lossy().ends_with(".in.yaml") {
+                cases.push(path);
+            }
+        }
+    }
+    cases.sort();
+    cases
+}
+
+fn difference(expected: &str, actual: &str) -> String {
+    let lines = expected.lines().zip(actual.lines()).enumerate();
+    let first = lines.into_iter().find(|(_, (a, b))| a != b);
+    match first {
+        Some((at, (a, b))) => format!("  line {}: - {a}\n  line {}: + {b}", at + 1, at + 1),
+        None => format!(
+            "  {} lines expected, {} found",
+            expected.lines().count(),
+            actual.lines().count()
+        ),
+    }
+}
+
+fn run(root: &Path, case: &Path) -> String {
+    let text = fs::read_to_string(case).expect("a case");
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
+    let mut scenario = Scenario::default();
+    let mut objects = Vec::new();
+    let mut refused = Vec::new();
+    for mut document in documents {
+        if document.get("kind").is_none() {
+            scenario = serde_json::from_value(document)
+                .unwrap_or_else(|e| panic!("{}: {e}", case.display()));
+            continue;
+        }
+        insert_keys(root, &mut document);
+        for decoded in decode_all(document) {
+            match decoded {
+                Ok(object) => objects.push(object),
+                Err(error) => refused.push(error.to_string()),
+            }
+        }
+    }
+    let settings = settings(&scenario);
+    let translation = agreed(&scenario, &settings, &objects);
+    let applied = Applied {
+        failures: scenario.failures.iter().map(failure).collect(),
+        ..Applied::default()
+    };
+    render::output(&translation, &refused, &applied)
+}
+
+/// Replaces `@name` by the contents of a key file.
+fn insert_keys(root: &Path, document: &mut Value) {
+    if document.get("kind").and_then(Value::as_str) != Some("Secret") {
+        return;
+    }
+    let Some(texts) = document
+        .get_mut("stringData")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    for text in texts.values_mut() {
+        if let Some(names) = text.as_str().and_then(|t| t.strip_prefix('@')) {
+            let read = |name: &str| {
+                let path = root.join("keys").join(name);
+                fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            };
+            *text = Value::String(names.split(" @").map(read).collect());
+        }
+    }
+}
+
+fn settings(scenario: &Scenario) -> Settings {
+    let parse = |text: &String| text.parse().expect("an address");
+    Settings {
+        source: if scenario.cluster {
+            SourceKind::Cluster
+        } else {
+            SourceKind::Files
+        },
+        stand_in_classes: scenario
+            .stand_in_classes
+            .iter()
+            .map(|c| c.as_str().into())
+            .collect(),
+        node_addresses: scenario.node_addresses.iter().map(parse).collect(),
+        usable_addresses: scenario
+            .usable_addresses
+            .iter()
+            .map(|t| t.parse().expect("a network"))
+            .collect(),
+        crd_version: scenario.crd_version.as_deref().map(Into::into),
+        ..Settings::default()
+    }
+}
+
+/// The translation, after checking that no way to reach it gives another one.
+fn agreed(scenario: &Scenario, settings: &Settings, objects: &[Object]) -> Translation {
+    let mut events: Vec<_> = objects.iter().cloned().map(Event::Apply).collect();
+    events.extend(
+        scenario
+            .deleted
+            .iter()
+            .map(|d| Event::Delete(object_ref(d))),
+    );
+    let mut in_steps = Translator::new(settings.clone());
+    let mut translation = in_steps.translate();
+    for event in &events {
+        in_steps.apply([event.clone()]);
+        translation = in_steps.translate();
+    }
+    let mut at_once = Translator::new(settings.clone());
+    at_once.apply(events.clone());
+    assert_eq!(at_once.translate(), translation, "one batch");
+    let scratch = translate(in_steps.objects(), settings);
+    assert_eq!(scratch, translation, "from scratch");
+    let names: Vec<_> = objects.iter().map(Object::reference).collect();
+    let each_once = (1..names.len()).all(|at| !names[..at].contains(&names[at]));
+    if each_once && scenario.deleted.is_empty() {
+        let mut reversed = Translator::new(settings.clone());
+        for event in events.into_iter().rev() {
+            reversed.apply([event]);
+            reversed.translate();
+        }
+        assert_eq!(reversed.translate(), translation, "reversed");
+    }
+    translation
+}
+
+fn object_ref(text: &str) -> ObjectRef {
+    let (kind, name) = text.split_once(' ').expect("a kind and a name");
+    let kind: ObjectKind =
+        serde_json::from_value(Value::String(kind.to_owned())).expect("a known kind");
+    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+    ObjectRef::new(kind, namespace, name)
+}
+
+fn failure((listener, why): (&String, &String)) -> (ListenerKey, String) {
+    let (gateway, section) = listener.split_once('#').expect("gateway#listener");
+    let key = ListenerKey {
+        gateway: object_ref(&format!("Gateway {gateway}")),
+        section: section.into(),
+    };
+    (key, why.clone())
+}
