@@ -14,6 +14,7 @@ pub mod h1;
 pub mod head;
 pub mod limits;
 mod listen;
+mod log;
 mod proxy;
 pub mod respond;
 pub mod rewrite;
