@@ -27,6 +27,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
 const HOT: usize = 64;
+const REQUESTS: usize = 100_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draw {
+    Zipf,
+    Uniform,
+    Hot,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +72,7 @@ impl Shape {
 struct Figures {
     shape: Shape,
     routes: usize,
+    lookup_zipf_ns: f64,
     lookup_uniform_ns: f64,
     lookup_hot_ns: f64,
     compile_all_ms: f64,
@@ -123,8 +132,9 @@ fn measure(shape: Shape, routes: usize) -> Figures {
     Figures {
         shape,
         routes,
-        lookup_uniform_ns: lookup(&snapshot, shape, routes, routes),
-        lookup_hot_ns: lookup(&snapshot, shape, routes, HOT),
+        lookup_zipf_ns: lookup(&snapshot, shape, routes, Draw::Zipf),
+        lookup_uniform_ns: lookup(&snapshot, shape, routes, Draw::Uniform),
+        lookup_hot_ns: lookup(&snapshot, shape, routes, Draw::Hot),
         compile_all_ms,
         change_route_us,
         change_endpoints_us,
@@ -158,8 +168,8 @@ fn changes(
 }
 
 /// Nanoseconds a lookup, without what reading the requests costs: the best of five rounds.
-fn lookup(snapshot: &Snapshot, shape: Shape, routes: usize, distinct: usize) -> f64 {
-    let requests = Requests::new(shape, routes, distinct);
+fn lookup(snapshot: &Snapshot, shape: Shape, routes: usize, draw: Draw) -> f64 {
+    let requests = Requests::new(shape, routes, draw);
     let local = "192.0.2.1:80".parse().expect("an address");
     let table = snapshot.port_table(local).expect("a table");
     let listener = table.listener_for("shop.example.com").expect("a listener");
@@ -210,21 +220,26 @@ struct Request<'a> {
 }
 
 impl Requests {
-    fn new(shape: Shape, routes: usize, distinct: usize) -> Self {
+    fn new(shape: Shape, routes: usize, draw: Draw) -> Self {
         let mut random = Random(42);
         let mut order: Vec<usize> = (0..routes).collect();
         for i in (1..order.len()).rev() {
             order.swap(i, random.below(i + 1));
         }
-        order.truncate(distinct);
-        // Few routes are asked for in a longer random order, which no branch predictor learns.
-        let asked: Vec<usize> = if order.len() < 4_096 {
-            (0..16_384)
-                .map(|_| order[random.below(order.len())])
-                .collect()
+        let choices = if draw == Draw::Hot {
+            routes.min(HOT)
         } else {
-            order
+            routes
         };
+        let asked = (0..REQUESTS).map(|_| match draw {
+            // The inverse of the distribution's integral, 1 + ln(n).
+            Draw::Zipf => {
+                let at = (random.unit() * (choices as f64).ln()).exp();
+                order[(at as usize).min(choices) - 1]
+            }
+            Draw::Uniform | Draw::Hot => order[random.below(choices)],
+        });
+        let asked: Vec<usize> = asked.collect();
         let mut requests = Self {
             text: String::new(),
             ends: Vec::new(),
@@ -285,6 +300,10 @@ impl Head for Request<'_> {
 struct Random(u64);
 
 impl Random {
+    fn unit(&mut self) -> f64 {
+        self.below(1 << 53) as f64 / (1u64 << 53) as f64
+    }
+
     fn below(&mut self, n: usize) -> usize {
         self.0 = self
             .0
@@ -425,11 +444,12 @@ fn resident_bytes() -> f64 {
 
 fn print_table(all: &[Figures]) {
     println!(
-        "{:<10} {:>7} | {:>10} {:>8} | {:>11} | {:>16} {:>20} | {:>13} {:>8}",
+        "{:<10} {:>7} | {:>8} {:>8} {:>8} | {:>11} | {:>16} {:>20} | {:>13} {:>8}",
         "shape",
         "routes",
-        "lookup ns",
         "hot ns",
+        "zipf ns",
+        "uniform",
         "compile ms",
         "change us (p99)",
         "endpoints us (p99)",
@@ -440,11 +460,12 @@ fn print_table(all: &[Figures]) {
         let spread = |s: Spread| format!("{:.1} ({:.1})", s.median, s.p99);
         let bytes = |b: Option<f64>| b.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
         println!(
-            "{:<10} {:>7} | {:>10.1} {:>8.1} | {:>11.2} | {:>16} {:>20} | {:>13} {:>8}",
+            "{:<10} {:>7} | {:>8.1} {:>8.1} {:>8.1} | {:>11.2} | {:>16} {:>20} | {:>13} {:>8}",
             f.shape.name(),
             f.routes,
-            f.lookup_uniform_ns,
             f.lookup_hot_ns,
+            f.lookup_zipf_ns,
+            f.lookup_uniform_ns,
             f.compile_all_ms,
             spread(f.change_route_us),
             spread(f.change_endpoints_us),
@@ -453,15 +474,19 @@ fn print_table(all: &[Figures]) {
         );
     }
     for shape in Shape::ALL {
-        let at = |routes| {
-            all.iter()
-                .find(|f| f.shape == shape && f.routes == routes)
-                .map_or(f64::NAN, |f| f.lookup_uniform_ns)
+        let ratio = |of: fn(&Figures) -> f64| {
+            let at = |routes| {
+                let found = all.iter().find(|f| f.shape == shape && f.routes == routes);
+                found.map_or(f64::NAN, of)
+            };
+            at(100_000) / at(1_000)
         };
         println!(
-            "{}: a lookup in 100 000 routes takes {:.2}x the time of 1 000",
+            "{}: a lookup in 100 000 routes takes {:.2}x (hot), {:.2}x (zipf), {:.2}x (uniform) the time of 1 000",
             shape.name(),
-            at(100_000) / at(1_000)
+            ratio(|f| f.lookup_hot_ns),
+            ratio(|f| f.lookup_zipf_ns),
+            ratio(|f| f.lookup_uniform_ns),
         );
     }
 }

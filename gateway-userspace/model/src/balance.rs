@@ -103,7 +103,7 @@ pub fn round_robin(cursor: &mut u32, n: usize) -> Option<usize> {
 /// twice if there is only one, nothing if there is none.
 #[must_use]
 pub fn two_of(n: usize, point: u32) -> Option<(usize, usize)> {
-    let scaled = |point: u32, n: usize| (u64::from(point) * n as u64 >> 32) as usize;
+    let scaled = |point: u32, n: usize| ((u64::from(point) * n as u64) >> 32) as usize;
     match n {
         0 => None,
         1 => Some((0, 0)),

@@ -3,8 +3,8 @@
 //! Hostnames by hash, then paths by hash ([`path_index`]). Everything is persistent: a clone of a
 //! table shares all of it, and a change of one match copies what lies on the way to it.
 
-pub(crate) mod candidate;
-mod hash_trie;
+mod candidate;
+pub(crate) mod hash_trie;
 pub(crate) mod host;
 mod inline_str;
 mod lengths;
@@ -80,30 +80,42 @@ impl RouteTable {
 
     /// The first rule that matches.
     pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
-        self.hosts_for(head.host())
-            .find_map(|rules| rules.find(head))
-            .map(|(candidate, prefix_len)| Found {
-                rule: &candidate.rule,
-                prefix_len,
-            })
+        self.exact(head.host())
+            .and_then(|rules| rules.find(head))
+            .or_else(|| self.find_less_specific(head))
     }
 
     /// The hostnames that cover this host, most specific first.
-    #[inline]
     pub fn hosts_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRules>> {
-        // A name that begins with a dot is no name; it would be found as if it were a wildcard.
-        let exact = (!host.starts_with('.'))
-            .then(|| self.hosts.get(host.as_bytes()))
-            .flatten();
-        let wildcards = self.wildcards.longest().is_some().then(|| {
-            memchr_iter(b'.', host.as_bytes())
-                .filter(|&dot| dot > 0 && self.wildcards.contains(host.len() - dot))
-                .filter_map(move |dot| self.hosts.get(&host.as_bytes()[dot..]))
-        });
-        exact
+        self.exact(host)
             .into_iter()
-            .chain(wildcards.into_iter().flatten())
+            .chain(self.wildcards_for(host))
             .chain(&self.any)
+    }
+
+    fn find_less_specific<H: Head>(&self, head: &H) -> Option<Found<'_>> {
+        let wildcard = match self.wildcards.longest() {
+            Some(_) => self
+                .wildcards_for(head.host())
+                .find_map(|rules| rules.find(head)),
+            None => None,
+        };
+        wildcard.or_else(|| self.any.as_ref()?.find(head))
+    }
+
+    #[inline]
+    fn exact(&self, host: &str) -> Option<&Arc<HostRules>> {
+        // A name that begins with a dot is no name; it would be found as if it were a wildcard.
+        match host.as_bytes() {
+            [] | [b'.', ..] => None,
+            host => self.hosts.get(host),
+        }
+    }
+
+    fn wildcards_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRules>> {
+        memchr_iter(b'.', host.as_bytes())
+            .filter(move |&dot| dot > 0 && self.wildcards.contains(host.len() - dot))
+            .filter_map(move |dot| self.hosts.get(&host.as_bytes()[dot..]))
     }
 }
 

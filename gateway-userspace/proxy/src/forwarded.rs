@@ -80,10 +80,14 @@ impl Forwarding {
             .unwrap_or(self.peer)
     }
 
-    /// Whether the client's own `X-Request-Id` is kept.
+    /// The `X-Request-Id` of a trusted hop, if it is 1 to 128 visible characters; else the request
+    /// gets one from [`RequestIds`].
     #[must_use]
-    pub fn trusts_request_id(&self) -> bool {
-        self.trusted_hops > 0
+    pub fn kept_request_id<'a>(&self, head: &'a impl Source) -> Option<&'a str> {
+        let mut sent = head.known_values(Known::XRequestId);
+        let id = sent.next().filter(|_| self.trusted_hops > 0)?;
+        let plain = (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+        plain.then(|| bytes::ascii(id))
     }
 
     /// Appends the lines for an upstream, without those that a route's filters drop.
@@ -167,6 +171,56 @@ impl Forwarding {
     }
 }
 
+/// Makes request ids: 32 hexadecimal digits that do not repeat within a process. Not a secret.
+#[derive(Clone, Debug)]
+pub struct RequestIds {
+    prefix: u64,
+    counter: u64,
+}
+
+/// One request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId([u8; 32]);
+
+impl RequestIds {
+    /// Ids that begin from this seed; give each worker a random one.
+    #[must_use]
+    pub fn new(seed: u128) -> Self {
+        Self {
+            prefix: (seed >> 64) as u64,
+            counter: seed as u64,
+        }
+    }
+
+    /// The next id.
+    #[must_use]
+    pub fn next_id(&mut self) -> RequestId {
+        // A Weyl sequence through the finalizer of SplitMix64: a bijection, so no value comes
+        // again before the counter does.
+        self.counter = self.counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.counter;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let mut digits = [0; 32];
+        let words = [self.prefix, mixed];
+        for (word, place) in words.into_iter().zip(digits.chunks_exact_mut(16)) {
+            for (index, digit) in place.iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(word >> (60 - 4 * index) & 15) as usize];
+            }
+        }
+        RequestId(digits)
+    }
+}
+
+impl RequestId {
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        bytes::ascii(&self.0)
+    }
+}
+
 /// An address as proxies write it: bare, with a port, or an IPv6 one in brackets.
 fn parse_address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;
@@ -175,4 +229,84 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
         socket.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
     })?;
     Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::{Progress, RequestHead};
+    use crate::limits::Limits;
+
+    const SPOOFED: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\
+        X-Forwarded-For: 10.6.6.6, 203.0.113.7\r\nX-Forwarded-For: [2001:db8::1]:443\r\n\
+        X-Forwarded-Proto: https\r\nX-Forwarded-Host: public.example\r\nX-Forwarded-Port: 443\r\n\
+        Forwarded: for=10.6.6.6\r\nX-Real-IP: 10.6.6.6\r\nX-Request-Id: abc\r\n\r\n";
+
+    fn with_head<T>(wire: &[u8], look: impl FnOnce(&crate::h1::RequestView<'_>) -> T) -> T {
+        let mut head = RequestHead::default();
+        let parsed = head.parse(wire, &Limits::default().head);
+        assert!(matches!(parsed, Ok(Progress::Complete(_))), "{parsed:?}");
+        look(&head.view(wire))
+    }
+
+    fn forwarding(hops: u8) -> Forwarding {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
+        let local = SocketAddr::from(([192, 0, 2, 9], 8080));
+        Forwarding::new(peer, local, Scheme::Http, hops)
+    }
+
+    fn written(hops: u8) -> String {
+        let mut out = Vec::new();
+        with_head(SPOOFED, |head| {
+            forwarding(hops).push(&mut out, head, &CompiledEdits::default());
+        });
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn row14_without_trusted_hops_only_the_connection_counts() {
+        assert_eq!(
+            written(0),
+            "X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\
+             X-Forwarded-Port: 8080\r\nX-Forwarded-Host: shop.example\r\n"
+        );
+        with_head(SPOOFED, |head| {
+            assert_eq!(forwarding(0).client(head), IpAddr::from([192, 0, 2, 1]));
+            assert_eq!(forwarding(0).kept_request_id(head), None);
+        });
+    }
+
+    #[test]
+    fn row14_trusted_hops_are_continued() {
+        assert_eq!(
+            written(2),
+            "X-Forwarded-For: 10.6.6.6, 203.0.113.7, [2001:db8::1]:443, 192.0.2.1\r\n\
+             X-Real-IP: 203.0.113.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\n\
+             X-Forwarded-Host: public.example\r\nForwarded: for=10.6.6.6, for=192.0.2.1;proto=http\r\n"
+        );
+    }
+
+    #[test]
+    fn row14_the_client_is_the_nth_address_from_the_right() {
+        with_head(SPOOFED, |head| {
+            for (hops, client) in [
+                (1, "2001:db8::1"),
+                (2, "203.0.113.7"),
+                (3, "10.6.6.6"),
+                (4, "192.0.2.1"),
+            ] {
+                assert_eq!(forwarding(hops).client(head).to_string(), client, "{hops}");
+            }
+            assert_eq!(forwarding(1).kept_request_id(head), Some("abc"));
+        });
+    }
+
+    #[test]
+    fn request_ids_are_text_and_differ() {
+        let mut ids = RequestIds::new(7 << 64 | 1);
+        let (a, b) = (ids.next_id(), ids.next_id());
+        assert_ne!(a, b);
+        assert!(a.as_str().starts_with("0000000000000007"), "{}", a.as_str());
+        assert!(b.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
+    }
 }

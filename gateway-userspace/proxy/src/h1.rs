@@ -82,3 +82,6 @@ pub fn is_http2_preface(first: &[u8]) -> Option<bool> {
     }
     (len == HTTP2_PREFACE.len()).then_some(true)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Sluice's L7 engine: takes connections, terminates TLS, speaks HTTP/1.1 and HTTP/2, routes by the
 //! snapshot it was last given, and drives backends. Knows neither Kubernetes nor BPF.
 
+pub mod access_log;
 mod admission;
 mod buffer;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod h1;
 pub mod head;
 pub mod limits;
 mod listen;
+mod log;
 mod proxy;
 pub mod respond;
 pub mod rewrite;

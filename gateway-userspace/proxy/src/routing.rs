@@ -29,6 +29,8 @@ pub(crate) enum Act<'a> {
     Forward {
         filters: &'a CompiledFilters,
         upstream: UpstreamId,
+        /// `namespace/name:port`.
+        label: &'a Arc<str>,
     },
     /// Answered with a redirect.
     Redirect(&'a Redirect),
@@ -98,9 +100,10 @@ fn act(rule: &CompiledRule, worker: WorkerIndex) -> Act<'_> {
         CompiledTarget::Unavailable { status, reason } => {
             Act::Refuse(Kind::Refused(*status), reason)
         }
-        CompiledTarget::Upstream { id, .. } => Act::Forward {
+        CompiledTarget::Upstream { id, label } => Act::Forward {
             filters: &backend.filters,
             upstream: *id,
+            label,
         },
     }
 }

@@ -15,10 +15,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gateway_model::snapshot::{Snapshot, WorkerIndex};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use crate::buffer::Buffers;
+use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::Workspaces;
+use crate::h1::ResponseHead;
 use crate::limits::Limits;
+use crate::log::Log;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -43,14 +45,20 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) log: Log,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
+    vecs: RefCell<Vec<Vec<u8>>>,
+    response_heads: RefCell<Vec<ResponseHead>>,
     serving: RefCell<Rc<Serving>>,
     draining: Cell<bool>,
     open: Cell<usize>,
     /// Told when the last connection has ended.
     idle: Notify,
 }
+
+/// Pieces of storage of one kind kept free.
+const KEPT: usize = 256;
 
 impl Worker {
     fn new(index: usize, shared: &Arc<Shared>) -> Rc<Self> {
@@ -66,7 +74,14 @@ impl Worker {
             buffers: Rc::default(),
             workspaces: Rc::default(),
             upstreams: Upstreams::default(),
+            log: Log::new(
+                shared.settings.access_log,
+                shared.log.clone(),
+                shared.counters(index),
+            ),
             handshakes: Semaphore::new(shared.settings.limits.tls.concurrent_handshakes),
+            vecs: RefCell::default(),
+            response_heads: RefCell::default(),
             serving: RefCell::default(),
             draining: Cell::new(false),
             open: Cell::new(0),
@@ -95,6 +110,33 @@ impl Worker {
     /// Whether connections are to end as soon as they can.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// Storage for a head that is to be written, empty.
+    pub(crate) fn take_vec(&self) -> Vec<u8> {
+        self.vecs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such storage back.
+    pub(crate) fn put_vec(&self, mut vec: Vec<u8>) {
+        let mut vecs = self.vecs.borrow_mut();
+        if vecs.len() < KEPT && vec.capacity() <= BUFFER_BYTES {
+            vec.clear();
+            vecs.push(vec);
+        }
+    }
+
+    /// Storage for a response's head.
+    pub(crate) fn take_response_head(&self) -> ResponseHead {
+        self.response_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such storage back.
+    pub(crate) fn put_response_head(&self, head: ResponseHead) {
+        let mut heads = self.response_heads.borrow_mut();
+        if heads.len() < KEPT {
+            heads.push(head);
+        }
     }
 
     /// The time of day as a `Date` line has it.

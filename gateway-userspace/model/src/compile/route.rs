@@ -1,7 +1,7 @@
 //! One route: its rules with everything resolved, reusing what the previous form of it already had.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::ir::{Action, BackendTarget, Filter, Route, RouteAttachment, Rule};
 use crate::names::{ObjectRef, UpstreamKey};
@@ -32,7 +32,7 @@ impl CompiledRoute {
         let mut route = Self {
             source: dedup_hostnames(source),
             rules: Vec::with_capacity(source.rules.len()),
-            matches: Vec::new(),
+            matches: Vec::with_capacity(source.rules.iter().map(|rule| rule.matches.len()).sum()),
         };
         for key in route.upstreams() {
             next.upstreams.acquire(key, next.revision);
@@ -119,39 +119,46 @@ fn compile_rule(
     stats: Arc<RuleStats>,
     upstreams: &UpstreamTable,
 ) -> CompiledRule {
-    let mut id = |key: &UpstreamKey| {
-        upstreams
-            .id(key)
-            .expect("a route's upstreams are acquired before its rules are compiled")
+    let target = |key: &UpstreamKey| {
+        let upstream = upstreams
+            .by_key(key)
+            .expect("a route's upstreams are acquired before its rules are compiled");
+        (upstream.id, Arc::clone(&upstream.label))
     };
-    let filters = Arc::new(compile_filters(&[&rule.filters], &mut id));
+    let filters = compile_filters(&[&rule.filters], target);
     CompiledRule {
         route: route.clone(),
         index: rule.index,
         name: rule.name.clone(),
         labels: RuleLabels {
             route: Arc::clone(route_label),
-            rule: rule
-                .name
-                .clone()
-                .unwrap_or_else(|| rule.index.to_string().into()),
+            rule: rule.name.clone().unwrap_or_else(|| position(rule.index)),
         },
-        action: compile_action(rule, &filters, &mut id),
+        action: compile_action(rule, &filters, target),
         filters,
         cors: rule
             .cors
             .as_ref()
             .map(|cors| Arc::new(CompiledCors::new(cors))),
         timeouts: rule.timeouts,
-        retry: rule.retry.clone(),
+        retry: rule.retry.clone().map(Arc::new),
         stats,
     }
+}
+
+/// A position as text; those of small routes are shared.
+fn position(index: u32) -> Arc<str> {
+    static SMALL: LazyLock<[Arc<str>; 16]> =
+        LazyLock::new(|| std::array::from_fn(|index| index.to_string().into()));
+    SMALL
+        .get(index as usize)
+        .map_or_else(|| index.to_string().into(), Arc::clone)
 }
 
 fn compile_action(
     rule: &Rule,
     filters: &Arc<CompiledFilters>,
-    id: &mut impl FnMut(&UpstreamKey) -> UpstreamId,
+    resolved: impl Fn(&UpstreamKey) -> (UpstreamId, Arc<str>),
 ) -> CompiledAction {
     match &rule.action {
         Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
@@ -162,10 +169,10 @@ fn compile_action(
         Action::Forward(backends) => {
             CompiledAction::Forward(Forward::new(backends.iter().map(|backend| {
                 let target = match &backend.target {
-                    BackendTarget::Upstream(key) => CompiledTarget::Upstream {
-                        id: id(key),
-                        label: key.to_string().into(),
-                    },
+                    BackendTarget::Upstream(key) => {
+                        let (id, label) = resolved(key);
+                        CompiledTarget::Upstream { id, label }
+                    }
                     BackendTarget::Unavailable { status, reason } => CompiledTarget::Unavailable {
                         status: *status,
                         reason: Arc::clone(reason),
@@ -174,7 +181,7 @@ fn compile_action(
                 let filters = if backend.filters.is_empty() {
                     Arc::clone(filters)
                 } else {
-                    Arc::new(compile_filters(&[&rule.filters, &backend.filters], id))
+                    compile_filters(&[&rule.filters, &backend.filters], &resolved)
                 };
                 (backend.weight, target, filters)
             })))

@@ -47,20 +47,19 @@ pub(super) fn failure<H: Head>(each: &CompiledMatch, head: &H) -> Option<String>
             PathMatch::Regex(pattern) => format!("path {path} does not match {pattern:?}"),
         });
     }
-    let method = each.conditions.method.as_ref();
+    let others = each.conditions.as_ref()?;
+    let method = others.method.as_ref();
     if let Some(wanted) = method.filter(|wanted| ***wanted != *head.method()) {
         return Some(format!("method is {}, wanted {wanted}", head.method()));
     }
-    let headers = each.conditions.headers.iter().zip(&source.headers);
-    for (header, source) in headers {
+    for (header, source) in others.headers.iter().zip(&source.headers) {
         if !header.holds(head) {
             let name = header.name.as_str();
             let found = joined_value(head, &header.name).map(|value| show(&value));
             return Some(unfulfilled(&format!("header {name}"), found, &source.value));
         }
     }
-    let query = each.conditions.query.iter().zip(&source.query);
-    for (parameter, source) in query {
+    for (parameter, source) in others.query.iter().zip(&source.query) {
         if !parameter.holds(head) {
             let what = format!("query parameter {}", parameter.name);
             let found = query_value(head.query(), &parameter.name);

@@ -11,8 +11,8 @@ use super::{
 use crate::head::Head;
 use crate::ir::{Endpoints, Filter, HeaderEdits, HeaderLine, PathRewrite, Redirect};
 use crate::names::Hostname;
-use crate::route_index::candidate::Candidate;
 use crate::route_index::host::HostRules;
+use crate::route_index::matcher::CompiledMatch;
 use crate::snapshot::{
     CompiledAction, CompiledBackend, CompiledListener, CompiledRule, CompiledTarget, NoListener,
     PortTable, Snapshot,
@@ -119,15 +119,15 @@ fn routes<H: Head>(
     listener: &CompiledListener,
     head: &H,
 ) {
-    let mut winner: Option<(&Arc<HostRules>, &Candidate)> = None;
+    let mut winner: Option<(&Arc<HostRules>, &Arc<CompiledMatch>)> = None;
     for rules in listener.routes.hosts_for(head.host()) {
         let mut host = ExplainedHost {
             hostname: rules.hostname(),
             candidates: Vec::new(),
             omitted: 0,
         };
-        for candidate in rules.candidates() {
-            let failure = reason::failure(&candidate.detail, head);
+        for candidate in rules.matches() {
+            let failure = reason::failure(candidate, head);
             let matched = failure.is_none();
             if !matched && host.candidates.len() >= LISTED {
                 host.omitted += 1;
@@ -137,7 +137,7 @@ fn routes<H: Head>(
             let reason = failure.unwrap_or_else(|| match winner {
                 None => "every condition holds, and it is the first in order".to_owned(),
                 Some((of, best)) if Arc::ptr_eq(of, rules) => {
-                    reason::precedence(best.detail.source(), candidate.detail.source())
+                    reason::precedence(best.source(), candidate.source())
                 }
                 Some((of, _)) => format!(
                     "less specific: hostname {} comes after {}",
@@ -156,8 +156,13 @@ fn routes<H: Head>(
     conclude(explanation, snapshot, listener, winner.map(|(_, won)| won));
 }
 
-fn listed(candidate: &Candidate, matched: bool, won: bool, reason: String) -> ExplainedCandidate {
-    let source = candidate.detail.source();
+fn listed(
+    candidate: &CompiledMatch,
+    matched: bool,
+    won: bool,
+    reason: String,
+) -> ExplainedCandidate {
+    let source = candidate.source();
     ExplainedCandidate {
         route: candidate.rule.route.clone(),
         rule: candidate.rule.labels.rule.to_string(),
@@ -173,7 +178,7 @@ fn conclude(
     explanation: &mut Explanation,
     snapshot: &Snapshot,
     listener: &CompiledListener,
-    winner: Option<&Candidate>,
+    winner: Option<&Arc<CompiledMatch>>,
 ) {
     let Some(candidate) = winner else {
         explanation.outcome = ExplainedOutcome::NoRule;
@@ -193,16 +198,10 @@ fn conclude(
         route: rule.route.clone(),
         rule: rule.labels.rule.to_string(),
         rule_index: rule.index,
-        alternative: candidate.detail.order().alternative,
+        alternative: candidate.order().alternative,
         action: action(rule),
         backends: backends(snapshot, candidate),
-        filters: candidate
-            .detail
-            .rule_source()
-            .filters
-            .iter()
-            .map(filter)
-            .collect(),
+        filters: candidate.rule_source().filters.iter().map(filter).collect(),
         limits: limits(rule),
     });
 }
@@ -243,11 +242,11 @@ fn redirects(redirect: &Redirect) -> String {
     words
 }
 
-fn backends(snapshot: &Snapshot, candidate: &Candidate) -> Vec<ExplainedBackend> {
+fn backends(snapshot: &Snapshot, candidate: &CompiledMatch) -> Vec<ExplainedBackend> {
     let CompiledAction::Forward(forward) = &candidate.rule.action else {
         return Vec::new();
     };
-    let sources = candidate.detail.rule_source().backends();
+    let sources = candidate.rule_source().backends();
     let explained = |(backend, source): (&CompiledBackend, &crate::ir::WeightedBackend)| {
         let (name, endpoints) = match &backend.target {
             CompiledTarget::Unavailable { status, reason } => {

@@ -22,7 +22,7 @@ impl Candidate {
     pub fn new(detail: &Arc<CompiledMatch>) -> Self {
         Self {
             rank: detail.order().rank,
-            plain: detail.conditions.is_empty(),
+            plain: detail.conditions.is_none(),
             rule: Arc::clone(&detail.rule),
             detail: Arc::clone(detail),
         }
@@ -35,7 +35,7 @@ impl Candidate {
     /// Whether every condition but the path's holds.
     #[inline]
     pub fn holds<H: Head>(&self, head: &H) -> bool {
-        self.plain || self.detail.conditions.hold(head)
+        self.plain || self.detail.holds(head)
     }
 
     /// Which of two matches of a hostname is asked first.

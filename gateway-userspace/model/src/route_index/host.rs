@@ -1,13 +1,15 @@
 //! All matches of one hostname: a short list, or an index by path once the list is not short.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
-use super::candidate::{Candidate, OneOrMany};
+use super::candidate::OneOrMany;
 use super::hash_trie::Keyed;
 use super::inline_str::InlineStr;
 use super::matcher::{CompiledMatch, CompiledPath, covers_prefix};
 use super::path_index::PathIndex;
 use crate::head::Head;
+use crate::snapshot::{CompiledRule, Found};
 
 /// A list with more matches becomes an index.
 const LIST_MAX: usize = 8;
@@ -27,25 +29,36 @@ enum Matches {
     Index(Box<PathIndex>),
 }
 
-/// A match with its path beside it.
+/// A match with what a lookup needs of it beside it.
 #[derive(Clone, Debug)]
 struct Listed {
-    path: ListedPath,
-    candidate: Candidate,
+    path: InlineStr<22>,
+    kind: PathKind,
+    /// Whether the path is its only condition.
+    plain: bool,
+    rule: Arc<CompiledRule>,
+    detail: Arc<CompiledMatch>,
 }
 
-#[derive(Clone, Debug)]
-enum ListedPath {
-    Exact(InlineStr<22>),
-    Prefix(InlineStr<22>),
+#[derive(Clone, Copy, Debug)]
+enum PathKind {
+    Exact,
+    Prefix,
     /// In [`CompiledMatch::path`].
     Regex,
 }
 
 impl Keyed for Arc<HostRules> {
+    type Key = [u8];
+
     #[inline]
     fn key(&self) -> &[u8] {
         self.name.as_bytes()
+    }
+
+    #[inline]
+    fn write(key: &[u8], hasher: &mut impl Hasher) {
+        hasher.write(key);
     }
 }
 
@@ -62,12 +75,14 @@ impl HostRules {
         match &mut self.matches {
             Matches::Index(index) => index.insert(added),
             Matches::List(list) if list.as_slice().len() < LIST_MAX => {
-                list.insert_by(Listed::new(added), |a, b| a.candidate.order(&b.candidate));
+                list.insert_by(Listed::new(added), |a, b| {
+                    a.detail.order().cmp(b.detail.order())
+                });
             }
             Matches::List(list) => {
                 let mut index = PathIndex::default();
                 for listed in list.as_slice() {
-                    index.insert(&listed.candidate.detail);
+                    index.insert(&listed.detail);
                 }
                 index.insert(added);
                 self.matches = Matches::Index(Box::new(index));
@@ -79,7 +94,7 @@ impl HostRules {
     pub fn remove(&mut self, removed: &Arc<CompiledMatch>) {
         match &mut self.matches {
             Matches::List(list) => {
-                list.retain(|listed| !Arc::ptr_eq(&listed.candidate.detail, removed));
+                list.retain(|listed| !Arc::ptr_eq(&listed.detail, removed));
             }
             Matches::Index(index) => index.remove(removed),
         }
@@ -93,14 +108,17 @@ impl HostRules {
         }
     }
 
-    /// The first match that holds, and how many bytes of the path its prefix covers.
+    /// The first rule that matches.
     #[inline]
-    pub fn find<H: Head>(&self, head: &H) -> Option<(&Candidate, usize)> {
+    pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
         match &self.matches {
             Matches::List(list) => list.as_slice().iter().find_map(|listed| {
                 let prefix_len = listed.covers(head.path())?;
-                let candidate = &listed.candidate;
-                candidate.holds(head).then_some((candidate, prefix_len))
+                let holds = listed.plain || listed.detail.holds(head);
+                holds.then_some(Found {
+                    rule: &listed.rule,
+                    prefix_len,
+                })
             }),
             Matches::Index(index) => index.find(head),
         }
@@ -116,37 +134,39 @@ impl HostRules {
     }
 
     /// Every match, in order.
-    pub fn candidates(&self) -> Vec<&Candidate> {
+    pub fn matches(&self) -> Vec<&Arc<CompiledMatch>> {
         let mut all: Vec<_> = match &self.matches {
-            Matches::List(list) => list.as_slice().iter().map(|l| &l.candidate).collect(),
-            Matches::Index(index) => index.candidates().collect(),
+            Matches::List(list) => list.as_slice().iter().map(|l| &l.detail).collect(),
+            Matches::Index(index) => index.matches().collect(),
         };
-        all.sort_by(|a, b| a.order(b));
+        all.sort_by(|a, b| a.order().cmp(b.order()));
         all
     }
 }
 
 impl Listed {
     fn new(source: &Arc<CompiledMatch>) -> Self {
+        let (kind, path) = match &source.path {
+            CompiledPath::Exact(path) => (PathKind::Exact, &**path),
+            CompiledPath::Prefix(path) => (PathKind::Prefix, &**path),
+            CompiledPath::Regex(_) => (PathKind::Regex, ""),
+        };
         Self {
-            path: match &source.path {
-                CompiledPath::Exact(path) => ListedPath::Exact(InlineStr::new(path)),
-                CompiledPath::Prefix(path) => ListedPath::Prefix(InlineStr::new(path)),
-                CompiledPath::Regex(_) => ListedPath::Regex,
-            },
-            candidate: Candidate::new(source),
+            path: InlineStr::new(path),
+            kind,
+            plain: source.conditions.is_none(),
+            rule: Arc::clone(&source.rule),
+            detail: Arc::clone(source),
         }
     }
 
     #[inline]
     fn covers(&self, path: &str) -> Option<usize> {
-        match &self.path {
-            ListedPath::Exact(exact) => (exact.as_bytes() == path.as_bytes()).then_some(0),
-            ListedPath::Prefix(prefix) => {
-                let prefix = prefix.as_bytes();
-                covers_prefix(prefix, path.as_bytes()).then_some(prefix.len())
-            }
-            ListedPath::Regex => self.candidate.detail.path.covers(path),
+        let own = self.path.as_bytes();
+        match self.kind {
+            PathKind::Exact => (own == path.as_bytes()).then_some(0),
+            PathKind::Prefix => covers_prefix(own, path.as_bytes()).then_some(own.len()),
+            PathKind::Regex => self.detail.path.covers(path),
         }
     }
 }

@@ -78,11 +78,14 @@ impl Lengths {
         self.all.last().map(|l| l.len as usize)
     }
 
-    /// No match with a key of at most this length has a smaller rank; none if there is no such match.
+    /// Whether a match with a key shorter than this may come before one of that rank.
     #[inline]
-    pub fn floor(&self, len: usize) -> Option<&Rank> {
-        let after = self.all.partition_point(|l| l.len as usize <= len);
-        self.all[..after].last().map(|l| &l.floor)
+    pub fn may_precede(&self, len: usize, rank: &Rank) -> bool {
+        self.all
+            .iter()
+            .rev()
+            .find(|l| (l.len as usize) < len)
+            .is_some_and(|l| l.floor <= *rank)
     }
 
     fn renew(&mut self) {
@@ -109,15 +112,15 @@ mod tests {
         lengths.add(4, [3; 5]);
         lengths.add(9, [5; 5]);
         lengths.add(300, [1; 5]);
-        assert_eq!(lengths.floor(3), None);
-        assert_eq!(lengths.floor(4), Some(&[3; 5]));
-        assert_eq!(lengths.floor(299), Some(&[3; 5]));
-        assert_eq!(lengths.floor(1000), Some(&[1; 5]));
+        assert!(!lengths.may_precede(4, &[9; 5]));
+        assert!(lengths.may_precede(5, &[3; 5]) && !lengths.may_precede(5, &[2; 5]));
+        assert!(lengths.may_precede(300, &[4; 5]) && !lengths.may_precede(300, &[2; 5]));
+        assert!(lengths.may_precede(1000, &[1; 5]));
         assert!(lengths.contains(9) && lengths.contains(300));
         assert!(!lengths.contains(5) && !lengths.contains(301));
         lengths.remove(4);
         assert!(!lengths.contains(4));
-        assert_eq!(lengths.floor(10), Some(&[5; 5]));
+        assert!(!lengths.may_precede(10, &[4; 5]));
         assert_eq!(lengths.longest(), Some(300));
     }
 }

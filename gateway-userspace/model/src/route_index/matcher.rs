@@ -6,7 +6,8 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use crate::head::Head;
 use crate::ir::{
-    HeaderMatch, HeaderName, MatchOrder, PathMatch, QueryMatch, Rule, RuleMatch, ValueMatch,
+    HeaderMatch, HeaderName, HttpMatch, MatchOrder, PathMatch, QueryMatch, Rule, RuleMatch,
+    ValueMatch,
 };
 use crate::snapshot::CompiledRule;
 
@@ -26,7 +27,8 @@ pub(crate) struct CompiledMatch {
     source: Arc<Rule>,
     alternative: usize,
     pub path: CompiledPath,
-    pub conditions: Conditions,
+    /// None if the path is the only condition.
+    pub conditions: Option<Box<Conditions>>,
     pub rule: Arc<CompiledRule>,
 }
 
@@ -35,11 +37,11 @@ pub(crate) struct CompiledMatch {
 pub(crate) enum CompiledPath {
     Exact(Arc<str>),
     Prefix(Arc<str>),
-    Regex(Regex),
+    Regex(Box<Regex>),
 }
 
 /// Every condition but the path's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Conditions {
     pub method: Option<Arc<str>>,
     pub headers: Box<[CompiledHeader]>,
@@ -79,28 +81,23 @@ impl CompiledMatch {
             PathMatch::Exact(path) => CompiledPath::Exact(Arc::clone(path)),
             PathMatch::Prefix(path) => CompiledPath::Prefix(Arc::clone(path)),
             PathMatch::Regex(pattern) => {
-                CompiledPath::Regex(anchored(pattern, || "the path".to_owned())?)
+                CompiledPath::Regex(Box::new(anchored(pattern, || "the path".to_owned())?))
             }
         };
         Ok(Self {
             path,
-            conditions: Conditions {
-                method: conditions.method.clone(),
-                headers: conditions
-                    .headers
-                    .iter()
-                    .map(header)
-                    .collect::<Result<_, _>>()?,
-                query: conditions
-                    .query
-                    .iter()
-                    .map(query)
-                    .collect::<Result<_, _>>()?,
-            },
+            conditions: Conditions::new(conditions)?,
             source: Arc::clone(source),
             alternative,
             rule,
         })
+    }
+
+    /// Whether every condition but the path's holds.
+    pub fn holds<H: Head>(&self, head: &H) -> bool {
+        self.conditions
+            .as_ref()
+            .is_none_or(|conditions| conditions.hold(head))
     }
 
     /// What was written.
@@ -140,13 +137,23 @@ pub(crate) fn covers_prefix(prefix: &[u8], path: &[u8]) -> bool {
 }
 
 impl Conditions {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
+    fn new(source: &HttpMatch) -> Result<Option<Box<Self>>, String> {
+        if source.method.is_none() && source.headers.is_empty() && source.query.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Self {
+            method: source.method.clone(),
+            headers: source
+                .headers
+                .iter()
+                .map(header)
+                .collect::<Result<_, _>>()?,
+            query: source.query.iter().map(query).collect::<Result<_, _>>()?,
+        })))
     }
 
     /// Whether all of them hold.
-    pub fn hold<H: Head>(&self, head: &H) -> bool {
+    fn hold<H: Head>(&self, head: &H) -> bool {
         self.method.as_deref().is_none_or(|m| m == head.method())
             && self.headers.iter().all(|header| header.holds(head))
             && self.query.iter().all(|query| query.holds(head))

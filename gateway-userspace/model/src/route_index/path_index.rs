@@ -3,10 +3,10 @@
 //! The smallest [`crate::ir::MatchOrder`] among all that match wins, whatever part it stands in, so
 //! every part is asked unless a lower bound proves that it has nothing earlier.
 
+use std::hash::Hasher;
 use std::sync::Arc;
 
 use memchr::memrchr;
-use regex::bytes::Regex;
 
 use super::candidate::{Candidate, OneOrMany};
 use super::hash_trie::{HashTrie, Keyed};
@@ -14,6 +14,7 @@ use super::inline_str::InlineStr;
 use super::lengths::Lengths;
 use super::matcher::{CompiledMatch, CompiledPath};
 use crate::head::Head;
+use crate::snapshot::Found;
 
 /// The matches of one hostname by path.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub(crate) struct PathIndex {
     /// The lengths of the prefixes, and the earliest match among those up to a length.
     prefix_lengths: Lengths,
     /// In the order of matches.
-    regexes: Vec<(Regex, Candidate)>,
+    regexes: Vec<Candidate>,
 }
 
 /// All matches of one exact path, or of one prefix, in order.
@@ -34,9 +35,16 @@ struct PathEntry {
 }
 
 impl Keyed for Arc<PathEntry> {
+    type Key = [u8];
+
     #[inline]
     fn key(&self) -> &[u8] {
         self.path.as_bytes()
+    }
+
+    #[inline]
+    fn write(key: &[u8], hasher: &mut impl Hasher) {
+        hasher.write(key);
     }
 }
 
@@ -50,11 +58,11 @@ impl PathIndex {
                 self.prefix_lengths.add(path.len(), *candidate.rank());
                 insert(&mut self.prefixes, path, candidate);
             }
-            CompiledPath::Regex(regex) => {
+            CompiledPath::Regex(_) => {
                 let at = self
                     .regexes
-                    .partition_point(|(_, old)| old.order(&candidate).is_lt());
-                self.regexes.insert(at, (regex.clone(), candidate));
+                    .partition_point(|old| old.order(&candidate).is_lt());
+                self.regexes.insert(at, candidate);
             }
         }
     }
@@ -69,7 +77,7 @@ impl PathIndex {
             }
             CompiledPath::Regex(_) => {
                 self.regexes
-                    .retain(|(_, candidate)| !Arc::ptr_eq(&candidate.detail, removed));
+                    .retain(|candidate| !Arc::ptr_eq(&candidate.detail, removed));
             }
         }
     }
@@ -80,15 +88,16 @@ impl PathIndex {
     }
 
     /// Every match, in no particular order.
-    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+    pub fn matches(&self) -> impl Iterator<Item = &Arc<CompiledMatch>> {
         let by_path = self.exact.iter().chain(self.prefixes.iter());
         by_path
             .flat_map(|entry| entry.candidates.as_slice())
-            .chain(self.regexes.iter().map(|(_, candidate)| candidate))
+            .chain(&self.regexes)
+            .map(|candidate| &candidate.detail)
     }
 
-    /// The first match that holds, and how many bytes of the path its prefix covers.
-    pub fn find<H: Head>(&self, head: &H) -> Option<(&Candidate, usize)> {
+    /// The first rule that matches.
+    pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
         let path = head.path().as_bytes();
         let mut best = self
             .exact
@@ -96,15 +105,22 @@ impl PathIndex {
             .and_then(|entry| entry.first(head, None))
             .map(|candidate| (candidate, 0));
         self.find_prefix(head, path, &mut best);
-        for (regex, candidate) in &self.regexes {
-            if best.is_some_and(|(best, _)| best.order(candidate).is_lt()) {
-                break;
-            }
-            if regex.is_match(path) && candidate.holds(head) {
-                return Some((candidate, 0));
-            }
+        self.find_regex(head, &mut best);
+        best.map(|(candidate, prefix_len)| Found {
+            rule: &candidate.rule,
+            prefix_len,
+        })
+    }
+
+    fn find_regex<'a, H: Head>(&'a self, head: &H, best: &mut Option<(&'a Candidate, usize)>) {
+        let found = self
+            .regexes
+            .iter()
+            .take_while(|each| best.is_none_or(|(best, _)| each.order(best).is_lt()))
+            .find(|each| each.detail.path.covers(head.path()).is_some() && each.holds(head));
+        if let Some(candidate) = found {
+            *best = Some((candidate, 0));
         }
-        best
     }
 
     /// Probes the prefixes that end at a `/` of the path or at its end, from the longest.
@@ -123,18 +139,16 @@ impl PathIndex {
             memrchr(b'/', &path[..=longest])
         };
         while let Some(len) = end {
-            if let Some((best, _)) = best {
-                // No shorter prefix has a match that comes before the best one.
-                match self.prefix_lengths.floor(len) {
-                    Some(floor) if *floor <= *best.rank() => {}
-                    _ => return,
-                }
-            }
             if self.prefix_lengths.contains(len)
                 && let Some(entry) = self.prefixes.get(&path[..len])
                 && let Some(found) = entry.first(head, best.map(|(best, _)| best))
             {
                 *best = Some((found, len));
+            }
+            if let Some((best, _)) = best
+                && !self.prefix_lengths.may_precede(len, best.rank())
+            {
+                return;
             }
             end = memrchr(b'/', &path[..len]);
         }

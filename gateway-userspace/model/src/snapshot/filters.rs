@@ -1,6 +1,6 @@
 //! Filters with everything resolved: header edits folded into one, mirrors with their upstream's number.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -87,8 +87,11 @@ impl CompiledEdits {
 /// Compiles a rule's filters, followed by those of one backend.
 pub(crate) fn compile_filters(
     filters: &[&[Filter]],
-    upstream: &mut impl FnMut(&UpstreamKey) -> UpstreamId,
-) -> CompiledFilters {
+    upstream: impl Fn(&UpstreamKey) -> (UpstreamId, Arc<str>),
+) -> Arc<CompiledFilters> {
+    if filters.iter().all(|filters| filters.is_empty()) {
+        return Arc::clone(&NONE);
+    }
     let mut request = NetEdits::default();
     let mut response = NetEdits::default();
     let mut rewrite = Rewrite::default();
@@ -102,21 +105,25 @@ pub(crate) fn compile_filters(
                 rewrite.path = next.path.clone().or(rewrite.path);
             }
             Filter::Mirror(mirror) => {
-                mirrors.extend(mirror.upstream.as_ref().map(|key| CompiledMirror {
-                    upstream: upstream(key),
-                    label: key.to_string().into(),
+                let target = mirror.upstream.as_ref().map(&upstream);
+                mirrors.extend(target.map(|(upstream, label)| CompiledMirror {
+                    upstream,
+                    label,
                     fraction: mirror.fraction,
                 }));
             }
         }
     }
-    CompiledFilters {
+    Arc::new(CompiledFilters {
         request_headers: request.seal(),
         response_headers: response.seal(),
         rewrite,
         mirrors: mirrors.into(),
-    }
+    })
 }
+
+/// What most rules have.
+static NONE: LazyLock<Arc<CompiledFilters>> = LazyLock::new(Arc::default);
 
 #[derive(Default)]
 struct NetEdits {
@@ -126,14 +133,15 @@ struct NetEdits {
 
 impl NetEdits {
     fn then(&mut self, edits: &HeaderEdits) {
-        for name in &edits.remove {
+        for name in edits.remove.iter().filter(|name| !is_framing(name)) {
             self.drop_all(name);
         }
-        for line in &edits.set {
+        for line in edits.set.iter().filter(|line| !is_framing(&line.name)) {
             self.drop_all(&line.name);
             self.append.push(line.clone());
         }
-        self.append.extend(edits.add.iter().cloned());
+        let added = edits.add.iter().filter(|line| !is_framing(&line.name));
+        self.append.extend(added.cloned());
     }
 
     fn drop_all(&mut self, name: &HeaderName) {
@@ -159,6 +167,24 @@ impl NetEdits {
     }
 }
 
+/// Fields by which a message is delimited and a connection is steered. Only the proxy writes them:
+/// an edit of one would let a route smuggle a request into another's connection.
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,8 +196,8 @@ mod tests {
         }
     }
 
-    fn compile(filters: &[Filter]) -> CompiledFilters {
-        compile_filters(&[filters], &mut |_| unreachable!("no mirror here"))
+    fn compile(filters: &[Filter]) -> Arc<CompiledFilters> {
+        compile_filters(&[filters], |_| unreachable!("no mirror here"))
     }
 
     #[test]
@@ -188,10 +214,24 @@ mod tests {
                 remove: vec![line("c", "").name],
             }),
         ])
-        .request_headers;
+        .request_headers
+        .clone();
         assert_eq!(&edits.wire()[..], b"a: 1\r\nb: 2\r\na: 2\r\n");
         assert!(edits.drops(b"A") && edits.drops(b"B") && edits.drops(b"c"));
         assert!(!edits.drops(b"d"));
+    }
+
+    #[test]
+    fn edits_leave_framing_alone() {
+        let edits = compile(&[Filter::RequestHeaders(HeaderEdits {
+            set: vec![line("Content-Length", "5"), line("a", "1")],
+            add: vec![line("transfer-encoding", "chunked")],
+            remove: vec![line("Host", "").name],
+        })])
+        .request_headers
+        .clone();
+        assert_eq!(&edits.wire()[..], b"a: 1\r\n");
+        assert!(!edits.drops(b"content-length") && !edits.drops(b"host"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct CompiledRule {
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Retries.
-    pub retry: Option<Retry>,
+    pub retry: Option<Arc<Retry>>,
     /// Counters; they outlive a recompilation of the rule.
     pub stats: Arc<RuleStats>,
 }

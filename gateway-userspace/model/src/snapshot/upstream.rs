@@ -1,11 +1,11 @@
 //! Upstreams as the request path sees them: dense numbers, and a table in which one change touches one chunk.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-
-use imbl::HashMap;
 
 use crate::ir::{Endpoints, Upstream, UpstreamProtocol};
 use crate::names::{Revision, UpstreamKey};
+use crate::route_index::hash_trie::{HashTrie, Keyed};
 
 /// Entries per chunk: one change copies one chunk and the list of chunks.
 const CHUNK: usize = 256;
@@ -59,16 +59,29 @@ type Chunk = [Option<Arc<CompiledUpstream>>];
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UpstreamTable {
     chunks: Arc<Vec<Arc<Chunk>>>,
-    slots: HashMap<UpstreamKey, Slot>,
+    slots: HashTrie<Arc<Slot>>,
     free: Arc<Vec<u32>>,
     next: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Slot {
+    key: UpstreamKey,
     id: UpstreamId,
     /// How many routes name it, and one for the IR itself.
     users: u32,
+}
+
+impl Keyed for Arc<Slot> {
+    type Key = UpstreamKey;
+
+    fn key(&self) -> &UpstreamKey {
+        &self.key
+    }
+
+    fn write(key: &UpstreamKey, hasher: &mut impl Hasher) {
+        key.hash(hasher);
+    }
 }
 
 impl UpstreamTable {
@@ -85,6 +98,11 @@ impl UpstreamTable {
         self.slots.get(key).map(|slot| slot.id)
     }
 
+    /// The upstream of that key.
+    pub fn by_key(&self, key: &UpstreamKey) -> Option<&Arc<CompiledUpstream>> {
+        self.by_id(self.id(key)?)
+    }
+
     /// Every upstream, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
@@ -92,31 +110,26 @@ impl UpstreamTable {
 
     /// Counts one more user of a key; a key that the IR lacks gets an upstream without endpoints.
     pub fn acquire(&mut self, key: &UpstreamKey, revision: Revision) -> UpstreamId {
-        if let Some(slot) = self.slots.get_mut(key) {
+        let mut id = None;
+        self.slots.update(key, |slot| {
+            let slot = Arc::make_mut(slot);
             slot.users += 1;
-            return slot.id;
-        }
-        let id = UpstreamId(self.vacant_number());
-        self.slots.insert(key.clone(), Slot { id, users: 1 });
-        let upstream = Arc::new(Upstream {
-            key: key.clone(),
-            protocol: UpstreamProtocol::Http1,
-            endpoints: Endpoints::Addresses(Vec::new()),
+            id = Some(slot.id);
+            false
         });
-        let label = key.to_string().into();
-        self.put(id, Some(compiled(id, revision, label, upstream)));
-        id
+        id.unwrap_or_else(|| self.add(key, revision))
     }
 
     /// Counts one user less; without users the number becomes free.
     pub fn release(&mut self, key: &UpstreamKey) {
-        let Some(slot) = self.slots.get_mut(key) else {
-            return;
-        };
-        slot.users -= 1;
-        if slot.users == 0 {
-            let id = slot.id;
-            self.slots.remove(key);
+        let mut vacant = None;
+        self.slots.update(key, |slot| {
+            let slot = Arc::make_mut(slot);
+            slot.users -= 1;
+            vacant = (slot.users == 0).then_some(slot.id);
+            slot.users == 0
+        });
+        if let Some(id) = vacant {
             self.put(id, None);
             Arc::make_mut(&mut self.free).push(id.0);
         }
@@ -124,7 +137,7 @@ impl UpstreamTable {
 
     /// What stands behind a key that has users; nothing means that the IR no longer has it.
     pub fn set(&mut self, key: &UpstreamKey, upstream: Option<&Arc<Upstream>>) {
-        let Some(old) = self.id(key).and_then(|id| self.by_id(id)) else {
+        let Some(old) = self.by_key(key) else {
             return;
         };
         let upstream = upstream.cloned().unwrap_or_else(|| {
@@ -136,6 +149,24 @@ impl UpstreamTable {
         });
         let new = compiled(old.id, old.since, Arc::clone(&old.label), upstream);
         self.put(new.id, Some(new));
+    }
+
+    fn add(&mut self, key: &UpstreamKey, revision: Revision) -> UpstreamId {
+        let id = UpstreamId(self.vacant_number());
+        let slot = Slot {
+            key: key.clone(),
+            id,
+            users: 1,
+        };
+        self.slots.upsert(key, || Arc::new(slot), |_| {});
+        let upstream = Arc::new(Upstream {
+            key: key.clone(),
+            protocol: UpstreamProtocol::Http1,
+            endpoints: Endpoints::Addresses(Vec::new()),
+        });
+        let label = key.to_string().into();
+        self.put(id, Some(compiled(id, revision, label, upstream)));
+        id
     }
 
     fn vacant_number(&mut self) -> u32 {

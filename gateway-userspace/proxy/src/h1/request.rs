@@ -53,6 +53,7 @@ enum Stage {
     RequestLine,
     Fields,
     Done(usize),
+    Failed(Violation),
 }
 
 /// Storage for one request head at a time; keep it with the connection and [`RequestHead::reset`] it.
@@ -92,31 +93,23 @@ impl RequestHead {
     }
 
     /// Reads on. `buf` begins with the first byte of the request and holds all bytes that have
-    /// arrived, those of earlier calls included. A second call after `Complete` says the same again.
+    /// arrived, those of earlier calls included. A further call after the end says the same again.
     ///
     /// # Errors
     /// The first rule that the head breaks; the connection must be closed after the answer.
     pub fn parse(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Progress, Violation> {
-        if self.stage == Stage::RequestLine && !self.read_request_line(buf, limits)? {
-            return Ok(Progress::Partial);
-        }
-        if self.stage == Stage::Fields {
-            let facts = &mut self.facts;
-            let whole =
-                self.fields
-                    .read(&mut self.lines, buf, limits, NAME, |index, field, value| {
-                        facts.note(index, field, value)
-                    })?;
-            if !whole {
-                return Ok(Progress::Partial);
-            }
-            self.finish(buf)?;
-            self.stage = Stage::Done(self.lines.at);
-        }
         match self.stage {
-            Stage::Done(len) => Ok(Progress::Complete(len)),
-            _ => Ok(Progress::Partial),
+            Stage::Done(len) => return Ok(Progress::Complete(len)),
+            Stage::Failed(violation) => return Err(violation),
+            Stage::RequestLine | Stage::Fields => {}
         }
+        let progress = self.read(buf, limits);
+        match progress {
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Complete(len)) => self.stage = Stage::Done(len),
+            Err(violation) => self.stage = Stage::Failed(violation),
+        }
+        progress
     }
 
     /// Bytes of the head once it is complete.
@@ -137,19 +130,7 @@ impl RequestHead {
     /// The request as matching and forwarding see it. `buf` is the one that was parsed.
     #[must_use]
     pub fn view<'a>(&'a self, buf: &'a [u8]) -> RequestView<'a> {
-        let authority = bytes::ascii(self.authority.of(buf, &self.scratch));
-        RequestView {
-            head: self,
-            buf,
-            method: bytes::ascii(self.method_name.of(buf)),
-            path: bytes::ascii(self.target.path.of(buf, &self.scratch)),
-            query: self
-                .target
-                .query
-                .map(|query| bytes::ascii(query.of(buf, &self.scratch))),
-            host: authority.get(..self.host_len).unwrap_or_default(),
-            authority,
-        }
+        RequestView { head: self, buf }
     }
 
     /// The method's class.
@@ -213,6 +194,19 @@ impl RequestHead {
         self.method_name.start()
     }
 
+    fn read(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<Progress, Violation> {
+        if self.stage == Stage::RequestLine && !self.read_request_line(buf, limits)? {
+            return Ok(Progress::Partial);
+        }
+        let facts = &mut self.facts;
+        let note = |index, field, value: &[u8]| facts.note(index, field, value);
+        if !self.fields.read(&mut self.lines, buf, limits, NAME, note)? {
+            return Ok(Progress::Partial);
+        }
+        self.finish(buf)?;
+        Ok(Progress::Complete(self.lines.at))
+    }
+
     fn read_request_line(&mut self, buf: &[u8], limits: &HeadLimits) -> Result<bool, Violation> {
         if self.lines.at == 0 {
             // RFC 9112 §2.2: "SHOULD ignore at least one empty line (CRLF) received prior to the request-line"
@@ -229,7 +223,13 @@ impl RequestHead {
         }
         let start = self.lines.at;
         let longest = limits.target_bytes + MAX_METHOD + b"  HTTP/1.1".len();
-        let line = self.lines.next(buf, limits)?;
+        let line = self
+            .lines
+            .next(buf, limits)
+            .map_err(|violation| match violation {
+                Violation::HeadTooLarge => Violation::TargetTooLong,
+                other => other,
+            })?;
         let seen = line.as_ref().map_or(buf.len() - start - 1, Range::len);
         if seen > longest {
             return Err(Violation::TargetTooLong);
@@ -385,11 +385,6 @@ impl Facts {
 pub struct RequestView<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) buf: &'a [u8],
-    method: &'a str,
-    path: &'a str,
-    query: Option<&'a str>,
-    host: &'a str,
-    authority: &'a str,
 }
 
 impl<'a> RequestView<'a> {
@@ -402,7 +397,7 @@ impl<'a> RequestView<'a> {
     /// `host [":" port]` in normal form; empty if an HTTP/1.0 request has none.
     #[must_use]
     pub fn authority(&self) -> &'a str {
-        self.authority
+        bytes::ascii(self.authority_bytes())
     }
 
     /// The parsed head.
@@ -410,23 +405,35 @@ impl<'a> RequestView<'a> {
     pub fn head(&self) -> &'a RequestHead {
         self.head
     }
+
+    fn authority_bytes(&self) -> &'a [u8] {
+        self.head.authority.of(self.buf, &self.head.scratch)
+    }
 }
 
 impl Head for RequestView<'_> {
     fn method(&self) -> &str {
-        self.method
+        match self.head.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Options => "OPTIONS",
+            Method::Other => bytes::ascii(self.head.method_name.of(self.buf)),
+        }
     }
 
     fn path(&self) -> &str {
-        self.path
+        bytes::ascii(self.head.target.path.of(self.buf, &self.head.scratch))
     }
 
     fn query(&self) -> Option<&str> {
-        self.query
+        let query = self.head.target.query?;
+        Some(bytes::ascii(query.of(self.buf, &self.head.scratch)))
     }
 
     fn host(&self) -> &str {
-        self.host
+        let host = self.authority_bytes().get(..self.head.host_len);
+        bytes::ascii(host.unwrap_or_default())
     }
 
     fn header_values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {

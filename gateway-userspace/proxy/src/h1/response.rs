@@ -24,6 +24,7 @@ enum Stage {
     StatusLine,
     Fields,
     Done(usize),
+    Failed(Violation),
 }
 
 /// Storage for one response head at a time.
@@ -57,29 +58,18 @@ impl ResponseHead {
         limits: &HeadLimits,
         asked: Asked,
     ) -> Result<Progress, Violation> {
-        if self.stage == Stage::StatusLine {
-            let Some(line) = self.lines.next(buf, limits)? else {
-                return Ok(Progress::Partial);
-            };
-            self.status_line(&buf[line.clone()], line.start)?;
-            self.fields.start = self.lines.at;
-            self.stage = Stage::Fields;
-        }
-        if self.stage == Stage::Fields {
-            let note = |_, _, _: &[u8]| Ok(0);
-            if !self
-                .fields
-                .read(&mut self.lines, buf, limits, TCHAR, note)?
-            {
-                return Ok(Progress::Partial);
-            }
-            self.settle(buf, asked)?;
-            self.stage = Stage::Done(self.lines.at);
-        }
         match self.stage {
-            Stage::Done(len) => Ok(Progress::Complete(len)),
-            _ => Ok(Progress::Partial),
+            Stage::Done(len) => return Ok(Progress::Complete(len)),
+            Stage::Failed(violation) => return Err(violation),
+            Stage::StatusLine | Stage::Fields => {}
         }
+        let progress = self.read(buf, limits, asked);
+        match progress {
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Complete(len)) => self.stage = Stage::Done(len),
+            Err(violation) => self.stage = Stage::Failed(violation),
+        }
+        progress
     }
 
     /// The status, 100-599.
@@ -120,6 +110,31 @@ impl ResponseHead {
     #[must_use]
     pub fn view<'a>(&'a self, buf: &'a [u8]) -> ResponseView<'a> {
         ResponseView { head: self, buf }
+    }
+
+    fn read(
+        &mut self,
+        buf: &[u8],
+        limits: &HeadLimits,
+        asked: Asked,
+    ) -> Result<Progress, Violation> {
+        if self.stage == Stage::StatusLine {
+            let Some(line) = self.lines.next(buf, limits)? else {
+                return Ok(Progress::Partial);
+            };
+            self.status_line(&buf[line.clone()], line.start)?;
+            self.fields.start = self.lines.at;
+            self.stage = Stage::Fields;
+        }
+        let note = |_, _, _: &[u8]| Ok(0);
+        if !self
+            .fields
+            .read(&mut self.lines, buf, limits, TCHAR, note)?
+        {
+            return Ok(Progress::Partial);
+        }
+        self.settle(buf, asked)?;
+        Ok(Progress::Complete(self.lines.at))
     }
 
     fn status_line(&mut self, line: &[u8], offset: usize) -> Result<(), Violation> {

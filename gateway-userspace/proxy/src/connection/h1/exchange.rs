@@ -1,8 +1,6 @@
 //! A forwarded request: head and body to the upstream, the response back, both at once.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,16 +15,16 @@ use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
+use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{
-    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, Progress, RequestPlan, ResponsePlan,
+    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, RequestPlan, ResponsePlan,
     encode_informational, encode_request, encode_response,
 };
 use crate::head::Violation;
-use crate::limits::HeadLimits;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -35,6 +33,8 @@ pub(super) struct Forward<'a> {
     pub(super) filters: &'a CompiledFilters,
     pub(super) prefix_len: usize,
     pub(super) upstream: UpstreamId,
+    /// The backend's name.
+    pub(super) label: &'a Arc<str>,
 }
 
 /// A request that got no response, or not all of it.
@@ -55,7 +55,7 @@ pub(super) async fn run(
     buffer: Buffer,
     routing: &Routing,
     forward: Forward<'_>,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Result<Next, Box<Failed>> {
     let upload = begin_upload(client, work, buffer, &forward);
     let timeouts = forward
@@ -124,19 +124,6 @@ enum End {
     Tunnel(Attempt, Buffer),
 }
 
-/// A response's head, and what was read after it.
-struct Inbound {
-    buffer: Buffer,
-    head_len: usize,
-}
-
-/// Why no response head came.
-enum NoHead {
-    /// The endpoint closed the connection before the first byte of one.
-    Closed(ProxyError),
-    Failed(ProxyError),
-}
-
 struct Exchange<'a> {
     client: &'a mut Client,
     work: &'a mut Workspace,
@@ -154,13 +141,13 @@ impl Exchange<'_> {
         &mut self,
         routing: &Routing,
         forward: Forward<'_>,
-        record: &mut Record<'_>,
+        record: &mut Record,
     ) -> Result<End, ProxyError> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
-        let mut attempt = self
-            .guard(Attempt::begin(&worker, routing, forward.upstream))
-            .await?;
+        record.asks(forward.label);
+        let begun = Attempt::begin(&worker, routing, forward.upstream);
+        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
             self.client.send(CONTINUE).await.map_err(client_io)?;
@@ -179,9 +166,8 @@ impl Exchange<'_> {
                     self.uploading = true;
                     let endpoint = Rc::clone(attempt.endpoint());
                     drop(attempt);
-                    attempt = self
-                        .guard(Box::pin(Attempt::afresh(&worker, endpoint)))
-                        .await?;
+                    let afresh = Box::pin(Attempt::afresh(&worker, endpoint));
+                    attempt = self.budget.guard(&self.client.deadline, afresh).await?;
                 }
                 Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
             }
@@ -199,24 +185,6 @@ impl Exchange<'_> {
             Method::Get | Method::Head | Method::Options
         );
         attempt.connection.used && self.upload.is_replayable() && harmless
-    }
-
-    /// Waits within the budget.
-    async fn guard<T>(
-        &mut self,
-        waited: impl Future<Output = Result<T, ProxyError>>,
-    ) -> Result<T, ProxyError> {
-        let mut waited = std::pin::pin!(waited);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = waited.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            let stalled = (Side::Upstream, Kind::ConnectTimeout);
-            self.budget
-                .poll_over(cx, &self.client.deadline, stalled)
-                .map(Err)
-        })
-        .await
     }
 
     /// Sends the request and waits for a response's head; goes on sending the body meanwhile.
@@ -259,49 +227,22 @@ impl Exchange<'_> {
         attempt: &mut Attempt,
         held: &mut Option<Buffer>,
     ) -> Poll<Result<Inbound, NoHead>> {
-        let limits = self.client.downstream.worker.shared.settings.limits.head;
-        // A buffer is kept only while there is something in it.
-        let lend = || self.client.downstream.worker.buffers.lend();
-        let mut buffer = held.take().unwrap_or_else(lend);
-        loop {
-            if !buffer.is_empty() {
-                match self.parse(&mut buffer, &limits) {
-                    Ok(Progress::Complete(head_len)) => {
-                        return Poll::Ready(Ok(Inbound { buffer, head_len }));
-                    }
-                    Ok(Progress::Partial) => {}
-                    Err(error) => return Poll::Ready(Err(NoHead::Failed(error))),
-                }
-            }
-            match buffer.poll_fill(cx, Pin::new(&mut attempt.connection.stream)) {
-                Poll::Pending => {
-                    *held = Some(buffer).filter(|buffer| !buffer.is_empty());
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(end) => {
-                    let wrap = if buffer.is_empty() {
-                        NoHead::Closed
-                    } else {
-                        NoHead::Failed
-                    };
-                    return Poll::Ready(Err(wrap(upstream_closed(end.err()))));
-                }
-            }
-        }
-    }
-
-    fn parse(&mut self, buffer: &mut Buffer, limits: &HeadLimits) -> Result<Progress, ProxyError> {
+        let Workspace {
+            request, response, ..
+        } = &mut *self.work;
         let asked = Asked {
-            head: self.work.request.method() == Method::Head,
-            websocket: self.work.request.is_websocket(),
+            head: request.method() == Method::Head,
+            websocket: request.is_websocket(),
         };
-        let parsed = self.work.response.parse(buffer.filled(), limits, asked);
-        let progress = parsed.map_err(ProxyError::upstream)?;
-        if progress == Progress::Partial && buffer.is_full() && !buffer.grow(limits.bytes + 1) {
-            return Err(ProxyError::upstream(Violation::HeadTooLarge));
-        }
-        Ok(progress)
+        let worker = &self.client.downstream.worker;
+        inbound::poll_head(
+            cx,
+            worker,
+            &mut attempt.connection.stream,
+            response,
+            asked,
+            held,
+        )
     }
 
     /// Sends on what the client sends. An endpoint that takes no more may still answer.
@@ -370,7 +311,7 @@ impl Exchange<'_> {
         mut attempt: Attempt,
         mut inbound: Inbound,
         forward: Forward<'_>,
-        record: &mut Record<'_>,
+        record: &mut Record,
     ) -> Result<End, ProxyError> {
         let head = &self.work.response;
         let downstream = &self.client.downstream;
@@ -385,7 +326,7 @@ impl Exchange<'_> {
         let mut out = std::mem::take(&mut self.work.to_client);
         out.clear();
         let encoded = encode_response(&mut out, &head.view(inbound.buffer.filled()), &plan);
-        record.status = head.status();
+        record.answered(head.status());
         inbound.buffer.consume(inbound.head_len);
         if head.is_upgrade() {
             self.client.send(&out).await.map_err(client_io)?;
@@ -449,7 +390,7 @@ impl Exchange<'_> {
         over.map(Err)
     }
 
-    fn finish(self, keep: bool, record: &mut Record<'_>) -> Next {
+    fn finish(self, keep: bool, record: &mut Record) -> Next {
         record.bytes_received = self.upload.body_bytes();
         let (out, rest) = self.upload.into_parts();
         self.work.to_upstream = out;
@@ -459,7 +400,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn fail(self, error: ProxyError, record: &mut Record<'_>) -> Failed {
+    fn fail(self, error: ProxyError, record: &mut Record) -> Failed {
         record.bytes_received = self.upload.body_bytes();
         let body_end = self.upload.is_sealed().then(|| self.upload.rest_at());
         let (out, buffer) = self.upload.into_storage();
@@ -470,29 +411,5 @@ impl Exchange<'_> {
             body_end,
             answerable: self.answerable,
         }
-    }
-}
-
-fn client_io(error: io::Error) -> ProxyError {
-    let kind = match error.kind() {
-        io::ErrorKind::TimedOut => Kind::WriteTimeout,
-        _ => Kind::Io,
-    };
-    ProxyError::new(Side::Downstream, kind).because(error)
-}
-
-fn upstream_closed(error: Option<io::Error>) -> ProxyError {
-    match error {
-        None => ProxyError::new(Side::Upstream, Kind::Closed),
-        Some(error) => ProxyError::new(Side::Upstream, Kind::Io).because(error),
-    }
-}
-
-fn download_error(error: RelayError) -> ProxyError {
-    match error {
-        RelayError::Source(error) => upstream_closed(Some(error)),
-        RelayError::Malformed(Violation::Truncated) => upstream_closed(None),
-        RelayError::Malformed(violation) => ProxyError::upstream(violation),
-        RelayError::Sink(error) => client_io(error),
     }
 }
