@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn route(spec: Value) -> Result<Option<Object>, DecodeError> {
+fn route(spec: &Value) -> Result<Option<Object>, DecodeError> {
     decode(json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -16,7 +16,7 @@ fn route(spec: Value) -> Result<Option<Object>, DecodeError> {
 
 #[test]
 fn every_problem_is_reported_with_its_path() {
-    let error = route(json!({
+    let error = route(&json!({
         "hostnames": ["UPPER"],
         "rules": [{ "matches": [{ "path": { "value": "x" } }] }, { "name": 5 }],
     }))
