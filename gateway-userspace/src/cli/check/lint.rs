@@ -1,0 +1,188 @@
+//! What is wrong with a directory (errors), and what is allowed but hardly meant (warnings).
+
+use std::collections::{BTreeSet, HashMap};
+
+use gateway_model::ir::Endpoints;
+use gateway_model::names::{ObjectKind, ObjectRef};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::cli::listeners::expiry;
+use crate::cli::status::{all_conditions, is_trouble};
+use crate::view::listeners::{certificates, listeners};
+use crate::view::routes::{ActionView, RouteView, routes};
+use crate::world::World;
+
+/// A certificate that expires sooner is worth a warning.
+const SOON_S: i64 = 14 * 86_400;
+
+/// Whether something must or should be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It does not work as written.
+    Error,
+    /// It works, but hardly as meant.
+    Warning,
+}
+
+/// One thing to say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Issue {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What and where.
+    pub text: String,
+}
+
+/// Everything there is to say, errors first.
+pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue> {
+    let mut issues = Vec::new();
+    let source = &world.source;
+    issues.extend(
+        source
+            .findings
+            .iter()
+            .map(|finding| error(finding.to_string())),
+    );
+    issues.extend(
+        world
+            .rejected
+            .iter()
+            .map(|(object, reason)| error(format!("{object}: {reason}"))),
+    );
+    for (object, status) in &world.statuses {
+        for (place, condition) in all_conditions(status) {
+            if is_trouble(condition) {
+                let text = |key: &str| condition[key].as_str().unwrap_or_default();
+                let line = format!("{object}: {place}{}: {}", text("reason"), text("message"));
+                let overlap = text("type") == "OverlappingTLSConfig";
+                issues.push(if overlap { warning(line) } else { error(line) });
+            }
+        }
+    }
+    issues.extend(doubts(world, objects, now).into_iter().map(warning));
+    issues.sort();
+    issues.dedup();
+    issues
+}
+
+fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
+    let mut doubts = expiring(world, now);
+    let views = listeners(world);
+    if views.is_empty() {
+        doubts.push("no listener: there is no Gateway of a class that is ours".to_owned());
+    }
+    for view in views.iter().filter(|view| view.routes == 0) {
+        doubts.push(format!(
+            "listener {}#{} has no route: every request gets 404",
+            view.gateway, view.listener
+        ));
+    }
+    doubts.extend(unattached(world, objects));
+    let routes = routes(world);
+    doubts.extend(shadowed(&routes));
+    doubts.extend(weightless(&routes));
+    doubts.extend(empty_upstreams(world));
+    doubts
+}
+
+fn expiring(world: &World, now: Timestamp) -> Vec<String> {
+    certificates(world)
+        .iter()
+        .filter(|certificate| certificate.not_after.as_second() - now.as_second() < SOON_S)
+        .map(|certificate| {
+            format!(
+                "Secret {}: the certificate {}",
+                certificate.secret,
+                expiry(certificate, now)
+            )
+        })
+        .collect()
+}
+
+/// Routes whose parents are all somebody else's or nobody's have no status.
+fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
+    objects
+        .iter()
+        .filter(|object| {
+            object.kind == ObjectKind::HttpRoute && !world.statuses.contains_key(*object)
+        })
+        .map(|object| {
+            format!("{object}: none of its parents is a Gateway of ours; it serves nothing")
+        })
+        .collect()
+}
+
+/// Alternatives that can never win, for an equal one is asked first.
+fn shadowed(routes: &[RouteView]) -> Vec<String> {
+    let mut first: HashMap<(&str, Option<&str>, String), &RouteView> = HashMap::new();
+    let mut found = BTreeSet::new();
+    for view in routes {
+        let key = (
+            view.listener.as_str(),
+            view.hostname.as_deref(),
+            view.conditions.to_string(),
+        );
+        let winner = *first.entry(key).or_insert(view);
+        if !std::ptr::eq(winner, view) {
+            found.insert(format!(
+                "HTTPRoute {} rule {} never gets {} of {}: HTTPRoute {} rule {} is asked first",
+                view.route,
+                crate::cli::routes::rule(view),
+                view.conditions,
+                view.hostname.as_deref().unwrap_or("every host"),
+                winner.route,
+                crate::cli::routes::rule(winner),
+            ));
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn weightless(routes: &[RouteView]) -> BTreeSet<String> {
+    let is_weightless = |view: &&RouteView| match &view.action {
+        ActionView::Forward(backends) => {
+            !backends.is_empty() && backends.iter().all(|b| b.weight == 0)
+        }
+        ActionView::Redirect { .. } | ActionView::Respond { .. } => false,
+    };
+    let text = |view: &RouteView| {
+        format!(
+            "HTTPRoute {} rule {}: every backend has weight 0; requests get 500",
+            view.route,
+            crate::cli::routes::rule(view)
+        )
+    };
+    routes.iter().filter(is_weightless).map(text).collect()
+}
+
+fn empty_upstreams(world: &World) -> Vec<String> {
+    let upstreams = world.snapshot.ir().upstreams.values();
+    let is_empty =
+        |endpoints: &Endpoints| matches!(endpoints, Endpoints::Addresses(list) if list.is_empty());
+    upstreams
+        .filter(|upstream| is_empty(&upstream.endpoints))
+        .map(|upstream| {
+            format!(
+                "{} port {} has no endpoint: requests get 503; add an EndpointSlice, or the annotation \
+                 sluice.dev/endpoints to the Service",
+                upstream.key.backend, upstream.key.port
+            )
+        })
+        .collect()
+}
+
+fn error(text: String) -> Issue {
+    Issue {
+        severity: Severity::Error,
+        text,
+    }
+}
+
+fn warning(text: String) -> Issue {
+    Issue {
+        severity: Severity::Warning,
+        text,
+    }
+}

@@ -1,0 +1,110 @@
+//! `sluice listeners`.
+
+use jiff::Timestamp;
+
+use super::table::{Cell, Look, Table};
+use super::{ask, print};
+use crate::args::TableArgs;
+use crate::view::listeners::{CertificateView, ListenerView};
+
+/// Prints where connections are accepted.
+pub fn listeners(args: &TableArgs) -> anyhow::Result<()> {
+    let mut views: Vec<ListenerView> =
+        ask(&args.live, "/listeners", crate::view::listeners::listeners)?;
+    if let Some(namespace) = &args.namespace {
+        views.retain(|view| view.gateway.split('/').next() == Some(namespace));
+    }
+    print(args.output, &views, |colours| {
+        table(&views, Timestamp::now(), colours)
+    })
+}
+
+/// The table for people.
+pub fn table(views: &[ListenerView], now: Timestamp, colours: bool) -> String {
+    if views.is_empty() {
+        return "no listeners: there is no Gateway of a class that is ours\n".to_owned();
+    }
+    let mut table = Table::new(
+        [
+            "ADDRESS",
+            "PROTOCOL",
+            "HOST",
+            "GATEWAY",
+            "LISTENER",
+            "ROUTES",
+            "CERTIFICATE",
+            "STATE",
+        ],
+        colours,
+    );
+    for view in views {
+        table.row([
+            addresses(view).into(),
+            view.protocol.as_str().into(),
+            view.hostname.as_deref().unwrap_or("*").into(),
+            view.gateway.as_str().into(),
+            view.listener.as_str().into(),
+            view.routes.to_string().into(),
+            certificates(view, now),
+            match &view.failure {
+                None => Cell::new("served", Look::Good),
+                Some(reason) => Cell::new(format!("not served: {reason}"), Look::Bad),
+            },
+        ]);
+    }
+    table.render()
+}
+
+fn addresses(view: &ListenerView) -> String {
+    if view.addresses.is_empty() {
+        return format!("*:{}", view.port);
+    }
+    let each = view
+        .addresses
+        .iter()
+        .map(|ip| std::net::SocketAddr::new(*ip, view.port).to_string());
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
+    let soonest = view.certificates.iter().map(|c| c.not_after).min();
+    let look = match soonest {
+        Some(time) if time <= now => Look::Bad,
+        Some(time) if time.as_second() - now.as_second() < 14 * 86_400 => Look::Warn,
+        _ => Look::Plain,
+    };
+    let each = view
+        .certificates
+        .iter()
+        .map(|c| format!("{} ({})", c.secret, expiry(c, now)));
+    Cell::new(each.collect::<Vec<_>>().join(", "), look)
+}
+
+/// `expires in 89d` or `expired 3d ago`.
+pub fn expiry(certificate: &CertificateView, now: Timestamp) -> String {
+    let days = (certificate.not_after.as_second() - now.as_second()) / 86_400;
+    if certificate.not_after <= now {
+        return format!("expired {} ago", ago(certificate.not_after, now));
+    }
+    match days {
+        0 => format!("expires in {}", ago(now, certificate.not_after)),
+        days => format!("expires in {days}d"),
+    }
+}
+
+/// The time between two moments in its largest unit or two: `3m 12s`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    let (d, h, m, s) = (
+        seconds / 86_400,
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
+    match (d, h, m) {
+        (0, 0, 0) => format!("{s}s"),
+        (0, 0, m) => format!("{m}m {s}s"),
+        (0, h, m) => format!("{h}h {m}m"),
+        (d, h, _) => format!("{d}d {h}h"),
+    }
+}

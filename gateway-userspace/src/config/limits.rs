@@ -1,0 +1,278 @@
+//! The proxy's limits by name: `head.bytes=60KiB` on the command line, a map (of maps) in the file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway_proxy::Limits;
+use serde_json::{Map, Value};
+
+use super::Span;
+use crate::text::nearest;
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Count,
+    Bytes,
+    Time,
+}
+
+/// One limit.
+struct Row {
+    name: &'static str,
+    meaning: &'static str,
+    get: fn(&Limits) -> String,
+    set: fn(&mut Limits, &str) -> Result<(), String>,
+}
+
+macro_rules! rows {
+    ($($unit:ident $group:ident.$field:ident $name:literal $meaning:literal;)*) => {
+        &[$(Row {
+            name: $name,
+            meaning: $meaning,
+            get: |limits| Limit::show(&limits.$group.$field, Unit::$unit),
+            set: |limits, text| {
+                limits.$group.$field = Limit::parse(text, Unit::$unit)?;
+                Ok(())
+            },
+        }),*]
+    };
+}
+
+static ROWS: &[Row] = rows! {
+    Count connections.total "connections.total" "open connections of the process; lowered to 45 % of RLIMIT_NOFILE";
+    Count connections.per_port "connections.per-port" "open connections of one address and port";
+    Count connections.per_source "connections.per-source" "open connections of one source address";
+    Count connections.backlog "connections.backlog" "connections the kernel holds for one worker until it accepts them";
+    Count connections.requests "connections.requests" "requests of one connection before it is closed; 0: any number";
+    Time connections.age "connections.age" "age at which a connection is asked to end";
+    Bytes head.bytes "head.bytes" "a request or response head, or a trailer section (431, 502)";
+    Count head.lines "head.lines" "header lines of a head, cookie crumbs included (431, 502)";
+    Bytes head.target_bytes "head.target-bytes" "the request target (414)";
+    Time time.first_byte "time.first-byte" "from accept or the end of the handshake to the first byte";
+    Time time.head "time.head" "from a head's first byte to its last (408)";
+    Time time.keep_alive "time.keep-alive" "between two requests of a connection";
+    Time time.body_idle "time.body-idle" "without one byte of a body (408, 504)";
+    Count time.body_min_rate "time.body-min-rate" "bytes a second of a request body, on average; 0: any";
+    Time time.write_stall "time.write-stall" "without one byte taken by the peer that is written to";
+    Time time.request "time.request" "from head to the whole response, where the rule names no timeout (504)";
+    Time time.tunnel_idle "time.tunnel-idle" "without one byte on an upgraded connection";
+    Time time.drain_grace "time.drain-grace" "between telling an idle connection to end and closing it";
+    Time tls.handshake "tls.handshake" "from accept to the end of the handshake";
+    Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes under way in one worker";
+    Bytes tls.client_hello_bytes "tls.client-hello-bytes" "the ClientHello";
+    Count http2.concurrent_streams "http2.concurrent-streams" "streams of one connection open at once";
+    Bytes http2.stream_window "http2.stream-window" "flow-control window of a stream";
+    Bytes http2.connection_window "http2.connection-window" "flow-control window of a connection";
+    Bytes http2.frame_bytes "http2.frame-bytes" "the largest frame accepted";
+    Bytes http2.header_table_bytes "http2.header-table-bytes" "HPACK's dynamic table";
+    Bytes http2.send_buffer "http2.send-buffer" "bytes that wait for one stream's window";
+    Time http2.ping_interval "http2.ping-interval" "silence after which a connection is pinged";
+    Time http2.ping_timeout "http2.ping-timeout" "how long the answer to a ping may take";
+    Count http2.pending_accept_resets "http2.pending-accept-resets" "streams reset by the client before they were taken up";
+    Count http2.local_error_resets "http2.local-error-resets" "streams that the client made us reset";
+    Count http2.reset_sample "http2.reset-sample" "streams after which the share of early resets is looked at";
+    Bytes http2.head_budget "http2.head-budget" "decoded heads that one connection may hold at once";
+    Time upstream.connect "upstream.connect" "how long a connection to an endpoint may take to be made";
+    Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504";
+    Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
+    Time upstream.idle "upstream.idle" "how long an idle connection is kept";
+    Time upstream.age "upstream.age" "age after which a connection is not used again";
+    Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";
+    Bytes mirror.body_bytes "mirror.body-bytes" "the largest body that is copied";
+    Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
+    Time mirror.timeout "mirror.timeout" "how long a copy may take";
+};
+
+/// The defaults with what the settings say instead.
+///
+/// # Errors
+/// A name that is no limit (the nearest one is named), or a value that is no number of its unit.
+pub fn resolve(settings: &BTreeMap<String, Value>) -> anyhow::Result<Limits> {
+    let mut limits = Limits::default();
+    for (name, value) in flatten(settings)? {
+        let row = ROWS
+            .iter()
+            .find(|row| row.name == name)
+            .with_context(|| unknown(&name))?;
+        (row.set)(&mut limits, &value)
+            .map_err(|error| anyhow::anyhow!("limit `{name}`: {error}"))?;
+    }
+    Ok(limits)
+}
+
+/// Every limit by name, as it can be written back.
+pub fn values(limits: &Limits) -> Map<String, Value> {
+    ROWS.iter()
+        .map(|row| (row.name.to_owned(), Value::String((row.get)(limits))))
+        .collect()
+}
+
+/// The table of limits for `sluice run --help`.
+#[must_use]
+pub fn help() -> String {
+    let defaults = Limits::default();
+    let mut text = String::from(
+        "Limits, with their defaults (durations: 250ms, 10s, 1h30m; sizes: 512, 60KiB, 1MiB):\n",
+    );
+    for row in ROWS {
+        let default = (row.get)(&defaults);
+        let _ = writeln!(text, "  {:<30} {default:>8}  {}", row.name, row.meaning);
+    }
+    text.push_str(
+        "\nEach setting may also be given as an environment variable or as a key of the settings \
+         file, the flag's name without the dashes in front. A flag wins over the environment, the \
+         environment over the file.",
+    );
+    text
+}
+
+fn flatten(settings: &BTreeMap<String, Value>) -> anyhow::Result<Vec<(String, String)>> {
+    let mut flat = Vec::new();
+    for (name, value) in settings {
+        match value {
+            Value::Object(group) => {
+                for (field, value) in group {
+                    flat.push((format!("{name}.{field}"), scalar(field, value)?));
+                }
+            }
+            value => flat.push((name.clone(), scalar(name, value)?)),
+        }
+    }
+    Ok(flat)
+}
+
+fn scalar(name: &str, value: &Value) -> anyhow::Result<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => anyhow::bail!("limit `{name}` is neither a number nor a text such as 10s or 60KiB"),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    match nearest(name, ROWS.iter().map(|row| row.name)) {
+        Some(near) => format!("unknown limit `{name}`; is `{near}` meant?"),
+        None => format!("unknown limit `{name}`; `sluice run --help` lists them"),
+    }
+}
+
+/// A type that a limit can have.
+trait Limit: Sized {
+    fn parse(text: &str, unit: Unit) -> Result<Self, String>;
+    fn show(&self, unit: Unit) -> String;
+}
+
+impl Limit for Duration {
+    fn parse(text: &str, _: Unit) -> Result<Self, String> {
+        text.parse::<Span>().map(|span| span.0)
+    }
+
+    fn show(&self, _: Unit) -> String {
+        Span(*self).to_string()
+    }
+}
+
+macro_rules! integer_limit {
+    ($($type:ty),*) => {$(
+        impl Limit for $type {
+            fn parse(text: &str, unit: Unit) -> Result<Self, String> {
+                let number = integer(text, unit)?;
+                Self::try_from(number).map_err(|_| format!("{text} is too large"))
+            }
+
+            fn show(&self, unit: Unit) -> String {
+                show(u64::try_from(*self).unwrap_or(u64::MAX), unit)
+            }
+        }
+    )*};
+}
+
+integer_limit!(u32, u64, usize);
+
+fn integer(text: &str, unit: Unit) -> Result<u64, String> {
+    let (digits, factor) = match (unit, text) {
+        (Unit::Bytes, text) => match text.strip_suffix("KiB") {
+            Some(digits) => (digits, 1024),
+            None => match text.strip_suffix("MiB") {
+                Some(digits) => (digits, 1024 * 1024),
+                None => (text, 1),
+            },
+        },
+        (_, text) => (text, 1),
+    };
+    let number = digits
+        .trim_end()
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor));
+    number.ok_or_else(|| match unit {
+        Unit::Bytes => format!("{text:?} is no size: write 512, 60KiB or 1MiB"),
+        Unit::Count | Unit::Time => format!("{text:?} is no number"),
+    })
+}
+
+fn show(number: u64, unit: Unit) -> String {
+    match unit {
+        Unit::Bytes if number >= 1 << 20 && number % (1 << 20) == 0 => {
+            format!("{}MiB", number >> 20)
+        }
+        Unit::Bytes if number >= 1 << 10 && number % (1 << 10) == 0 => {
+            format!("{}KiB", number >> 10)
+        }
+        _ => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(value: Value) -> BTreeMap<String, Value> {
+        serde_json::from_value(value).expect("a map")
+    }
+
+    #[test]
+    fn every_limit_of_the_proxy_has_a_name() {
+        let debug = format!("{:?}", Limits::default());
+        let groups = 7;
+        assert_eq!(ROWS.len() + groups, debug.matches(": ").count());
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        let limits = Limits::default();
+        let shown = values(&limits).into_iter().collect();
+        assert_eq!(resolve(&shown).expect("resolves"), limits);
+    }
+
+    #[test]
+    fn a_map_of_maps_and_dotted_names_mean_the_same() {
+        let nested =
+            resolve(&settings(json!({"head": {"bytes": "32KiB", "lines": 50}}))).expect("nested");
+        let dotted =
+            resolve(&settings(json!({"head.bytes": 32768, "head.lines": "50"}))).expect("dotted");
+        assert_eq!(nested, dotted);
+        assert_eq!(nested.head.bytes, 32 * 1024);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |value| {
+            resolve(&settings(value))
+                .expect_err("a mistake")
+                .to_string()
+        };
+        assert_eq!(
+            error(json!({"head.byte": 1})),
+            "unknown limit `head.byte`; is `head.bytes` meant?"
+        );
+        assert!(error(json!({"time.head": "10"})).contains("write 10s"));
+        assert!(error(json!({"head.bytes": "1 parsec"})).contains("60KiB"));
+        assert!(error(json!({"connections.backlog": 1_u64 << 40})).contains("too large"));
+    }
+}

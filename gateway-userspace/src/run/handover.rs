@@ -1,0 +1,229 @@
+//! The hand-over from an old process to a new one, over STATE/handover.sock.
+//!
+//! A sequenced-packet socket; each message is one JSON value, descriptors travel beside it. The
+//! new process asks, the old one sends what it listens on, and nothing else happens until the new
+//! one says that it has taken over: if it ends before, the old one never noticed. Only processes
+//! of the same user (or root) are answered.
+
+mod message;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway_model::names::Revision;
+use rustix::net::sockopt::socket_peercred;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::state_dir::SocketFile;
+use message::{Channel, Message, SOCKETS_PER_MESSAGE};
+
+/// Changes when a message means something else.
+const PROTOCOL: u32 = 1;
+
+/// How long the other side may take for one message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listening sockets with the addresses they are bound to.
+pub type Sockets = Vec<(SocketAddr, OwnedFd)>;
+
+/// The process that serves now.
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Channel,
+    /// Its process id.
+    pub pid: u32,
+    /// The revision it serves.
+    pub revision: Revision,
+    /// What it listens on; empty if the packet path steers to it.
+    pub sockets: Sockets,
+}
+
+/// What an old process tells a new one.
+#[derive(Debug)]
+pub struct Estate {
+    /// The revision it serves.
+    pub revision: Revision,
+    /// What it listens on.
+    pub sockets: Sockets,
+}
+
+/// The end of an old process's service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// The successor.
+    pub pid: u32,
+    /// Whether the successor steers connections by BPF.
+    pub l4: bool,
+}
+
+impl Predecessor {
+    /// Asks the process that serves with this state directory for its sockets. Nothing if there is none.
+    ///
+    /// # Errors
+    /// There is one, but it does not answer or speaks another protocol.
+    pub fn connect(path: &Path) -> anyhow::Result<Option<Self>> {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        match socket.connect(&SockAddr::unix(path)?) {
+            Ok(()) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).context("cannot reach the running sluice"),
+        }
+        let channel = Channel::new(socket, PATIENCE)?;
+        Self::ask(channel)
+            .context("cannot take over from the running sluice")
+            .map(Some)
+    }
+
+    fn ask(channel: Channel) -> anyhow::Result<Self> {
+        channel.send(
+            &Message::Hello {
+                protocol: PROTOCOL,
+                pid: std::process::id(),
+            },
+            &[],
+        )?;
+        let (welcome, _) = channel.receive()?;
+        let (pid, revision, count) = match welcome {
+            Message::Welcome {
+                protocol: PROTOCOL,
+                pid,
+                revision,
+                sockets,
+            } => (pid, revision, sockets),
+            Message::Welcome { protocol, pid, .. } => {
+                anyhow::bail!(
+                    "process {pid} speaks hand-over protocol {protocol}, not {PROTOCOL}; stop it first"
+                )
+            }
+            other => anyhow::bail!("unexpected answer {other:?}"),
+        };
+        let mut sockets = Vec::with_capacity(count.min(1024));
+        while sockets.len() < count {
+            let (message, fds) = channel.receive()?;
+            let Message::Sockets { addresses } = message else {
+                anyhow::bail!("unexpected answer {message:?}");
+            };
+            anyhow::ensure!(
+                !addresses.is_empty() && addresses.len() == fds.len(),
+                "a socket is missing"
+            );
+            sockets.extend(addresses.into_iter().zip(fds));
+        }
+        Ok(Self {
+            channel,
+            pid,
+            revision,
+            sockets,
+        })
+    }
+
+    /// Says that this process serves; the old one begins to drain. Returns when it has heard.
+    ///
+    /// # Errors
+    /// The old process is gone, which changes nothing for this one.
+    pub fn taken_over(&self, l4: bool) -> io::Result<()> {
+        self.channel.send(&Message::TakenOver { l4 }, &[])?;
+        match self.channel.receive()?.0 {
+            Message::Draining => Ok(()),
+            other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+        }
+    }
+}
+
+/// The old side: waits for successors.
+#[derive(Debug)]
+pub struct Server {
+    socket: Socket,
+}
+
+impl Server {
+    /// Puts the socket in place of a predecessor's.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn bind(path: &Path) -> io::Result<(Self, SocketFile)> {
+        let (file, socket) = SocketFile::replace(path, |at| {
+            let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+            socket.bind(&SockAddr::unix(at)?)?;
+            socket.listen(4)?;
+            Ok(socket)
+        })?;
+        Ok((Self { socket }, file))
+    }
+
+    /// Answers successors until one has taken over. Blocks; for a thread of its own.
+    pub fn serve(self, estate: &dyn Fn() -> io::Result<Estate>) -> TakenOver {
+        loop {
+            match self.socket.accept() {
+                Ok((socket, _)) => match session(socket, estate) {
+                    Ok(Some(taken_over)) => return taken_over,
+                    Ok(None) => tracing::info!("successor left before it took over"),
+                    Err(error) => tracing::warn!(error = %error, "hand-over failed; serving on"),
+                },
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot accept a successor");
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+}
+
+fn session(
+    socket: Socket,
+    estate: &dyn Fn() -> io::Result<Estate>,
+) -> io::Result<Option<TakenOver>> {
+    let peer = socket_peercred(&socket)?;
+    let own = rustix::process::geteuid();
+    if peer.uid != own && !peer.uid.is_root() {
+        return Err(io::Error::other(format!(
+            "refused process {} of user {}",
+            peer.pid.as_raw_nonzero(),
+            peer.uid.as_raw()
+        )));
+    }
+    let channel = Channel::new(socket, PATIENCE)?;
+    let (Message::Hello { protocol: _, pid }, _) = channel.receive()? else {
+        return Err(io::Error::other("a successor that does not say hello"));
+    };
+    let Estate { revision, sockets } = estate()?;
+    let welcome = Message::Welcome {
+        protocol: PROTOCOL,
+        pid: std::process::id(),
+        revision,
+        sockets: sockets.len(),
+    };
+    channel.send(&welcome, &[])?;
+    for part in sockets.chunks(SOCKETS_PER_MESSAGE) {
+        let addresses = part.iter().map(|(address, _)| *address).collect();
+        let fds: Vec<_> = part.iter().map(|(_, fd)| fd).collect();
+        channel.send(&Message::Sockets { addresses }, &fds)?;
+    }
+    drop(sockets);
+    tracing::info!(pid, "successor is getting ready");
+    channel.be_patient()?;
+    match channel.receive() {
+        Ok((Message::TakenOver { l4 }, _)) => {
+            // Whether it hears this or not, it serves.
+            let _ = channel.send(&Message::Draining, &[]);
+            Ok(Some(TakenOver { pid, l4 }))
+        }
+        Ok((other, _)) => Err(io::Error::other(format!("unexpected message {other:?}"))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The protocol, with real sockets between two threads.
+
+use std::net::TcpListener;
+use std::sync::mpsc;
+
+use super::*;
+
+fn estate_of(listeners: &[TcpListener]) -> io::Result<Estate> {
+    let sockets = listeners
+        .iter()
+        .map(|listener| Ok((listener.local_addr()?, listener.try_clone()?.into())));
+    Ok(Estate {
+        revision: Revision(7),
+        sockets: sockets.collect::<io::Result<_>>()?,
+    })
+}
+
+fn listeners(count: usize) -> Vec<TcpListener> {
+    (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("bind"))
+        .collect()
+}
+
+struct Old {
+    path: std::path::PathBuf,
+    _file: SocketFile,
+    _dir: tempfile::TempDir,
+    ended: mpsc::Receiver<TakenOver>,
+}
+
+fn old(count: usize) -> (Old, Vec<SocketAddr>) {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("handover.sock");
+    let (server, file) = Server::bind(&path).expect("bind");
+    let listeners = listeners(count);
+    let addresses = listeners
+        .iter()
+        .map(|l| l.local_addr().expect("address"))
+        .collect();
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let taken_over = server.serve(&|| estate_of(&listeners));
+        let _ = sender.send(taken_over);
+    });
+    (
+        Old {
+            path,
+            _file: file,
+            _dir: dir,
+            ended,
+        },
+        addresses,
+    )
+}
+
+#[test]
+fn every_socket_arrives_and_the_old_process_ends_when_told() {
+    let (old, addresses) = old(SOCKETS_PER_MESSAGE + 3);
+    let predecessor = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is there");
+    assert_eq!(predecessor.revision, Revision(7));
+    assert_eq!(
+        predecessor
+            .sockets
+            .iter()
+            .map(|(a, _)| *a)
+            .collect::<Vec<_>>(),
+        addresses
+    );
+    for (address, fd) in &predecessor.sockets {
+        let socket = TcpListener::from(fd.try_clone().expect("dup"));
+        assert_eq!(socket.local_addr().expect("address"), *address);
+    }
+    assert!(old.ended.try_recv().is_err());
+    predecessor.taken_over(true).expect("heard");
+    let taken_over = old.ended.recv_timeout(PATIENCE).expect("ended");
+    assert_eq!(
+        taken_over,
+        TakenOver {
+            pid: std::process::id(),
+            l4: true
+        }
+    );
+}
+
+#[test]
+fn a_successor_that_fails_changes_nothing() {
+    let (old, addresses) = old(1);
+    drop(Predecessor::connect(&old.path).expect("connects"));
+    let second = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is still there");
+    assert_eq!(second.sockets[0].0, addresses[0]);
+    second.taken_over(false).expect("heard");
+    assert!(!old.ended.recv_timeout(PATIENCE).expect("ended").l4);
+}
+
+#[test]
+fn nobody_there_is_no_error() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("handover.sock");
+    assert!(Predecessor::connect(&path).expect("no error").is_none());
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bind"));
+    assert!(path.exists());
+    assert!(Predecessor::connect(&path).expect("no error").is_none());
+}
+
+#[test]
+fn nonsense_is_an_error_and_no_end() {
+    let (old, _) = old(1);
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("socket");
+    socket
+        .connect(&SockAddr::unix(&old.path).expect("address"))
+        .expect("connect");
+    socket.send(b"\x00not json").expect("send");
+    let predecessor = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is still there");
+    assert_eq!(predecessor.pid, std::process::id());
+}

@@ -1,0 +1,369 @@
+//! One life of a process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use gateway_l4::{L4, Outcome, SteeringSocket};
+use gateway_proxy::{ListenMode, Proxy};
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::state_dir::{SocketFile, StateDir};
+use crate::admin::{Admin, AdminState};
+use crate::config::Config;
+use crate::controller::{Controller, PacketPath, StageTimes};
+use crate::source::{Rescan, Source};
+use crate::telemetry::chain;
+use crate::view::process::Life;
+use crate::world::World;
+
+/// Serves until a signal or a successor.
+///
+/// # Errors
+/// What prevents a start. A predecessor is untouched then.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let state = StateDir::open(&config.state_dir)?;
+    let predecessor = connect(&state).await?;
+    let steering = steering(&config).await?;
+    let mut parts = Parts::start(config, &state, predecessor, steering).await?;
+    tokio::select! {
+        ready = parts.get_ready() => ready?,
+        () = signals.stop() => {
+            tracing::info!("stopped before anything was served");
+            parts.leave().await;
+            return Ok(());
+        }
+    }
+    let mut successor = parts.take_over(&state).await?;
+    let end = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break End::Signal,
+                Asked::Reload => {
+                    tracing::info!("looking at all manifests again");
+                    parts.rescan.request();
+                }
+            },
+            Ok(taken_over) = &mut successor => break End::Successor(taken_over),
+        }
+    };
+    parts.end(end, &mut signals).await
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Signal,
+    Successor(TakenOver),
+}
+
+/// How connections reach the workers.
+struct Steering {
+    l4: Option<Box<L4>>,
+    /// Why there is no BPF.
+    reason: Option<String>,
+}
+
+/// What makes up a running process.
+struct Parts {
+    proxy: Arc<Proxy>,
+    l4: PacketPath,
+    world: watch::Receiver<Option<Arc<World>>>,
+    controller: JoinHandle<()>,
+    rescan: Rescan,
+    admin: AdminState,
+    admin_server: Option<Admin>,
+    predecessor: Option<Predecessor>,
+    handover: Option<SocketFile>,
+}
+
+async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
+    let path = state.handover_socket();
+    let predecessor = tokio::task::spawn_blocking(move || Predecessor::connect(&path)).await??;
+    if let Some(old) = &predecessor {
+        tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
+    }
+    Ok(predecessor)
+}
+
+async fn steering(config: &Config) -> anyhow::Result<Steering> {
+    let outcome = L4::start(config.l4_settings())
+        .await
+        .context("cannot start the packet path")?;
+    Ok(match outcome {
+        Outcome::Bpf(l4) => {
+            let status = l4.status()?;
+            for attachment in &status.attachments {
+                tracing::info!(interface = attachment.interface, hook = ?attachment.hook, note = attachment.note, "packet path attached");
+            }
+            Steering {
+                l4: Some(l4),
+                reason: None,
+            }
+        }
+        Outcome::Unavailable { reason } => {
+            tracing::info!(reason, "serving on ordinary sockets");
+            Steering {
+                l4: None,
+                reason: Some(reason),
+            }
+        }
+    })
+}
+
+impl Parts {
+    async fn start(
+        config: Config,
+        state: &StateDir,
+        mut predecessor: Option<Predecessor>,
+        steering: Steering,
+    ) -> anyhow::Result<Self> {
+        let inherited = predecessor
+            .as_mut()
+            .map(|old| std::mem::take(&mut old.sockets));
+        let mode = match &steering.l4 {
+            Some(_) => ListenMode::Steered,
+            None => ListenMode::Sockets {
+                inherited: inherited.unwrap_or_default(),
+            },
+        };
+        let config = Arc::new(config);
+        let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
+        tracing::info!(workers = config.workers, "workers started");
+        let l4: PacketPath = Arc::new(Mutex::new(steering.l4));
+        let source = Source::start(&config.manifests, Some(state.last_good()))?;
+        tracing::info!(directory = %config.manifests.display(), "following manifests");
+        let (world, published) = watch::channel(None);
+        let times = Arc::new(StageTimes::default());
+        let controller = Controller::new(
+            config.translate_settings(),
+            Arc::clone(&proxy),
+            Arc::clone(&l4),
+            world,
+            Arc::clone(&times),
+        );
+        let rescan = source.rescan();
+        let admin = AdminState {
+            world: published.clone(),
+            proxy: Arc::clone(&proxy),
+            l4: Arc::clone(&l4),
+            times,
+            config: Arc::clone(&config),
+            l4_reason: steering.reason,
+            started_at: Timestamp::now(),
+            life: watch::channel(Life::Starting).0,
+        };
+        let mut parts = Self {
+            proxy,
+            l4,
+            world: published,
+            controller: tokio::spawn(controller.run(source)),
+            rescan,
+            admin,
+            admin_server: None,
+            predecessor,
+            handover: None,
+        };
+        if parts.predecessor.is_none() {
+            parts.open_admin(state)?;
+        }
+        Ok(parts)
+    }
+
+    fn open_admin(&mut self, state: &StateDir) -> anyhow::Result<()> {
+        let path = state.admin_socket();
+        let admin = Admin::start(&path, self.admin.clone())
+            .with_context(|| format!("cannot open the admin socket {}", path.display()))?;
+        self.admin_server = Some(admin);
+        Ok(())
+    }
+
+    /// Waits for the first revision.
+    async fn get_ready(&mut self) -> anyhow::Result<()> {
+        self.world
+            .wait_for(Option::is_some)
+            .await
+            .context("nothing can be applied")?;
+        Ok(())
+    }
+
+    /// Takes the place of the predecessor, if there is one, and waits for a successor.
+    async fn take_over(
+        &mut self,
+        state: &StateDir,
+    ) -> anyhow::Result<oneshot::Receiver<TakenOver>> {
+        let is_steered = self.steer().await?;
+        if self.admin_server.is_none() {
+            self.open_admin(state)?;
+        }
+        let (server, file) =
+            Server::bind(&state.handover_socket()).context("cannot open the hand-over socket")?;
+        self.handover = Some(file);
+        if let Some(old) = self.predecessor.take() {
+            let pid = old.pid;
+            let told = tokio::task::spawn_blocking(move || old.taken_over(is_steered)).await?;
+            match told {
+                Ok(()) => tracing::info!(pid, "took over"),
+                Err(error) => {
+                    tracing::warn!(pid, error = %error, "took over from a process that does not answer")
+                }
+            }
+        }
+        self.admin.life.send_replace(Life::Serving);
+        self.open_admin_address().await;
+        Ok(self.await_successor(server))
+    }
+
+    async fn steer(&self) -> anyhow::Result<bool> {
+        let mut l4 = self.l4.lock().await;
+        let Some(l4) = l4.as_mut() else {
+            return Ok(false);
+        };
+        let sockets = self.proxy.steering_sockets().await?;
+        let sockets: Vec<_> = sockets.iter().map(steering_socket).collect();
+        l4.take_over(&sockets)
+            .await
+            .context("cannot steer connections to this process")?;
+        tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
+        Ok(true)
+    }
+
+    /// Only now, for a predecessor had the same address and lets go of it when it hears.
+    async fn open_admin_address(&mut self) {
+        let Some(address) = self.admin.config.admin_address else {
+            return;
+        };
+        let Some(server) = &mut self.admin_server else {
+            return;
+        };
+        let mut listening = server.listen(address);
+        for _ in 0..100 {
+            if !matches!(&listening, Err(error) if error.kind() == std::io::ErrorKind::AddrInUse) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            listening = server.listen(address);
+        }
+        match listening {
+            Ok(()) => tracing::info!(%address, "admin server listens"),
+            Err(error) => {
+                tracing::error!(%address, error = %error, "admin server cannot listen on this address")
+            }
+        }
+    }
+
+    fn await_successor(&self, server: Server) -> oneshot::Receiver<TakenOver> {
+        let (sender, receiver) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
+        let estate = move || {
+            let revision = world
+                .borrow()
+                .as_ref()
+                .map(|world| world.revision())
+                .unwrap_or_default();
+            Ok(Estate {
+                revision,
+                sockets: runtime.block_on(proxy.listening_sockets())?,
+            })
+        };
+        let serve = move || {
+            let _ = sender.send(server.serve(&estate));
+        };
+        let thread = std::thread::Builder::new()
+            .name("hand-over".to_owned())
+            .spawn(serve);
+        if let Err(error) = thread {
+            tracing::error!(error = %error, "no successor can take over");
+        }
+        receiver
+    }
+
+    /// Drains and cleans up. A second signal cuts the drain short.
+    async fn end(mut self, end: End, signals: &mut Signals) -> anyhow::Result<()> {
+        let timeout = self.admin.config.drain_timeout;
+        self.controller.abort();
+        self.admin.life.send_replace(Life::Draining);
+        if let End::Successor(taken_over) = end {
+            tracing::info!(
+                pid = taken_over.pid,
+                timeout_s = timeout.as_secs(),
+                "a successor serves; draining"
+            );
+            if let Some(server) = &mut self.admin_server {
+                server.close_address();
+            }
+            if !taken_over.l4 {
+                self.leave().await;
+            }
+        } else {
+            tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
+        }
+        tokio::select! {
+            () = self.proxy.drain(timeout) => tracing::info!("drained"),
+            () = signals.stop() => tracing::warn!("told to stop again; open connections are cut"),
+        }
+        self.leave().await;
+        Ok(())
+    }
+
+    /// Leaves the packet path; a successor that has taken it over keeps it.
+    async fn leave(&self) {
+        let Some(l4) = self.l4.lock().await.take() else {
+            return;
+        };
+        match l4.detach().await {
+            Ok(()) => tracing::info!("packet path left"),
+            Err(error) => tracing::error!(error = chain(&error), "packet path is not clean"),
+        }
+    }
+}
+
+fn steering_socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
+    SteeringSocket {
+        worker: u32::try_from(socket.worker).unwrap_or(u32::MAX),
+        v6: socket.v6,
+        fd: std::os::fd::AsFd::as_fd(&socket.fd),
+    }
+}
+
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await == Asked::Reload {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}

@@ -1,0 +1,309 @@
+//! One file's text as documents: where each starts, and the objects it holds.
+//!
+//! A text is cut before it is parsed, so that a broken document stays alone and an unchanged one
+//! is never parsed again. `---` at the start of a line always ends a YAML document (YAML 1.2.2
+//! §9.1.4 forbids it inside every scalar), so cutting needs no parser.
+
+use std::sync::Arc;
+
+use gateway_model::names::{ObjectKind, ObjectRef};
+use gateway_translate::{DecodeError, Object};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// YAML, any number of documents.
+    Yaml,
+    /// JSON, any number of values one after the other.
+    Json,
+}
+
+/// A piece of a file, uninterpreted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// The line it starts on, from 1.
+    pub line: u32,
+    /// Its text, a leading `---` included.
+    pub text: &'a str,
+}
+
+/// A parsed document. It knows no position, so that moving it in its file changes nothing.
+#[derive(Debug)]
+pub struct Document {
+    /// As written.
+    pub text: Arc<str>,
+    /// What it holds, in order: one for most documents, any number for a `List`.
+    pub items: Vec<Item>,
+}
+
+/// What stands in a document.
+#[derive(Debug)]
+pub enum Item {
+    /// An object of a kind that we read.
+    Object(Arc<Decoded>),
+    /// An object of another kind.
+    Foreign,
+    /// What could not be understood.
+    Fault(Fault),
+}
+
+/// An object and its name.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// Its name.
+    pub object: ObjectRef,
+    /// What it says.
+    pub value: Object,
+    /// The document as written, or the one object of it, for the last good configuration.
+    pub text: Arc<str>,
+}
+
+/// Why a part of a document is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The line in the document, from 1, where known.
+    pub line: Option<u32>,
+    /// The object, where the document still shows it.
+    pub object: Option<ObjectRef>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Document {
+    /// Whether any part of it could not be understood.
+    pub fn is_broken(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Fault(_)))
+    }
+
+    /// The objects it holds.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Decoded>> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Object(decoded) => Some(decoded),
+            Item::Foreign | Item::Fault(_) => None,
+        })
+    }
+}
+
+/// Cuts a text into documents that are not blank.
+pub fn split(text: &str, syntax: Syntax) -> Vec<Piece<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match syntax {
+        Syntax::Yaml => split_yaml(text),
+        Syntax::Json => split_json(text),
+    }
+}
+
+/// Parses one piece and decodes what it holds.
+pub fn parse(text: &str, syntax: Syntax) -> Document {
+    let text: Arc<str> = text.into();
+    let items = match value(&text, syntax) {
+        Ok(value) => items(value, &text),
+        Err(fault) => vec![Item::Fault(fault)],
+    };
+    Document { text, items }
+}
+
+fn split_yaml(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let (mut start, mut start_line, mut line, mut offset) = (0, 1, 1, 0);
+    let mut cut = |from: usize, to: usize, at: u32| {
+        if !is_blank(&text[from..to]) {
+            pieces.push(Piece {
+                line: at,
+                text: &text[from..to],
+            });
+        }
+    };
+    for full in text.split_inclusive('\n') {
+        let next = offset + full.len();
+        if is_marker(full, "---") {
+            cut(start, offset, start_line);
+            (start, start_line) = (offset, line);
+        } else if is_marker(full, "...") {
+            cut(start, next, start_line);
+            (start, start_line) = (next, line + 1);
+        }
+        offset = next;
+        line += 1;
+    }
+    cut(start, text.len(), start_line);
+    pieces
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| {
+        rest.bytes()
+            .next()
+            .is_none_or(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n'))
+    })
+}
+
+/// Nothing but comments, directives and markers.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| {
+        let rest = if is_marker(line, "---") || is_marker(line, "...") {
+            &line[3..]
+        } else {
+            line
+        };
+        let rest = rest.trim();
+        rest.is_empty() || rest.starts_with('#') || line.starts_with('%')
+    })
+}
+
+fn split_json(text: &str) -> Vec<Piece<'_>> {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let (mut pieces, mut start, mut line) = (Vec::new(), 0, 1);
+    while start < text.len() {
+        let end = match stream.next() {
+            Some(Ok(_)) => stream.byte_offset(),
+            Some(Err(_)) | None => text.len(),
+        };
+        let content = text[start..end].trim_start();
+        line += lines(&text[start..end - content.len()]);
+        if !content.is_empty() {
+            pieces.push(Piece {
+                line,
+                text: content,
+            });
+        }
+        line += lines(content);
+        start = end;
+    }
+    pieces
+}
+
+fn lines(text: &str) -> u32 {
+    u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+}
+
+fn value(text: &str, syntax: Syntax) -> Result<Value, Fault> {
+    match syntax {
+        Syntax::Yaml => yaml(text),
+        Syntax::Json => serde_json::from_str(text).map_err(|error| Fault {
+            line: u32::try_from(error.line()).ok().filter(|line| *line > 0),
+            object: None,
+            message: format!("is no JSON: {error}"),
+        }),
+    }
+}
+
+/// One document may be as large as Kubernetes lets an object be, times twenty; what aliases
+/// expand to is bounded far below what an alias bomb needs.
+fn yaml(text: &str) -> Result<Value, Fault> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        with_snippet: false,
+        emit_comments: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
+        budget: serde_saphyr::budget! { max_total_scalar_bytes: 32 * 1024 * 1024 },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let line = error
+            .location()
+            .and_then(|at| u32::try_from(at.line()).ok());
+        Fault {
+            line,
+            object: sniff(text),
+            message: format!("is no YAML: {}", reason(&error)),
+        }
+    })
+}
+
+/// The parser's message without its own idea of the position, which counts from the document.
+fn reason(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first
+        .find(" at line ")
+        .map_or(first, |at| &first[..at])
+        .trim_start_matches("error: ")
+        .to_owned()
+}
+
+fn items(value: Value, text: &Arc<str>) -> Vec<Item> {
+    let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
+    match value {
+        Value::Null => Vec::new(),
+        Value::Object(mut map) if is_list => match map.remove("items") {
+            Some(Value::Array(list)) => list
+                .into_iter()
+                .map(|one| (one.to_string(), one))
+                .map(|(t, v)| decode(v, &t.into()))
+                .collect(),
+            _ => Vec::new(),
+        },
+        value => vec![decode(value, text)],
+    }
+}
+
+fn decode(value: Value, text: &Arc<str>) -> Item {
+    match gateway_translate::decode(value) {
+        Ok(Some(value)) => Item::Object(Arc::new(Decoded {
+            object: value.reference(),
+            value,
+            text: Arc::clone(text),
+        })),
+        Ok(None) => Item::Foreign,
+        Err(error) => Item::Fault(Fault {
+            line: None,
+            message: problems(&error),
+            object: error.reference,
+        }),
+    }
+}
+
+/// What is wrong with an object, its name left out where it is known as a reference.
+fn problems(error: &DecodeError) -> String {
+    let all = error.to_string();
+    match &error.reference {
+        Some(_) => all
+            .strip_prefix(&format!("{}: ", error.object))
+            .unwrap_or(&all)
+            .to_owned(),
+        None => all,
+    }
+}
+
+/// What object a document that does not parse is about, as far as its lines still show it.
+fn sniff(text: &str) -> Option<ObjectRef> {
+    let (mut kind, mut namespace, mut name) = (None, None, None);
+    let mut depth = None;
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let Some((key, value)) = line.trim().split_once(':') else {
+            continue;
+        };
+        let value = value.trim().trim_matches(['"', '\'']);
+        match (indent, depth) {
+            (0, _) => {
+                depth = (key == "metadata").then_some(0);
+                if key == "kind" {
+                    kind = Some(value);
+                }
+            }
+            (_, Some(0)) => depth = Some(indent),
+            _ => {}
+        }
+        match key {
+            "name" if indent > 0 && depth == Some(indent) => name = Some(value),
+            "namespace" if indent > 0 && depth == Some(indent) => namespace = Some(value),
+            _ => {}
+        }
+    }
+    named(kind?, namespace, name?)
+}
+
+fn named(kind: &str, namespace: Option<&str>, name: &str) -> Option<ObjectRef> {
+    let kind: ObjectKind = serde_json::from_value(Value::String(kind.to_owned())).ok()?;
+    let namespace = match kind {
+        ObjectKind::GatewayClass | ObjectKind::Namespace => "",
+        _ => namespace.unwrap_or("default"),
+    };
+    (!name.is_empty()).then(|| ObjectRef::new(kind, namespace, name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,483 @@
+//! Follows a directory: keeps the claims of its files up to date and sends what changed.
+//!
+//! A file that was closed or moved into place is read at once. A file that disappeared is given
+//! [`GRACE`] to come back, for editors move the old file away before they write the new one. Now
+//! and then everything is looked at again, for what inotify does not see (NFS, lost events).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use gateway_translate::Event;
+use tokio::sync::mpsc;
+
+use super::claims::{Claims, Placed};
+use super::document::{self, Document, Item};
+use super::last_good::{self, LastGood};
+use super::scan::{self, Stamp};
+use super::wake::{Asked, Wake};
+use super::watch::{Dirty, Watch};
+use super::{Finding, Held, Report, Update};
+
+/// How long a file may be gone before its objects are.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// How long a file must have been left alone before it is read without having been closed.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// How often everything is looked at again.
+const RESCAN: Duration = Duration::from_secs(30);
+
+/// The state of one directory tree; without a watch it is a plain reader of it.
+#[derive(Debug)]
+pub struct Follower {
+    root: PathBuf,
+    watch: Option<Watch>,
+    claims: Claims,
+    stamps: HashMap<Arc<Path>, Stamp>,
+    vanished: BTreeMap<Arc<Path>, Instant>,
+    unsettled: BTreeSet<PathBuf>,
+    /// Why a file or a directory cannot be read.
+    unreadable: BTreeMap<PathBuf, String>,
+}
+
+/// Why a file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It was closed or moved into place, or nothing was read before.
+    Named,
+    /// It came up when its directory was listed.
+    Listed,
+    /// It came up when its directory was listed, and is a link: what it leads to was put in place
+    /// as a whole.
+    Linked,
+}
+
+impl Follower {
+    /// A reader that has read nothing; `watch` none means that nothing is followed.
+    pub fn new(root: &Path, watch: Option<Watch>) -> Self {
+        Self {
+            root: root.to_owned(),
+            watch,
+            claims: Claims::default(),
+            stamps: HashMap::new(),
+            vanished: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+        }
+    }
+
+    /// Reads everything once and says what is there.
+    pub fn read_all(&mut self) -> Vec<Event> {
+        self.look_below(&self.root.clone(), Cause::Named);
+        self.claims.take_events()
+    }
+
+    /// Looks at what may have changed and says what has.
+    fn look(&mut self, dirty: Dirty, now: Instant) -> Vec<Event> {
+        if dirty.all {
+            self.look_below(&self.root.clone(), Cause::Listed);
+        }
+        for tree in dirty.trees {
+            self.look_below(&tree, Cause::Listed);
+        }
+        for file in dirty.files {
+            self.look_at(&file, Cause::Named, now);
+        }
+        self.claims.take_events()
+    }
+
+    /// Looks at what was put off and says what changed.
+    fn look_again(&mut self, now: Instant) -> Vec<Event> {
+        for path in std::mem::take(&mut self.unsettled) {
+            self.look_at(&path, Cause::Listed, now);
+        }
+        let due = |(_, deadline): &(&Arc<Path>, &Instant)| **deadline <= now;
+        let due: Vec<_> = self
+            .vanished
+            .iter()
+            .filter(due)
+            .map(|(p, _)| Arc::clone(p))
+            .collect();
+        for path in due {
+            self.vanished.remove(&path);
+            self.claims.remove(&path);
+            self.stamps.remove(&path);
+        }
+        self.claims.take_events()
+    }
+
+    /// When [`Follower::look_again`] has something to do.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let settle = (!self.unsettled.is_empty()).then(|| now + SETTLE);
+        self.vanished
+            .values()
+            .min()
+            .copied()
+            .into_iter()
+            .chain(settle)
+            .min()
+    }
+
+    fn look_below(&mut self, tree: &Path, cause: Cause) {
+        let now = Instant::now();
+        let mut directories = Vec::new();
+        let watch = &mut self.watch;
+        let listing = scan::list(tree, &mut |directory| {
+            let watched = watch.as_mut().map(|watch| watch.directory(directory));
+            directories.extend(
+                watched
+                    .and_then(Result::err)
+                    .map(|e| (directory.to_owned(), e)),
+            );
+        });
+        self.unreadable.retain(|path, _| !path.starts_with(tree));
+        for (directory, error) in directories {
+            self.unreadable.insert(directory, cannot_watch(&error));
+        }
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(error) => return self.lost(tree, &error, now),
+        };
+        self.follow_links(tree, &listing);
+        let hidden: Vec<_> = listing
+            .errors
+            .iter()
+            .map(|(path, _)| path.clone())
+            .collect();
+        for (path, error) in &listing.errors {
+            self.unreadable
+                .insert(path.clone(), format!("cannot list this directory: {error}"));
+        }
+        let known: Vec<_> = self.claims.paths_below(tree).map(Arc::clone).collect();
+        for path in known {
+            let is_there = listing.files.contains_key(&*path);
+            if is_there || hidden.iter().any(|directory| path.starts_with(directory)) {
+                continue;
+            }
+            match cause {
+                Cause::Named => self.claims.remove(&path),
+                Cause::Listed | Cause::Linked => self.vanish(&path, now),
+            }
+        }
+        for (path, is_link) in &listing.files {
+            let linked = *is_link && cause == Cause::Listed;
+            self.look_at(path, if linked { Cause::Linked } else { cause }, now);
+        }
+    }
+
+    /// A tree cannot be listed. What it held stays if it is the root, for then everything would go.
+    fn lost(&mut self, tree: &Path, error: &io::Error, now: Instant) {
+        if tree == self.root {
+            self.unreadable.insert(
+                tree.to_owned(),
+                format!("cannot read this directory: {error}"),
+            );
+            if let Some(watch) = &mut self.watch {
+                let _ = watch.link(tree);
+            }
+            return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.forget_below(tree);
+        }
+        self.unreadable.retain(|path, _| !path.starts_with(tree));
+        let known: Vec<_> = self.claims.paths_below(tree).map(Arc::clone).collect();
+        for path in known {
+            self.vanish(&path, now);
+        }
+    }
+
+    fn follow_links(&mut self, tree: &Path, listing: &scan::Listing) {
+        let Some(watch) = &mut self.watch else { return };
+        let files = listing
+            .files
+            .iter()
+            .filter(|(_, link)| **link)
+            .map(|(path, _)| path.as_path());
+        let directories = listing.directories.iter().map(PathBuf::as_path);
+        let linked = directories.filter(|path| std::fs::read_link(path).is_ok());
+        let root = (tree == self.root).then_some(tree);
+        for path in files.chain(linked).chain(root) {
+            if let Err(error) = watch.link(path) {
+                self.unreadable
+                    .insert(path.to_owned(), cannot_watch(&error));
+            }
+        }
+    }
+
+    fn vanish(&mut self, path: &Arc<Path>, now: Instant) {
+        if !self.vanished.contains_key(path) {
+            self.claims.vanish(path);
+            self.vanished.insert(Arc::clone(path), now + GRACE);
+        }
+    }
+
+    fn look_at(&mut self, path: &Path, cause: Cause, now: Instant) {
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.failed(path, &error, now),
+        };
+        if !metadata.is_file() {
+            return;
+        }
+        let stamp = Stamp::of(&metadata);
+        let key: Arc<Path> = path.into();
+        if cause != Cause::Named {
+            let was_read = self.stamps.get(path).is_some_and(|old| old.is_same(&stamp));
+            if was_read && self.vanished.remove(path).is_none() {
+                return;
+            }
+            if cause == Cause::Listed && age(&metadata).is_some_and(|age| age < SETTLE) {
+                self.unsettled.insert(path.to_owned());
+                return;
+            }
+        }
+        match read(path, metadata.len()) {
+            Ok(text) => {
+                self.vanished.remove(path);
+                self.unreadable.remove(path);
+                let documents = self.documents(path, &text);
+                self.claims.replace(&key, documents);
+                self.stamps.insert(key, stamp);
+            }
+            Err(error) => self.failed(path, &error, now),
+        }
+    }
+
+    /// A file cannot be read. If it is gone its objects go too, after [`GRACE`]; else they stay.
+    fn failed(&mut self, path: &Path, error: &io::Error, now: Instant) {
+        let is_gone = error.kind() == io::ErrorKind::NotFound && std::fs::read_link(path).is_err();
+        if is_gone {
+            self.unreadable.remove(path);
+            let known = self
+                .claims
+                .paths_below(path)
+                .find(|known| &***known == path)
+                .map(Arc::clone);
+            if let Some(known) = known {
+                self.vanish(&known, now);
+            }
+        } else {
+            self.unreadable
+                .insert(path.to_owned(), format!("cannot read this file: {error}"));
+        }
+    }
+
+    /// Parses what is new in a text; documents that were there before are taken over.
+    fn documents(&self, path: &Path, text: &str) -> Vec<Placed> {
+        let syntax = scan::syntax(path).unwrap_or(document::Syntax::Yaml);
+        let known: HashMap<&str, &Arc<Document>, foldhash::fast::FixedState> = self
+            .claims
+            .documents(path)
+            .iter()
+            .map(|placed| (&*placed.document.text, &placed.document))
+            .collect();
+        let pieces = document::split(text, syntax).into_iter();
+        let place = |piece: document::Piece<'_>| Placed {
+            line: piece.line,
+            document: known.get(piece.text).map_or_else(
+                || Arc::new(document::parse(piece.text, syntax)),
+                |d| Arc::clone(d),
+            ),
+        };
+        pieces.map(place).collect()
+    }
+
+    /// What there is to say about the tree.
+    pub fn report(&self) -> Report {
+        let relative = |path: &Path| match path.strip_prefix(&self.root) {
+            Ok(below) if below.as_os_str().is_empty() => path.to_owned(),
+            Ok(below) => below.to_owned(),
+            Err(_) => path.to_owned(),
+        };
+        let mut findings = self.findings();
+        for finding in &mut findings {
+            finding.file = relative(&finding.file);
+        }
+        findings.sort();
+        let held = self.claims.held();
+        Report {
+            directory: self.root.clone(),
+            unreadable: self.unreadable.get(&self.root).cloned(),
+            files: self.claims.file_count(),
+            objects: self.claims.object_count(),
+            findings,
+            held: held
+                .map(|(path, d)| Held {
+                    object: d.object.clone(),
+                    file: relative(path),
+                })
+                .collect(),
+        }
+    }
+
+    /// Where an object in force stands: file, line and document, the file relative to the tree.
+    pub fn objects(&self) -> Vec<(Arc<Path>, Arc<document::Decoded>)> {
+        let in_force = self.claims.in_force();
+        in_force
+            .map(|(path, decoded)| (Arc::clone(path), Arc::clone(decoded)))
+            .collect()
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let unreadable = self
+            .unreadable
+            .iter()
+            .filter(|(path, _)| **path != self.root);
+        let unreadable = unreadable.map(|(path, message)| Finding {
+            file: path.clone(),
+            line: None,
+            document: None,
+            object: None,
+            message: message.clone(),
+        });
+        let broken = self.claims.broken().flat_map(|(path, documents)| {
+            documents
+                .iter()
+                .zip(1..)
+                .flat_map(move |(placed, number)| faults(path, placed, number))
+        });
+        let twice = self
+            .claims
+            .duplicates()
+            .into_iter()
+            .map(|duplicate| Finding {
+                file: duplicate.loser.path.to_path_buf(),
+                line: Some(duplicate.loser.line),
+                document: None,
+                message: format!(
+                    "is ignored, for {}:{} says this object first; remove one of them",
+                    duplicate
+                        .winner
+                        .path
+                        .strip_prefix(&self.root)
+                        .unwrap_or(&duplicate.winner.path)
+                        .display(),
+                    duplicate.winner.line
+                ),
+                object: Some(duplicate.object),
+            });
+        unreadable.chain(broken).chain(twice).collect()
+    }
+}
+
+/// Follows a directory until nobody takes its updates any more.
+pub fn run(root: &Path, last_good: Option<PathBuf>, updates: &mpsc::Sender<Update>, wake: &Wake) {
+    let mut follower = Follower::new(root, watch());
+    let mut last_good = last_good.map(|directory| LastGood::new(&directory));
+    let remembered = last_good
+        .as_ref()
+        .map(|store| last_good::read(store.path(), root));
+    for (path, objects) in remembered.unwrap_or_default() {
+        follower.claims.remember(&path, objects);
+    }
+    let mut seen = Instant::now();
+    let mut events = follower.read_all();
+    let mut reported = None;
+    let mut next_rescan = seen + RESCAN;
+    loop {
+        let report = Arc::new(follower.report());
+        if !events.is_empty() || reported.as_ref() != Some(&report) {
+            reported = Some(Arc::clone(&report));
+            if updates
+                .blocking_send(Update {
+                    events,
+                    report,
+                    seen,
+                })
+                .is_err()
+            {
+                return;
+            }
+            if let Some(store) = &mut last_good {
+                store.touch();
+            }
+        }
+        let due = last_good.as_ref().and_then(LastGood::due);
+        let deadlines = [Some(next_rescan), follower.next_look(Instant::now()), due];
+        let asked = wake.wait(
+            follower.watch.as_ref(),
+            deadlines.into_iter().flatten().min(),
+        );
+        seen = Instant::now();
+        let mut dirty = follower.watch.as_mut().map(Watch::take).unwrap_or_default();
+        match asked {
+            Asked::Nothing => {}
+            Asked::Rescan => dirty.all = true,
+            Asked::Stop => return,
+        }
+        if seen >= next_rescan {
+            next_rescan = seen + RESCAN;
+            dirty.all = true;
+        }
+        events = follower.look(dirty, seen);
+        events.extend(follower.look_again(seen));
+        if let Some(store) = last_good
+            .as_mut()
+            .filter(|store| events.is_empty() && store.is_due(seen))
+        {
+            store.write(root, &follower.objects());
+        }
+    }
+}
+
+fn watch() -> Option<Watch> {
+    match Watch::new() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let fix = "raise fs.inotify.max_user_instances";
+            tracing::warn!(error = %error, fix, "cannot follow changes; looking every 30 seconds");
+            None
+        }
+    }
+}
+
+fn faults<'a>(
+    path: &'a Arc<Path>,
+    placed: &'a Placed,
+    number: usize,
+) -> impl Iterator<Item = Finding> + 'a {
+    placed.document.items.iter().filter_map(move |item| {
+        let Item::Fault(fault) = item else {
+            return None;
+        };
+        Some(Finding {
+            file: path.to_path_buf(),
+            line: Some(placed.line + fault.line.map_or(0, |line| line.saturating_sub(1))),
+            document: Some(number),
+            object: fault.object.clone(),
+            message: fault.message.clone(),
+        })
+    })
+}
+
+fn age(metadata: &std::fs::Metadata) -> Option<Duration> {
+    SystemTime::now()
+        .duration_since(metadata.modified().ok()?)
+        .ok()
+}
+
+fn read(path: &Path, expected: u64) -> io::Result<String> {
+    let too_large =
+        || io::Error::other(format!("is larger than {} MiB", scan::MAX_FILE_BYTES >> 20));
+    if expected > scan::MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    let mut text = String::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
+    std::fs::File::open(path)?
+        .take(scan::MAX_FILE_BYTES)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn cannot_watch(error: &io::Error) -> String {
+    format!(
+        "cannot be followed ({error}); changes are seen every 30 s; raise fs.inotify.max_user_watches"
+    )
+}
+
+#[cfg(test)]
+mod tests;

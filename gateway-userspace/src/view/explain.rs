@@ -1,0 +1,264 @@
+//! Where a request goes and why: the question as typed, and the model's answer to it.
+//!
+//! The question is written as an HTTP/1.1 head and read by the proxy's own parser, so that the
+//! head policy (normal paths, refused bytes) is the one that a client meets.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::Context as _;
+use gateway_model::explain::Explanation;
+use gateway_model::snapshot::{PortTable, Snapshot};
+use gateway_proxy::h1::{Progress, RequestHead};
+use serde::{Deserialize, Serialize};
+
+use crate::world::World;
+
+/// A request to explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    method: String,
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    target: String,
+    headers: Vec<(String, String)>,
+    address: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// It is refused before any listener is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+    /// What to know besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The way it takes.
+    #[serde(flatten)]
+    pub explanation: Option<Explanation>,
+}
+
+/// Why a request is refused whatever the routes say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The status it is answered with.
+    pub status: u16,
+    /// The rule it breaks.
+    pub reason: String,
+}
+
+impl Question {
+    /// Reads a URL and header lines as a person types them; the method's default is GET.
+    ///
+    /// # Errors
+    /// The URL or a header makes no sense; says what would.
+    pub fn parse(
+        method: Option<&str>,
+        url: &str,
+        headers: &[String],
+        address: Option<IpAddr>,
+    ) -> anyhow::Result<Self> {
+        let (scheme, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
+            Some((other, _)) => {
+                anyhow::bail!("{other:?} is no scheme of a gateway; write http:// or https://")
+            }
+            None => anyhow::bail!("{url:?} is no URL; write https://{url}"),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (host, port) = authority_parts(authority)
+            .with_context(|| format!("{authority:?} is no host; write host or host:port"))?;
+        let default = if scheme == Scheme::Https { 443 } else { 80 };
+        let target = if target.starts_with('/') {
+            target.to_owned()
+        } else {
+            format!("/{target}")
+        };
+        let headers = headers
+            .iter()
+            .map(|line| header(line))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            method: method.unwrap_or("GET").to_owned(),
+            scheme,
+            host: host.to_owned(),
+            port: port.unwrap_or(default),
+            target,
+            headers,
+            address,
+        })
+    }
+
+    /// The head as a client would send it.
+    fn head(&self) -> Vec<u8> {
+        let named = self
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        if !named {
+            text += &format!("Host: {}\r\n", self.host);
+        }
+        for (name, value) in &self.headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += "\r\n";
+        text.into_bytes()
+    }
+
+    /// What a TLS client puts into its ClientHello (RFC 6066 §3: no addresses).
+    fn sni(&self) -> Option<String> {
+        let is_address = self.host.starts_with('[') || self.host.parse::<IpAddr>().is_ok();
+        (self.scheme == Scheme::Https && !is_address).then(|| self.host.to_ascii_lowercase())
+    }
+
+    /// The address that is dialled: the one given, else the one whose listeners take the host.
+    fn local(&self, snapshot: &Snapshot) -> SocketAddr {
+        let tables = || {
+            snapshot
+                .port_tables()
+                .filter(|table| table.port == self.port)
+        };
+        let host = self.host.to_ascii_lowercase();
+        let takes = |table: &&std::sync::Arc<PortTable>| table.listener_for(&host).is_some();
+        let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let found = tables().find(takes).or_else(|| tables().next());
+        let address = self
+            .address
+            .or_else(|| found.and_then(|table| table.address));
+        SocketAddr::new(address.unwrap_or(anywhere), self.port)
+    }
+}
+
+/// Explains a request.
+pub fn explain(world: &World, question: &Question) -> Answer {
+    let head = question.head();
+    let mut parser = RequestHead::default();
+    let limits = gateway_proxy::Limits::default().head;
+    let refused = match parser.parse(&head, &limits) {
+        Ok(Progress::Complete(_)) => None,
+        Ok(Progress::Partial) => Some(Refusal {
+            status: 400,
+            reason: "the head is not complete".to_owned(),
+        }),
+        Err(violation) => Some(Refusal {
+            status: violation.status(),
+            reason: violation.to_string(),
+        }),
+    };
+    if refused.is_some() {
+        return Answer {
+            refused,
+            notes: Vec::new(),
+            explanation: None,
+        };
+    }
+    let snapshot = &world.snapshot;
+    let local = question.local(snapshot);
+    let explanation = snapshot.explain(local, question.sni().as_deref(), &parser.view(&head));
+    Answer {
+        refused: None,
+        notes: notes(snapshot, question, local),
+        explanation: Some(explanation),
+    }
+}
+
+fn notes(snapshot: &Snapshot, question: &Question, local: SocketAddr) -> Vec<String> {
+    let mut notes = Vec::new();
+    match (snapshot.port_table(local), question.scheme) {
+        (None, _) => {
+            let ports: Vec<_> = snapshot
+                .port_tables()
+                .map(|table| table.port.to_string())
+                .collect();
+            let ports = if ports.is_empty() {
+                "none".to_owned()
+            } else {
+                ports.join(", ")
+            };
+            notes.push(format!("ports that are served: {ports}"));
+        }
+        (Some(table), Scheme::Http) if table.tls => {
+            notes.push(format!(
+                "port {} speaks TLS, and the URL says http",
+                local.port()
+            ));
+        }
+        (Some(table), Scheme::Https) if !table.tls => {
+            notes.push(format!(
+                "port {} does not speak TLS, and the URL says https",
+                local.port()
+            ));
+        }
+        _ => {}
+    }
+    notes
+}
+
+fn authority_parts(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match authority.rfind(':') {
+        Some(at) if !authority[at..].contains(']') => {
+            (&authority[..at], Some(authority[at + 1..].parse().ok()?))
+        }
+        _ => (authority, None),
+    };
+    (!host.is_empty() && !host.contains('@')).then_some((host, port))
+}
+
+fn header(line: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = line
+        .split_once(':')
+        .with_context(|| format!("{line:?} is no header; write 'name: value'"))?;
+    anyhow::ensure!(!line.contains(['\r', '\n']), "a header is one line");
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(url: &str) -> anyhow::Result<Question> {
+        Question::parse(None, url, &[], None)
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let parts = |url| {
+            let q = question(url).expect(url);
+            (q.host.clone(), q.port, q.target.clone(), q.sni())
+        };
+        let name = || "shop.example.com".to_owned();
+        assert_eq!(
+            parts("https://shop.example.com"),
+            (name(), 443, "/".to_owned(), Some(name()))
+        );
+        assert_eq!(
+            parts("http://shop.example.com:8080/a?b=c"),
+            (name(), 8080, "/a?b=c".to_owned(), None)
+        );
+        assert_eq!(
+            parts("https://shop.example.com?q"),
+            (name(), 443, "/?q".to_owned(), Some(name()))
+        );
+        assert_eq!(parts("https://[2001:db8::1]:8443/").0, "[2001:db8::1]");
+        assert_eq!(parts("https://[2001:db8::1]/").3, None);
+    }
+
+    #[test]
+    fn what_is_no_url_says_what_would_be() {
+        let error = |url| question(url).expect_err(url).to_string();
+        assert!(error("shop.example.com/cart").contains("https://shop.example.com/cart"));
+        assert!(error("ftp://x").contains("http://"));
+        assert!(error("http://:80/").contains("host:port"));
+        assert!(error("http://x:99999/").contains("host:port"));
+    }
+}

@@ -1,0 +1,119 @@
+//! Where connections are accepted.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use gateway_model::ir::{CertificateKey, Listener, ListenerProtocol};
+use gateway_model::names::ListenerKey;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::world::World;
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerView {
+    /// `namespace/name` of the Gateway.
+    pub gateway: String,
+    /// `Gateway.spec.listeners.name`.
+    pub listener: String,
+    /// The addresses; empty means every address of the node.
+    pub addresses: Vec<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// `http` or `https`.
+    pub protocol: String,
+    /// The hostname; none means every host.
+    pub hostname: Option<String>,
+    /// What TLS is terminated with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateView>,
+    /// Sources that are served; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Sources that are never served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Routes that are reachable through it.
+    pub routes: usize,
+    /// Why it is not served; none if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A certificate, without its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateView {
+    /// `namespace/name` of the Secret.
+    pub secret: String,
+    /// The DNS names it is for.
+    pub names: Vec<String>,
+    /// When it expires.
+    pub not_after: Timestamp,
+}
+
+/// Every listener, by port, then address, then name.
+pub fn listeners(world: &World) -> Vec<ListenerView> {
+    let ir = world.snapshot.ir();
+    let mut attached: HashMap<&ListenerKey, usize> = HashMap::new();
+    for attachment in ir.routes.values().flat_map(|route| &route.attachments) {
+        *attached.entry(&attachment.listener).or_default() += 1;
+    }
+    let routes = |key: &ListenerKey| attached.get(key).copied().unwrap_or(0);
+    let mut views: Vec<_> = ir
+        .listeners
+        .iter()
+        .map(|(key, l)| listener(world, l, routes(key)))
+        .collect();
+    views.sort_by(|a, b| {
+        (a.port, &a.addresses, &a.hostname).cmp(&(b.port, &b.addresses, &b.hostname))
+    });
+    views
+}
+
+/// Every certificate that a listener names.
+pub fn certificates(world: &World) -> Vec<CertificateView> {
+    world
+        .snapshot
+        .ir()
+        .certificates
+        .keys()
+        .filter_map(|key| certificate(world, key))
+        .collect()
+}
+
+fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
+    let gateway = &listener.key.gateway;
+    let (protocol, certificates) = match &listener.protocol {
+        ListenerProtocol::Http => ("http", [].as_slice()),
+        ListenerProtocol::Https(tls) => ("https", tls.certificates.as_slice()),
+    };
+    let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
+    ListenerView {
+        gateway: format!("{}/{}", gateway.namespace, gateway.name),
+        listener: listener.key.section.to_string(),
+        addresses: listener.addresses.clone(),
+        port: listener.port,
+        protocol: protocol.to_owned(),
+        hostname: listener.hostname.as_ref().map(ToString::to_string),
+        certificates: certificates
+            .iter()
+            .filter_map(|key| certificate(world, key))
+            .collect(),
+        allow: nets(&listener.source_policy.allow),
+        deny: nets(&listener.source_policy.deny),
+        routes,
+        failure: world.failures.get(&listener.key).cloned(),
+    }
+}
+
+fn certificate(world: &World, key: &CertificateKey) -> Option<CertificateView> {
+    let certificate = world.snapshot.certificate(key)?;
+    Some(CertificateView {
+        secret: format!("{}/{}", key.0.namespace, key.0.name),
+        names: certificate.names.iter().map(ToString::to_string).collect(),
+        not_after: Timestamp::from_second(certificate.not_after).unwrap_or(Timestamp::MAX),
+    })
+}
