@@ -250,7 +250,7 @@ impl Sluice {
             .collect();
         ensure!(
             !values.is_empty(),
-            "no series {name} with {labels:?} in\n{text}"
+            "no series {name} with {labels:?} in /metrics"
         );
         Ok(values.iter().sum())
     }
