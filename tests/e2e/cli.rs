@@ -151,7 +151,7 @@ fn the_access_log_names_everything_and_the_revision() -> Result<()> {
     let line: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
     for field in [
         "gateway", "listener", "route", "rule", "backend", "endpoint", "revision", "status",
-        "method", "host", "peer",
+        "method", "host", "client",
     ] {
         assert!(line.get(field).is_some(), "{field} is missing in {line:#}");
     }
