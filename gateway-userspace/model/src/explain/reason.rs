@@ -102,12 +102,12 @@ pub(super) fn precedence(winner: &RuleMatch, loser: &RuleMatch) -> String {
 fn by_specificity(winner: &HttpMatch, loser: &HttpMatch) -> Option<String> {
     let kind = |path: &PathMatch| match path {
         PathMatch::Exact(_) => 0,
-        PathMatch::Prefix(_) => 1,
-        PathMatch::Regex(_) => 2,
+        PathMatch::Regex(_) => 1,
+        PathMatch::Prefix(_) => 2,
     };
     if kind(&winner.path) != kind(&loser.path) {
         let name =
-            |path: &PathMatch| ["an exact path", "a prefix", "a regular expression"][kind(path)];
+            |path: &PathMatch| ["an exact path", "a regular expression", "a prefix"][kind(path)];
         return (kind(&winner.path) < kind(&loser.path)).then(|| {
             format!(
                 "less specific: {} comes after {}",
