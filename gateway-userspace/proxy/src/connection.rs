@@ -4,10 +4,12 @@
 mod attempt;
 mod budget;
 mod client;
+mod download;
 mod h1;
 mod h2;
 mod inbound;
 mod local;
+mod mirror;
 mod record;
 mod relay;
 

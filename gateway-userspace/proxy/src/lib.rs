@@ -15,6 +15,7 @@ pub mod head;
 pub mod limits;
 mod listen;
 mod log;
+mod origin;
 mod proxy;
 pub mod respond;
 pub mod rewrite;

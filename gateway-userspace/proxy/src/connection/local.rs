@@ -5,9 +5,11 @@ use std::sync::LazyLock;
 use gateway_model::ir::HeaderName;
 
 use super::record::Record;
+use crate::cors;
 use crate::downstream::Downstream;
 use crate::error::{ProxyError, Side};
 use crate::head::{Known, Source};
+use crate::origin;
 use crate::respond::{Answer, Asker};
 use crate::rewrite::{RedirectFrom, push_location};
 use crate::routing::{Act, Decision};
@@ -33,6 +35,16 @@ pub(super) fn answer(
             };
             push_location(&mut location, redirect, &from);
             Some(Answer::redirect(redirect.status, location))
+        }
+        Act::Asterisk => Some(Answer::to_options_asterisk()),
+        Act::Preflight(policy) => {
+            let lines = cors::preflight(policy, &origin::asked(head));
+            let answer = lines
+                .into_iter()
+                .fold(Answer::empty(204), |answer, (name, value)| {
+                    answer.with(name, value.into_owned())
+                });
+            Some(answer)
         }
         Act::Refuse(kind, reason) => {
             let error = ProxyError::new(Side::Gateway, kind).because(reason);

@@ -10,7 +10,7 @@ use gateway_model::snapshot::{CompiledRule, Outcome};
 use crate::access_log::AccessRecord;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
-use crate::head::{Known, Source};
+use crate::head::Source;
 use crate::routing::Decision;
 
 /// One request's account.
@@ -45,7 +45,7 @@ struct Logged {
     path: Box<str>,
     query: Option<Box<str>>,
     user_agent: Box<[u8]>,
-    request_id: Box<[u8]>,
+    request_id: Box<str>,
     protocol: &'static str,
     asked: Option<Instant>,
     upstream_time: Option<Duration>,
@@ -77,6 +77,13 @@ impl Record {
             endpoint: None,
             error: None,
             log,
+        }
+    }
+
+    /// The request carries this `X-Request-Id`.
+    pub(super) fn identify(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.request_id = id.into();
         }
     }
 
@@ -161,7 +168,7 @@ impl Record {
             protocol: log.protocol,
             tls_version: downstream.tls_version,
             sni: downstream.sni.as_deref().unwrap_or_default(),
-            request_id: str::from_utf8(&log.request_id).unwrap_or_default(),
+            request_id: &log.request_id,
             user_agent: &log.user_agent,
             error: chain.as_deref().unwrap_or_default(),
         });
@@ -176,7 +183,6 @@ impl Logged {
             let value = head.header_values(name).next();
             value.map(Box::from)
         });
-        let request_id = head.known_values(Known::XRequestId).next();
         Self {
             time_unix_ms: now.map_or(0, |now| now.as_millis() as u64),
             revision: 0,
@@ -189,7 +195,7 @@ impl Logged {
             path: head.path().into(),
             query: head.query().map(Box::from),
             user_agent: user_agent.unwrap_or_default(),
-            request_id: request_id.map(Box::from).unwrap_or_default(),
+            request_id: Box::default(),
             protocol,
             asked: None,
             upstream_time: None,

@@ -16,8 +16,10 @@ use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
+use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
+use crate::cors::CorsLine;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{
@@ -25,6 +27,8 @@ use crate::h1::{
     encode_informational, encode_request, encode_response,
 };
 use crate::head::Violation;
+use crate::origin;
+use crate::routing::Decision;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -53,11 +57,21 @@ pub(super) async fn run(
     client: &mut Client,
     work: &mut Workspace,
     buffer: Buffer,
-    routing: &Routing,
+    routing: &Rc<Routing>,
+    decision: &Decision<'_>,
     forward: Forward<'_>,
     record: &mut Record,
 ) -> Result<Next, Box<Failed>> {
-    let upload = begin_upload(client, work, buffer, &forward);
+    let rule = forward.rule.map(|rule| &**rule);
+    let cors = origin::response_lines(rule, &work.request.view(buffer.filled()));
+    let copies = Copies::of(
+        &client.downstream,
+        routing,
+        decision,
+        &work.request.view(buffer.filled()),
+    );
+    let mut upload = begin_upload(client, work, buffer, &forward, record);
+    upload.copies = copies;
     let timeouts = forward
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
@@ -70,6 +84,7 @@ pub(super) async fn run(
         uploading: true,
         stall_ms: 0,
         budget,
+        cors,
         answerable: true,
     };
     match exchange.run(routing, forward, record).await {
@@ -96,17 +111,24 @@ fn begin_upload(
     work: &mut Workspace,
     buffer: Buffer,
     forward: &Forward<'_>,
+    record: &mut Record,
 ) -> Relay {
     let mut out = std::mem::take(&mut work.to_upstream);
     out.clear();
+    let view = work.request.view(buffer.filled());
+    let downstream = &client.downstream;
+    let own_id = downstream.worker.request_id();
+    let forwarding = downstream.forwarding();
+    let id = forwarding.kept_request_id(&view).unwrap_or(own_id.as_str());
+    record.identify(id);
     let plan = RequestPlan {
         edits: &forward.filters.request_headers,
         rewrite: &forward.filters.rewrite,
         prefix_len: forward.prefix_len,
-        forwarding: client.downstream.forwarding(),
-        request_id: None,
+        forwarding,
+        request_id: Some(id),
     };
-    encode_request(&mut out, &work.request.view(buffer.filled()), &plan);
+    encode_request(&mut out, &view, &plan);
     let kind = work.request.body();
     let framing = match kind {
         BodyKind::Chunked => Framing::Chunked,
@@ -133,6 +155,7 @@ struct Exchange<'a> {
     /// When the exchange counts as stalled.
     stall_ms: u64,
     budget: Budget,
+    cors: Vec<CorsLine<'static>>,
     answerable: bool,
 }
 
@@ -256,7 +279,12 @@ impl Exchange<'_> {
         }
         let sink = &mut attempt.connection.stream;
         let result = match ready!(self.upload.poll(cx, &mut self.client.stream, sink)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if let Some(copies) = self.upload.copies.take() {
+                    copies.send();
+                }
+                Ok(())
+            }
             Err(RelayError::Sink(_)) => Ok(()),
             Err(RelayError::Source(error)) => Err(client_io(error)),
             Err(RelayError::Malformed(Violation::Truncated)) => {
@@ -318,7 +346,7 @@ impl Exchange<'_> {
         let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
         let plan = ResponsePlan {
             edits: &forward.filters.response_headers,
-            cors: &[],
+            cors: &self.cors,
             http10: self.work.request.is_http10(),
             // A response that comes before the end of the request ends the connection.
             keep_alive: wants_more && !self.uploading && self.upload.is_done(),

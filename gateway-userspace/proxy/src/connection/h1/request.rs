@@ -48,7 +48,17 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
                 upstream,
                 label,
             };
-            match exchange::run(client, work, buffer, &routing, forward, &mut record).await {
+            match exchange::run(
+                client,
+                work,
+                buffer,
+                &routing,
+                &decision,
+                forward,
+                &mut record,
+            )
+            .await
+            {
                 Ok(next) => next,
                 Err(failed) => Box::pin(answer_failure(client, work, *failed, &mut record)).await,
             }

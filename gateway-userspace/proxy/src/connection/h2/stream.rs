@@ -12,20 +12,24 @@ use gateway_model::snapshot::{CompiledEdits, CompiledRule};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
-use super::body::{Download, ResponseBody};
+use super::body::ResponseBody;
 use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
+use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
+use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
+use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http};
 use crate::head::H2Head;
 use crate::head::Source;
+use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
 use gateway_model::snapshot::{CompiledFilters, UpstreamId};
@@ -59,12 +63,18 @@ pub(super) async fn serve(
         return Ok(finish(&state, answer, wanted, record, decision.rule));
     };
     record.asks(label);
-    let upload = begin_upload(downstream, &head, &decision, filters, body);
+    let upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
+    let mut upload = upload;
+    upload.copies = Copies::of(downstream, &routing, &decision, &head);
+    let cors = origin::response_lines(decision.rule.map(|rule| &**rule), &head);
     let harmless = matches!(head.method(), "GET" | "HEAD" | "OPTIONS");
     drop(head);
     // The decoded head may be as large as the client likes; only its encoded form is kept.
     drop(parts);
-    let exchange = Exchange::new(&state, upload, &decision, wanted, harmless);
+    let exchange = Exchange {
+        cors,
+        ..Exchange::new(&state, upload, &decision, wanted, harmless)
+    };
     let response = exchange.run(&routing, filters, upstream, decision.rule, record);
     Ok(response.await)
 }
@@ -110,13 +120,18 @@ fn begin_upload(
     decision: &Decision<'_>,
     filters: &CompiledFilters,
     body: Incoming,
+    record: &mut Record,
 ) -> Upload {
+    let own_id = downstream.worker.request_id();
+    let forwarding = downstream.forwarding();
+    let id = forwarding.kept_request_id(head).unwrap_or(own_id.as_str());
+    record.identify(id);
     let plan = RequestPlan {
         edits: &filters.request_headers,
         rewrite: &filters.rewrite,
         prefix_len: decision.prefix_len,
-        forwarding: downstream.forwarding(),
-        request_id: None,
+        forwarding,
+        request_id: Some(id),
     };
     let mut out = downstream.worker.take_vec();
     encode_request(&mut out, head, &plan);
@@ -132,6 +147,7 @@ struct Exchange<'a> {
     wanted: Wanted,
     /// Whether sending the request twice does no harm.
     harmless: bool,
+    cors: Vec<CorsLine<'static>>,
     response: ResponseHead,
 }
 
@@ -154,6 +170,7 @@ impl<'a> Exchange<'a> {
             budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
             wanted,
             harmless,
+            cors: Vec::new(),
             response: worker.take_response_head(),
         }
     }
@@ -232,6 +249,9 @@ impl<'a> Exchange<'a> {
             && let Poll::Ready(sent) = self.upload.poll(cx, stream)
         {
             self.uploading = false;
+            if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
+                copies.send();
+            }
             if let Err(UploadError::Client(error)) = sent {
                 let gone = ProxyError::new(Side::Downstream, Kind::Closed).because(error);
                 return Poll::Ready(Err(NoHead::Failed(gone)));
@@ -275,7 +295,7 @@ impl<'a> Exchange<'a> {
         mut record: Record,
     ) -> Served {
         let view = self.response.view(inbound.buffer.filled());
-        let head = to_http(&view, edits, &[]);
+        let head = to_http(&view, edits, &self.cors);
         inbound.buffer.consume(inbound.head_len);
         self.budget.response_began();
         record.bytes_received = self.upload.received();

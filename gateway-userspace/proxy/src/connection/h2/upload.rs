@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use crate::connection::mirror::Copies;
 use crate::h1::{BodyKind, CHUNK_END, LAST_CHUNK, push_chunk_head};
 
 /// A head and the body that follows it.
@@ -24,6 +25,8 @@ pub(super) struct Upload {
     begun_body: bool,
     received: u64,
     moved: bool,
+    /// Copies to send once the body is known.
+    pub(super) copies: Option<Box<Copies>>,
 }
 
 /// What ended an upload.
@@ -47,6 +50,7 @@ impl Upload {
             begun_body: false,
             received: 0,
             moved: false,
+            copies: None,
         }
     }
 
@@ -120,6 +124,9 @@ impl Upload {
     fn take(&mut self, data: Bytes) {
         self.begun_body = true;
         self.received += data.len() as u64;
+        if let Some(copies) = &mut self.copies {
+            copies.take(&data);
+        }
         self.head.clear();
         self.tail = b"";
         self.written = 0;
