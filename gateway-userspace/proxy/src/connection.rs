@@ -4,7 +4,12 @@
 mod attempt;
 mod budget;
 mod client;
+mod download;
 mod h1;
+mod h2;
+mod inbound;
+mod local;
+mod mirror;
 mod record;
 mod relay;
 
@@ -44,7 +49,7 @@ async fn serve(downstream: Downstream, stream: TcpStream) {
     match served {
         None => {}
         Some((client, first, Spoken::Http1)) => h1::serve(client, first).await,
-        Some((client, _first, Spoken::Http2)) => drop(client),
+        Some((client, first, Spoken::Http2)) => Box::pin(h2::serve(client, first)).await,
     }
 }
 
@@ -61,6 +66,7 @@ async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
     let shaken = tls::handshake(&downstream, stream).await.ok()?;
     downstream.sni = shaken.sni;
     downstream.tls = true;
+    downstream.tls_version = shaken.version;
     let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
     let spoken = if shaken.h2 {
         Spoken::Http2

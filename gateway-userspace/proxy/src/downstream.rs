@@ -24,6 +24,8 @@ pub(crate) struct Downstream {
     pub(crate) sni: Option<Box<str>>,
     /// Whether it is encrypted.
     pub(crate) tls: bool,
+    /// `TLSv1.3` or `TLSv1.2`; empty in clear text.
+    pub(crate) tls_version: &'static str,
     forwarding: OnceCell<Forwarding>,
     routing: RefCell<Rc<Routing>>,
     requests: Cell<u64>,
@@ -56,6 +58,7 @@ impl Downstream {
             peer,
             sni: None,
             tls: false,
+            tls_version: "",
             forwarding: OnceCell::new(),
             routing: RefCell::new(Routing::new(serving, local)),
             requests: Cell::new(0),

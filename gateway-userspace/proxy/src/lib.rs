@@ -14,6 +14,8 @@ pub mod h1;
 pub mod head;
 pub mod limits;
 mod listen;
+mod log;
+mod origin;
 mod proxy;
 pub mod respond;
 pub mod rewrite;

@@ -190,6 +190,7 @@ impl Proxy {
         for done in drained {
             let _ = done.await;
         }
+        self.shared.log.flush().await;
     }
 
     /// All figures, all workers added up.

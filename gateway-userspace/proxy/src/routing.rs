@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use gateway_model::ir::Redirect;
 use gateway_model::snapshot::{
-    CompiledAction, CompiledFilters, CompiledListener, CompiledRule, CompiledTarget, NoListener,
-    UpstreamId, WorkerIndex,
+    CompiledAction, CompiledCors, CompiledFilters, CompiledListener, CompiledRule, CompiledTarget,
+    NoListener, UpstreamId, WorkerIndex,
 };
 
 use crate::downstream::{Downstream, Routing};
 use crate::error::Kind;
 use crate::head::Source;
+use crate::origin;
 
 /// What is done with a request, and which listener and rule said so.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +30,15 @@ pub(crate) enum Act<'a> {
     Forward {
         filters: &'a CompiledFilters,
         upstream: UpstreamId,
+        /// `namespace/name:port`.
+        label: &'a Arc<str>,
     },
     /// Answered with a redirect.
     Redirect(&'a Redirect),
+    /// A CORS preflight, answered for the backend.
+    Preflight(&'a CompiledCors),
+    /// `OPTIONS *`, which asks about the server.
+    Asterisk,
     /// Answered by Sluice itself; the text is for the operator.
     Refuse(Kind, &'a str),
 }
@@ -51,6 +58,10 @@ pub(crate) fn decide<'a>(
     let Some(table) = routing.table() else {
         return decision;
     };
+    if head.path() == "*" {
+        decision.action = Act::Asterisk;
+        return decision;
+    }
     let listener = match table.listener_for_request(downstream.sni.as_deref(), head.host()) {
         Ok(listener) => listener,
         Err(NoListener::Unclaimed) => {
@@ -72,7 +83,10 @@ pub(crate) fn decide<'a>(
     } else if let Some(found) = listener.find(head) {
         decision.rule = Some(found.rule);
         decision.prefix_len = found.prefix_len;
-        decision.action = act(found.rule, downstream.worker.index);
+        decision.action = match &found.rule.cors {
+            Some(cors) if origin::asked(head).is_preflight() => Act::Preflight(cors),
+            _ => act(found.rule, downstream.worker.index),
+        };
     } else {
         decision.action = Act::Refuse(Kind::NoRoute, "no rule matches");
     }
@@ -98,9 +112,10 @@ fn act(rule: &CompiledRule, worker: WorkerIndex) -> Act<'_> {
         CompiledTarget::Unavailable { status, reason } => {
             Act::Refuse(Kind::Refused(*status), reason)
         }
-        CompiledTarget::Upstream { id, .. } => Act::Forward {
+        CompiledTarget::Upstream { id, label } => Act::Forward {
             filters: &backend.filters,
             upstream: *id,
+            label,
         },
     }
 }

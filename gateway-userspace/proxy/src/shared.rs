@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::log::LogSink;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 
@@ -13,6 +14,7 @@ use crate::stats::{Counters, Stats};
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) log: LogSink,
     counters: Vec<Arc<Counters>>,
 }
 
@@ -22,6 +24,7 @@ impl Shared {
         let connections = &mut settings.limits.connections;
         connections.total = connections.total.min(descriptors_for_clients());
         Ok(Self {
+            log: LogSink::start(&settings)?,
             admission: Admission::new(settings.limits.connections.clone()),
             settings,
             counters: (0..workers).map(|_| Arc::default()).collect(),
@@ -43,10 +46,7 @@ impl Shared {
 /// 45 % of the file descriptors this process may open, for each connection may need a second one
 /// towards a backend; never less than 16.
 fn descriptors_for_clients() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let open_files = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let open_files = open_files.and_then(|limit| usize::try_from(limit).ok());
     open_files.map_or(usize::MAX, |limit| (limit / 100 * 45).max(16))
 }

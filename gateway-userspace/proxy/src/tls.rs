@@ -127,7 +127,7 @@ impl TlsTables {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(choice));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = ticketer;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 2;

@@ -5,6 +5,7 @@ mod accept;
 mod control;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -15,10 +16,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gateway_model::snapshot::{Snapshot, WorkerIndex};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use crate::buffer::Buffers;
+use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::Workspaces;
+use crate::forwarded::{RequestId, RequestIds};
+use crate::h1::ResponseHead;
 use crate::limits::Limits;
+use crate::log::Log;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -43,14 +47,24 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) log: Log,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
+    vecs: RefCell<Vec<Vec<u8>>>,
+    response_heads: RefCell<Vec<ResponseHead>>,
+    request_ids: RefCell<RequestIds>,
+    /// Copies of requests under way.
+    pub(crate) mirrors: Cell<usize>,
+    dice: Cell<u32>,
     serving: RefCell<Rc<Serving>>,
     draining: Cell<bool>,
     open: Cell<usize>,
     /// Told when the last connection has ended.
     idle: Notify,
 }
+
+/// Pieces of storage of one kind kept free.
+const KEPT: usize = 256;
 
 impl Worker {
     fn new(index: usize, shared: &Arc<Shared>) -> Rc<Self> {
@@ -66,7 +80,17 @@ impl Worker {
             buffers: Rc::default(),
             workspaces: Rc::default(),
             upstreams: Upstreams::default(),
+            log: Log::new(
+                shared.settings.access_log,
+                shared.log.clone(),
+                shared.counters(index),
+            ),
             handshakes: Semaphore::new(shared.settings.limits.tls.concurrent_handshakes),
+            vecs: RefCell::default(),
+            response_heads: RefCell::default(),
+            mirrors: Cell::new(0),
+            dice: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
+            request_ids: RefCell::new(RequestIds::new(random())),
             serving: RefCell::default(),
             draining: Cell::new(false),
             open: Cell::new(0),
@@ -95,6 +119,48 @@ impl Worker {
     /// Whether connections are to end as soon as they can.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    /// A number drawn from all of `u32` but 0.
+    pub(crate) fn draw(&self) -> u32 {
+        let mut x = self.dice.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.dice.set(x);
+        x
+    }
+
+    /// A new `X-Request-Id`.
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.request_ids.borrow_mut().next_id()
+    }
+
+    /// Storage for a head that is to be written, empty.
+    pub(crate) fn take_vec(&self) -> Vec<u8> {
+        self.vecs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such storage back.
+    pub(crate) fn put_vec(&self, mut vec: Vec<u8>) {
+        let mut vecs = self.vecs.borrow_mut();
+        if vecs.len() < KEPT && vec.capacity() <= BUFFER_BYTES {
+            vec.clear();
+            vecs.push(vec);
+        }
+    }
+
+    /// Storage for a response's head.
+    pub(crate) fn take_response_head(&self) -> ResponseHead {
+        self.response_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives such storage back.
+    pub(crate) fn put_response_head(&self, head: ResponseHead) {
+        let mut heads = self.response_heads.borrow_mut();
+        if heads.len() < KEPT {
+            heads.push(head);
+        }
     }
 
     /// The time of day as a `Date` line has it.
@@ -187,6 +253,12 @@ impl WorkerHandle {
         let _ = self.commands.send(command(done));
         answer
     }
+}
+
+/// A number that nobody can guess, from the standard library's own source of hash keys.
+fn random() -> u128 {
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    half() << 64 | half()
 }
 
 /// Pins the calling thread to one of the CPUs that it may use, in turn.

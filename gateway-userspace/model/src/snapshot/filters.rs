@@ -133,14 +133,15 @@ struct NetEdits {
 
 impl NetEdits {
     fn then(&mut self, edits: &HeaderEdits) {
-        for name in &edits.remove {
+        for name in edits.remove.iter().filter(|name| !is_framing(name)) {
             self.drop_all(name);
         }
-        for line in &edits.set {
+        for line in edits.set.iter().filter(|line| !is_framing(&line.name)) {
             self.drop_all(&line.name);
             self.append.push(line.clone());
         }
-        self.append.extend(edits.add.iter().cloned());
+        let added = edits.add.iter().filter(|line| !is_framing(&line.name));
+        self.append.extend(added.cloned());
     }
 
     fn drop_all(&mut self, name: &HeaderName) {
@@ -164,6 +165,24 @@ impl NetEdits {
             wire: wire.freeze(),
         }
     }
+}
+
+/// Fields by which a message is delimited and a connection is steered. Only the proxy writes them:
+/// an edit of one would let a route smuggle a request into another's connection.
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 #[cfg(test)]
@@ -200,6 +219,19 @@ mod tests {
         assert_eq!(&edits.wire()[..], b"a: 1\r\nb: 2\r\na: 2\r\n");
         assert!(edits.drops(b"A") && edits.drops(b"B") && edits.drops(b"c"));
         assert!(!edits.drops(b"d"));
+    }
+
+    #[test]
+    fn edits_leave_framing_alone() {
+        let edits = compile(&[Filter::RequestHeaders(HeaderEdits {
+            set: vec![line("Content-Length", "5"), line("a", "1")],
+            add: vec![line("transfer-encoding", "chunked")],
+            remove: vec![line("Host", "").name],
+        })])
+        .request_headers
+        .clone();
+        assert_eq!(&edits.wire()[..], b"a: 1\r\n");
+        assert!(!edits.drops(b"content-length") && !edits.drops(b"host"));
     }
 
     #[test]

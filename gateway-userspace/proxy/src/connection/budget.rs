@@ -1,6 +1,7 @@
 //! How long one request may take: in all, for one attempt, and without anything moving.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,6 +59,23 @@ impl Budget {
     /// Sets the deadline to a time that [`Timers::at`] gave, or whatever comes before it.
     pub(super) fn arm_at(&self, deadline: &Deadline, stall_ms: u64) {
         deadline.set_at(stall_ms.min(self.total_ms).min(self.attempt_ms));
+    }
+
+    /// Waits within the budget for a connection to be made.
+    pub(super) async fn guard<T>(
+        &mut self,
+        deadline: &Deadline,
+        waited: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        let mut waited = pin!(waited);
+        poll_fn(|cx| match waited.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => {
+                let stalled = (Side::Upstream, Kind::ConnectTimeout);
+                self.poll_over(cx, deadline, stalled).map(Err)
+            }
+        })
+        .await
     }
 
     /// The response has begun: from now on only a rule's own limits bind it.

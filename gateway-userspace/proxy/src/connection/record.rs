@@ -1,18 +1,21 @@
 //! What is remembered of a request until it is counted and logged.
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use gateway_model::snapshot::Outcome;
+use gateway_model::ir::HeaderName;
+use gateway_model::snapshot::{CompiledRule, Outcome};
 
-use crate::downstream::Downstream;
+use crate::access_log::AccessRecord;
+use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
+use crate::head::Source;
 use crate::routing::Decision;
 
 /// One request's account.
 #[derive(Debug)]
-pub(super) struct Record<'a> {
-    pub(super) decision: Decision<'a>,
+pub(super) struct Record {
     started: Instant,
     /// The status sent; 0 as long as there is none.
     pub(super) status: u16,
@@ -24,24 +27,84 @@ pub(super) struct Record<'a> {
     pub(super) endpoint: Option<SocketAddr>,
     /// Why it failed, if it did.
     pub(super) error: Option<ProxyError>,
+    /// What the access log wants besides; none when it is off.
+    log: Option<Box<Logged>>,
 }
 
-impl<'a> Record<'a> {
-    pub(super) fn begin(downstream: &Downstream, decision: Decision<'a>) -> Self {
+/// What only the access log wants to know of a request.
+#[derive(Debug)]
+struct Logged {
+    time_unix_ms: u64,
+    revision: u64,
+    gateway: Option<Arc<str>>,
+    listener: Option<Arc<str>>,
+    backend: Option<Arc<str>>,
+    client: IpAddr,
+    method: Box<str>,
+    host: Box<str>,
+    path: Box<str>,
+    query: Option<Box<str>>,
+    user_agent: Box<[u8]>,
+    request_id: Box<str>,
+    protocol: &'static str,
+    asked: Option<Instant>,
+    upstream_time: Option<Duration>,
+}
+
+impl Record {
+    /// Begins the account of a request whose head is complete.
+    pub(super) fn begin(
+        downstream: &Downstream,
+        routing: &Routing,
+        decision: &Decision<'_>,
+        head: &impl Source,
+        protocol: &'static str,
+    ) -> Self {
         downstream.worker.counters.requests_active.up();
+        let log = downstream.worker.log.is_on().then(|| {
+            let mut logged = Logged::new(downstream, head, protocol);
+            logged.revision = routing.serving().snapshot.revision().0;
+            let labels = decision.listener.map(|listener| &listener.labels);
+            logged.gateway = labels.map(|labels| Arc::clone(&labels.gateway));
+            logged.listener = labels.map(|labels| Arc::clone(&labels.listener));
+            Box::new(logged)
+        });
         Self {
-            decision,
             started: Instant::now(),
             status: 0,
             bytes_received: 0,
             bytes_sent: 0,
             endpoint: None,
             error: None,
+            log,
         }
     }
 
-    /// Counts the request.
-    pub(super) fn end(self, downstream: &Downstream) {
+    /// The request carries this `X-Request-Id`.
+    pub(super) fn identify(&mut self, id: &str) {
+        if let Some(log) = &mut self.log {
+            log.request_id = id.into();
+        }
+    }
+
+    /// The request is being sent to this backend.
+    pub(super) fn asks(&mut self, backend: &Arc<str>) {
+        if let Some(log) = &mut self.log {
+            log.backend = Some(Arc::clone(backend));
+            log.asked = Some(Instant::now());
+        }
+    }
+
+    /// The backend's response has begun.
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = status;
+        if let Some(log) = &mut self.log {
+            log.upstream_time = log.asked.map(|asked| asked.elapsed());
+        }
+    }
+
+    /// Counts and logs the request.
+    pub(super) fn end(self, downstream: &Downstream, rule: Option<&CompiledRule>) {
         let worker = &downstream.worker;
         let counters = &worker.counters;
         counters.requests_active.down();
@@ -56,14 +119,86 @@ impl<'a> Record<'a> {
         if let Some(error) = &self.error {
             count_error(downstream, error);
         }
-        if let Some(rule) = self.decision.rule {
-            let outcome = Outcome {
-                status: self.status,
-                duration: self.started.elapsed(),
-                bytes_received: self.bytes_received,
-                bytes_sent: self.bytes_sent,
-            };
+        let outcome = Outcome {
+            status: self.status,
+            duration: self.started.elapsed(),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+        };
+        if let Some(rule) = rule {
             rule.stats.record(worker.index, &outcome);
+        }
+        if let Some(log) = &self.log {
+            self.write(log, downstream, rule, &outcome);
+        }
+    }
+
+    #[cold]
+    fn write(
+        &self,
+        log: &Logged,
+        downstream: &Downstream,
+        rule: Option<&CompiledRule>,
+        outcome: &Outcome,
+    ) {
+        let text = |text: &Option<Arc<str>>| text.clone().unwrap_or_default();
+        let (gateway, listener, backend) =
+            (text(&log.gateway), text(&log.listener), text(&log.backend));
+        let chain = self.error.as_ref().map(ProxyError::chain);
+        downstream.worker.log.push(&AccessRecord {
+            time_unix_ms: log.time_unix_ms,
+            gateway: &gateway,
+            listener: &listener,
+            route: rule.map_or("", |rule| &rule.labels.route),
+            rule: rule.map_or("", |rule| &rule.labels.rule),
+            backend: &backend,
+            endpoint: self.endpoint,
+            revision: log.revision,
+            client: Some(log.client),
+            method: &log.method,
+            host: &log.host,
+            path: &log.path,
+            query: log.query.as_deref(),
+            status: outcome.status,
+            bytes_received: outcome.bytes_received,
+            bytes_sent: outcome.bytes_sent,
+            duration: outcome.duration,
+            upstream_time: log.upstream_time,
+            flags: self.error.as_ref().map_or("", ProxyError::flag),
+            protocol: log.protocol,
+            tls_version: downstream.tls_version,
+            sni: downstream.sni.as_deref().unwrap_or_default(),
+            request_id: &log.request_id,
+            user_agent: &log.user_agent,
+            error: chain.as_deref().unwrap_or_default(),
+        });
+    }
+}
+
+impl Logged {
+    fn new(downstream: &Downstream, head: &impl Source, protocol: &'static str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let user_agent = HeaderName::parse("user-agent");
+        let user_agent = user_agent.as_ref().and_then(|name| {
+            let value = head.header_values(name).next();
+            value.map(Box::from)
+        });
+        Self {
+            time_unix_ms: now.map_or(0, |now| now.as_millis() as u64),
+            revision: 0,
+            gateway: None,
+            listener: None,
+            backend: None,
+            client: downstream.forwarding().client(head),
+            method: head.method().into(),
+            host: head.host().into(),
+            path: head.path().into(),
+            query: head.query().map(Box::from),
+            user_agent: user_agent.unwrap_or_default(),
+            request_id: Box::default(),
+            protocol,
+            asked: None,
+            upstream_time: None,
         }
     }
 }
@@ -78,7 +213,7 @@ fn count_error(downstream: &Downstream, error: &ProxyError) {
         (_, Kind::Protocol(_)) => counters.requests_refused.up(),
         (Side::Downstream, Kind::Closed | Kind::Io) => counters.requests_aborted.up(),
         (Side::Downstream, Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout) => {
-            counters.timeouts_downstream.up()
+            counters.timeouts_downstream.up();
         }
         (
             _,

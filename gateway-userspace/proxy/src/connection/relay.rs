@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::mirror::Copies;
 use crate::buffer::{BUFFER_BYTES, Buffer};
 use crate::h1::{BodyDecoder, CHUNK_END, push_chunk, push_chunk_head, push_last_chunk};
 use crate::head::Violation;
@@ -51,6 +52,8 @@ pub(super) struct Relay {
     /// Whether something was read or written since this was last asked.
     moved: bool,
     body_bytes: u64,
+    /// Copies of the body to send once it is known.
+    pub(super) copies: Option<Box<Copies>>,
 }
 
 /// How the receiver is told where the body ends.
@@ -97,6 +100,7 @@ impl Relay {
             unflushed: false,
             moved: false,
             body_bytes: 0,
+            copies: None,
         };
         if relay.sealed && framing == Framing::Chunked {
             push_last_chunk(&mut relay.out.head, b"");
@@ -232,6 +236,9 @@ impl Relay {
         }
         let step = self.decoder.step(&self.buffer.filled()[self.at..])?;
         self.body_bytes += step.data.len() as u64;
+        if let Some(copies) = &mut self.copies {
+            copies.take(&self.buffer.filled()[self.at..][step.data.clone()]);
+        }
         if self.framing == Framing::Chunked && !step.data.is_empty() {
             push_chunk_head(&mut self.out.head, step.data.len());
             self.out.tail = if step.end {
@@ -254,6 +261,9 @@ impl Relay {
             let step = self.decoder.step(input)?;
             let data = &input[step.data];
             self.body_bytes += data.len() as u64;
+            if let Some(copies) = &mut self.copies {
+                copies.take(data);
+            }
             match self.framing {
                 Framing::AsIs => self.out.head.extend_from_slice(data),
                 Framing::Chunked if data.is_empty() => {}

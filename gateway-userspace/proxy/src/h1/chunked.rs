@@ -83,7 +83,7 @@ impl ChunkedDecoder {
             extension_bytes: 0,
             trailer_bytes: 0,
             trailer_lines: 0,
-            limits: limits.clone(),
+            limits: *limits,
             keep: false,
             line: Vec::new(),
             trailers: Vec::new(),

@@ -169,6 +169,10 @@ impl Source for RequestView<'_> {
             .map(|field| field.value.of(self.buf))
     }
 
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.head.fields.values(self.buf, name.as_bytes()).next()
+    }
+
     fn push_fields(&self, out: &mut Vec<u8>, edits: &CompiledEdits) {
         let skip = Skip {
             flags: DROP | FORWARDING | HOST,

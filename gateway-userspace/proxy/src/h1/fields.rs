@@ -109,11 +109,11 @@ impl Fields {
     }
 
     /// The values of the lines of a name, in order.
-    pub(crate) fn values<'a>(
+    pub(crate) fn values<'a, 'n>(
         &'a self,
         buf: &'a [u8],
-        name: &'a [u8],
-    ) -> impl Iterator<Item = &'a [u8]> {
+        name: &'n [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.list
             .iter()
             .filter(move |field| field.name.of(buf).eq_ignore_ascii_case(name))

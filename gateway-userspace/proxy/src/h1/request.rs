@@ -130,19 +130,7 @@ impl RequestHead {
     /// The request as matching and forwarding see it. `buf` is the one that was parsed.
     #[must_use]
     pub fn view<'a>(&'a self, buf: &'a [u8]) -> RequestView<'a> {
-        let authority = bytes::ascii(self.authority.of(buf, &self.scratch));
-        RequestView {
-            head: self,
-            buf,
-            method: bytes::ascii(self.method_name.of(buf)),
-            path: bytes::ascii(self.target.path.of(buf, &self.scratch)),
-            query: self
-                .target
-                .query
-                .map(|query| bytes::ascii(query.of(buf, &self.scratch))),
-            host: authority.get(..self.host_len).unwrap_or_default(),
-            authority,
-        }
+        RequestView { head: self, buf }
     }
 
     /// The method's class.
@@ -397,11 +385,6 @@ impl Facts {
 pub struct RequestView<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) buf: &'a [u8],
-    method: &'a str,
-    path: &'a str,
-    query: Option<&'a str>,
-    host: &'a str,
-    authority: &'a str,
 }
 
 impl<'a> RequestView<'a> {
@@ -414,7 +397,7 @@ impl<'a> RequestView<'a> {
     /// `host [":" port]` in normal form; empty if an HTTP/1.0 request has none.
     #[must_use]
     pub fn authority(&self) -> &'a str {
-        self.authority
+        bytes::ascii(self.authority_bytes())
     }
 
     /// The parsed head.
@@ -422,23 +405,35 @@ impl<'a> RequestView<'a> {
     pub fn head(&self) -> &'a RequestHead {
         self.head
     }
+
+    fn authority_bytes(&self) -> &'a [u8] {
+        self.head.authority.of(self.buf, &self.head.scratch)
+    }
 }
 
 impl Head for RequestView<'_> {
     fn method(&self) -> &str {
-        self.method
+        match self.head.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Options => "OPTIONS",
+            Method::Other => bytes::ascii(self.head.method_name.of(self.buf)),
+        }
     }
 
     fn path(&self) -> &str {
-        self.path
+        bytes::ascii(self.head.target.path.of(self.buf, &self.head.scratch))
     }
 
     fn query(&self) -> Option<&str> {
-        self.query
+        let query = self.head.target.query?;
+        Some(bytes::ascii(query.of(self.buf, &self.head.scratch)))
     }
 
     fn host(&self) -> &str {
-        self.host
+        let host = self.authority_bytes().get(..self.head.host_len);
+        bytes::ascii(host.unwrap_or_default())
     }
 
     fn header_values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {

@@ -291,6 +291,45 @@ fn row12_only_an_asked_for_websocket_is_switched_to() {
     }
 }
 
+#[test]
+fn a_response_means_the_same_however_it_is_split() {
+    for case in corpus::responses() {
+        if case.bytes.len() > 3000 {
+            continue;
+        }
+        let mut whole = ResponseHead::default();
+        let expected = whole.parse(&case.bytes, &limits(), Asked::default());
+        for at in 0..case.bytes.len() {
+            let mut split = ResponseHead::default();
+            let first = split.parse(&case.bytes[..at], &limits(), Asked::default());
+            let found = match first {
+                Ok(Progress::Partial) => split.parse(&case.bytes, &limits(), Asked::default()),
+                found => found,
+            };
+            assert_eq!(found, expected, "{} {at}", case.name);
+            assert_eq!(split.body(), whole.body(), "{} {at}", case.name);
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_kept_as_the_version_has_it() {
+    for (version, connection, kept) in [
+        ("HTTP/1.1", "", true),
+        ("HTTP/1.1", "Connection: keep-alive\r\n", true),
+        ("HTTP/1.1", "Connection: Close\r\n", false),
+        ("HTTP/1.1", "Connection: keep-alive, close\r\n", false),
+        ("HTTP/1.1", "Connection: x\r\nConnection: close\r\n", false),
+        ("HTTP/1.0", "", false),
+        ("HTTP/1.0", "Connection: Keep-Alive\r\n", true),
+        ("HTTP/1.0", "Connection: keep-alive, close\r\n", false),
+    ] {
+        let wire = format!("GET / {version}\r\nHost: a\r\n{connection}\r\n");
+        let (head, _) = parse(wire.as_bytes()).expect("well-formed");
+        assert_eq!(head.keep_alive(), kept, "{version} {connection}");
+    }
+}
+
 fn respond_to(wire: &str, http10: bool, keep_alive: bool) -> (String, EncodedResponse) {
     let mut head = ResponseHead::default();
     let parsed = head.parse(wire.as_bytes(), &limits(), Asked::default());

@@ -59,15 +59,6 @@ impl<'a> H2Head<'a> {
         })
     }
 
-    /// The first value of a field.
-    #[must_use]
-    pub fn value(&self, name: &str) -> Option<&'a [u8]> {
-        self.parts
-            .headers
-            .get(name)
-            .map(http::HeaderValue::as_bytes)
-    }
-
     /// Whether the method is `HEAD`.
     #[must_use]
     pub fn is_head(&self) -> bool {
@@ -136,6 +127,13 @@ impl Source for H2Head<'_> {
             .iter()
             .filter(move |(name, _)| Known::of(name.as_str().as_bytes()) == known)
             .map(|(_, value)| value.as_bytes())
+    }
+
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.parts
+            .headers
+            .get(name)
+            .map(http::HeaderValue::as_bytes)
     }
 
     fn push_fields(&self, out: &mut Vec<u8>, edits: &CompiledEdits) {

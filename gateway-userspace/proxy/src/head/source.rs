@@ -20,6 +20,9 @@ pub trait Source: Head {
     /// The values of a field with a meaning, in order.
     fn known_values(&self, known: Known) -> impl Iterator<Item = &[u8]>;
 
+    /// The first value of a field, named in lower case.
+    fn first(&self, name: &str) -> Option<&[u8]>;
+
     /// Appends every line that goes through as it is: no `Host`, nothing hop-by-hop, nothing that
     /// says where the request came from, nothing in `edits.dropped()`. `Content-Length` only if it
     /// agrees with [`Source::body`] to the byte.

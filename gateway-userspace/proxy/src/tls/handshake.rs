@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls::HandshakeKind;
 use rustls::server::{Accepted, Acceptor};
+use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::{StartHandshake, TlsStream};
@@ -17,6 +17,8 @@ pub(crate) struct Handshaken {
     pub(crate) stream: TlsStream<TcpStream>,
     /// The name that the client asked for, in lower case.
     pub(crate) sni: Option<Box<str>>,
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub(crate) version: &'static str,
     /// Whether HTTP/2 was agreed on.
     pub(crate) h2: bool,
 }
@@ -88,8 +90,18 @@ async fn shake(downstream: &Downstream, mut stream: TcpStream) -> io::Result<Han
     };
     let started = StartHandshake::from_parts(accepted, stream);
     let stream = started.into_stream(Arc::clone(config)).await?;
-    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok(Handshaken { stream, sni, h2 })
+    let (_, session) = stream.get_ref();
+    let h2 = session.alpn_protocol() == Some(b"h2");
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    Ok(Handshaken {
+        stream,
+        sni,
+        version,
+        h2,
+    })
 }
 
 /// Reads until the `ClientHello` is complete.

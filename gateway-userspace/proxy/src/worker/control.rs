@@ -47,6 +47,7 @@ pub(super) async fn run(
             Command::Drain { deadline, done } => {
                 drain(&worker, &mut acceptors, deadline, &mut inbox).await;
                 clock.abort();
+                worker.log.hand_over();
                 let _ = done.send(());
                 return;
             }
@@ -138,6 +139,7 @@ async fn keep_time(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         worker.timers.tick();
+        worker.log.hand_over();
         let now = worker.timers.now_ms();
         if now - swept_ms >= SWEEP.as_millis() as u64 {
             swept_ms = now;

@@ -1,8 +1,6 @@
 //! A forwarded request: head and body to the upstream, the response back, both at once.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,16 +15,20 @@ use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
+use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
+use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
+use crate::cors::CorsLine;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{
-    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, Progress, RequestPlan, ResponsePlan,
+    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, RequestPlan, ResponsePlan,
     encode_informational, encode_request, encode_response,
 };
 use crate::head::Violation;
-use crate::limits::HeadLimits;
+use crate::origin;
+use crate::routing::Decision;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -35,6 +37,8 @@ pub(super) struct Forward<'a> {
     pub(super) filters: &'a CompiledFilters,
     pub(super) prefix_len: usize,
     pub(super) upstream: UpstreamId,
+    /// The backend's name.
+    pub(super) label: &'a Arc<str>,
 }
 
 /// A request that got no response, or not all of it.
@@ -53,11 +57,21 @@ pub(super) async fn run(
     client: &mut Client,
     work: &mut Workspace,
     buffer: Buffer,
-    routing: &Routing,
+    routing: &Rc<Routing>,
+    decision: &Decision<'_>,
     forward: Forward<'_>,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Result<Next, Box<Failed>> {
-    let upload = begin_upload(client, work, buffer, &forward);
+    let rule = forward.rule.map(|rule| &**rule);
+    let cors = origin::response_lines(rule, &work.request.view(buffer.filled()));
+    let copies = Copies::of(
+        &client.downstream,
+        routing,
+        decision,
+        &work.request.view(buffer.filled()),
+    );
+    let mut upload = begin_upload(client, work, buffer, &forward, record);
+    upload.copies = copies;
     let timeouts = forward
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
@@ -70,6 +84,7 @@ pub(super) async fn run(
         uploading: true,
         stall_ms: 0,
         budget,
+        cors,
         answerable: true,
     };
     match exchange.run(routing, forward, record).await {
@@ -96,17 +111,24 @@ fn begin_upload(
     work: &mut Workspace,
     buffer: Buffer,
     forward: &Forward<'_>,
+    record: &mut Record,
 ) -> Relay {
     let mut out = std::mem::take(&mut work.to_upstream);
     out.clear();
+    let view = work.request.view(buffer.filled());
+    let downstream = &client.downstream;
+    let own_id = downstream.worker.request_id();
+    let forwarding = downstream.forwarding();
+    let id = forwarding.kept_request_id(&view).unwrap_or(own_id.as_str());
+    record.identify(id);
     let plan = RequestPlan {
         edits: &forward.filters.request_headers,
         rewrite: &forward.filters.rewrite,
         prefix_len: forward.prefix_len,
-        forwarding: client.downstream.forwarding(),
-        request_id: None,
+        forwarding,
+        request_id: Some(id),
     };
-    encode_request(&mut out, &work.request.view(buffer.filled()), &plan);
+    encode_request(&mut out, &view, &plan);
     let kind = work.request.body();
     let framing = match kind {
         BodyKind::Chunked => Framing::Chunked,
@@ -124,19 +146,6 @@ enum End {
     Tunnel(Attempt, Buffer),
 }
 
-/// A response's head, and what was read after it.
-struct Inbound {
-    buffer: Buffer,
-    head_len: usize,
-}
-
-/// Why no response head came.
-enum NoHead {
-    /// The endpoint closed the connection before the first byte of one.
-    Closed(ProxyError),
-    Failed(ProxyError),
-}
-
 struct Exchange<'a> {
     client: &'a mut Client,
     work: &'a mut Workspace,
@@ -146,6 +155,7 @@ struct Exchange<'a> {
     /// When the exchange counts as stalled.
     stall_ms: u64,
     budget: Budget,
+    cors: Vec<CorsLine<'static>>,
     answerable: bool,
 }
 
@@ -154,13 +164,13 @@ impl Exchange<'_> {
         &mut self,
         routing: &Routing,
         forward: Forward<'_>,
-        record: &mut Record<'_>,
+        record: &mut Record,
     ) -> Result<End, ProxyError> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
-        let mut attempt = self
-            .guard(Attempt::begin(&worker, routing, forward.upstream))
-            .await?;
+        record.asks(forward.label);
+        let begun = Attempt::begin(&worker, routing, forward.upstream);
+        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
             self.client.send(CONTINUE).await.map_err(client_io)?;
@@ -179,9 +189,8 @@ impl Exchange<'_> {
                     self.uploading = true;
                     let endpoint = Rc::clone(attempt.endpoint());
                     drop(attempt);
-                    attempt = self
-                        .guard(Box::pin(Attempt::afresh(&worker, endpoint)))
-                        .await?;
+                    let afresh = Box::pin(Attempt::afresh(&worker, endpoint));
+                    attempt = self.budget.guard(&self.client.deadline, afresh).await?;
                 }
                 Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
             }
@@ -199,24 +208,6 @@ impl Exchange<'_> {
             Method::Get | Method::Head | Method::Options
         );
         attempt.connection.used && self.upload.is_replayable() && harmless
-    }
-
-    /// Waits within the budget.
-    async fn guard<T>(
-        &mut self,
-        waited: impl Future<Output = Result<T, ProxyError>>,
-    ) -> Result<T, ProxyError> {
-        let mut waited = std::pin::pin!(waited);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = waited.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            let stalled = (Side::Upstream, Kind::ConnectTimeout);
-            self.budget
-                .poll_over(cx, &self.client.deadline, stalled)
-                .map(Err)
-        })
-        .await
     }
 
     /// Sends the request and waits for a response's head; goes on sending the body meanwhile.
@@ -259,49 +250,22 @@ impl Exchange<'_> {
         attempt: &mut Attempt,
         held: &mut Option<Buffer>,
     ) -> Poll<Result<Inbound, NoHead>> {
-        let limits = self.client.downstream.worker.shared.settings.limits.head;
-        // A buffer is kept only while there is something in it.
-        let lend = || self.client.downstream.worker.buffers.lend();
-        let mut buffer = held.take().unwrap_or_else(lend);
-        loop {
-            if !buffer.is_empty() {
-                match self.parse(&mut buffer, &limits) {
-                    Ok(Progress::Complete(head_len)) => {
-                        return Poll::Ready(Ok(Inbound { buffer, head_len }));
-                    }
-                    Ok(Progress::Partial) => {}
-                    Err(error) => return Poll::Ready(Err(NoHead::Failed(error))),
-                }
-            }
-            match buffer.poll_fill(cx, Pin::new(&mut attempt.connection.stream)) {
-                Poll::Pending => {
-                    *held = Some(buffer).filter(|buffer| !buffer.is_empty());
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(end) => {
-                    let wrap = if buffer.is_empty() {
-                        NoHead::Closed
-                    } else {
-                        NoHead::Failed
-                    };
-                    return Poll::Ready(Err(wrap(upstream_closed(end.err()))));
-                }
-            }
-        }
-    }
-
-    fn parse(&mut self, buffer: &mut Buffer, limits: &HeadLimits) -> Result<Progress, ProxyError> {
+        let Workspace {
+            request, response, ..
+        } = &mut *self.work;
         let asked = Asked {
-            head: self.work.request.method() == Method::Head,
-            websocket: self.work.request.is_websocket(),
+            head: request.method() == Method::Head,
+            websocket: request.is_websocket(),
         };
-        let parsed = self.work.response.parse(buffer.filled(), limits, asked);
-        let progress = parsed.map_err(ProxyError::upstream)?;
-        if progress == Progress::Partial && buffer.is_full() && !buffer.grow(limits.bytes + 1) {
-            return Err(ProxyError::upstream(Violation::HeadTooLarge));
-        }
-        Ok(progress)
+        let worker = &self.client.downstream.worker;
+        inbound::poll_head(
+            cx,
+            worker,
+            &mut attempt.connection.stream,
+            response,
+            asked,
+            held,
+        )
     }
 
     /// Sends on what the client sends. An endpoint that takes no more may still answer.
@@ -315,7 +279,12 @@ impl Exchange<'_> {
         }
         let sink = &mut attempt.connection.stream;
         let result = match ready!(self.upload.poll(cx, &mut self.client.stream, sink)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if let Some(copies) = self.upload.copies.take() {
+                    copies.send();
+                }
+                Ok(())
+            }
             Err(RelayError::Sink(_)) => Ok(()),
             Err(RelayError::Source(error)) => Err(client_io(error)),
             Err(RelayError::Malformed(Violation::Truncated)) => {
@@ -370,14 +339,14 @@ impl Exchange<'_> {
         mut attempt: Attempt,
         mut inbound: Inbound,
         forward: Forward<'_>,
-        record: &mut Record<'_>,
+        record: &mut Record,
     ) -> Result<End, ProxyError> {
         let head = &self.work.response;
         let downstream = &self.client.downstream;
         let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
         let plan = ResponsePlan {
             edits: &forward.filters.response_headers,
-            cors: &[],
+            cors: &self.cors,
             http10: self.work.request.is_http10(),
             // A response that comes before the end of the request ends the connection.
             keep_alive: wants_more && !self.uploading && self.upload.is_done(),
@@ -385,7 +354,7 @@ impl Exchange<'_> {
         let mut out = std::mem::take(&mut self.work.to_client);
         out.clear();
         let encoded = encode_response(&mut out, &head.view(inbound.buffer.filled()), &plan);
-        record.status = head.status();
+        record.answered(head.status());
         inbound.buffer.consume(inbound.head_len);
         if head.is_upgrade() {
             self.client.send(&out).await.map_err(client_io)?;
@@ -449,7 +418,7 @@ impl Exchange<'_> {
         over.map(Err)
     }
 
-    fn finish(self, keep: bool, record: &mut Record<'_>) -> Next {
+    fn finish(self, keep: bool, record: &mut Record) -> Next {
         record.bytes_received = self.upload.body_bytes();
         let (out, rest) = self.upload.into_parts();
         self.work.to_upstream = out;
@@ -459,7 +428,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn fail(self, error: ProxyError, record: &mut Record<'_>) -> Failed {
+    fn fail(self, error: ProxyError, record: &mut Record) -> Failed {
         record.bytes_received = self.upload.body_bytes();
         let body_end = self.upload.is_sealed().then(|| self.upload.rest_at());
         let (out, buffer) = self.upload.into_storage();
@@ -470,29 +439,5 @@ impl Exchange<'_> {
             body_end,
             answerable: self.answerable,
         }
-    }
-}
-
-fn client_io(error: io::Error) -> ProxyError {
-    let kind = match error.kind() {
-        io::ErrorKind::TimedOut => Kind::WriteTimeout,
-        _ => Kind::Io,
-    };
-    ProxyError::new(Side::Downstream, kind).because(error)
-}
-
-fn upstream_closed(error: Option<io::Error>) -> ProxyError {
-    match error {
-        None => ProxyError::new(Side::Upstream, Kind::Closed),
-        Some(error) => ProxyError::new(Side::Upstream, Kind::Io).because(error),
-    }
-}
-
-fn download_error(error: RelayError) -> ProxyError {
-    match error {
-        RelayError::Source(error) => upstream_closed(Some(error)),
-        RelayError::Malformed(Violation::Truncated) => upstream_closed(None),
-        RelayError::Malformed(violation) => ProxyError::upstream(violation),
-        RelayError::Sink(error) => client_io(error),
     }
 }

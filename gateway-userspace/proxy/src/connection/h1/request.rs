@@ -8,15 +8,13 @@ use super::exchange::{self, Failed, Forward};
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
 use crate::connection::client::Client;
+use crate::connection::local::{self, Wanted};
 use crate::connection::record::Record;
-use gateway_model::head::Head;
 
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, Method, Progress, RequestHead};
-use crate::head::Known;
-use crate::respond::{Answer, AnswerWire, Asker};
-use crate::rewrite::{RedirectFrom, push_location};
-use crate::routing::{Act, decide};
+use crate::respond::{Answer, AnswerWire};
+use crate::routing::{Act, Decision, decide};
 
 /// Serves the request whose first bytes are in `buffer`.
 pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
@@ -29,28 +27,45 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     client.downstream.count_request();
     worker.counters.requests_http1.up();
     let routing = client.downstream.routing();
-    let decision = decide(
-        &routing,
-        &client.downstream,
-        &work.request.view(buffer.filled()),
-    );
-    let mut record = Record::begin(&client.downstream, decision);
+    let view = work.request.view(buffer.filled());
+    let decision = decide(&routing, &client.downstream, &view);
+    let protocol = if work.request.is_http10() {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    };
+    let mut record = Record::begin(&client.downstream, &routing, &decision, &view, protocol);
     let next = match decision.action {
-        Act::Forward { filters, upstream } => {
+        Act::Forward {
+            filters,
+            upstream,
+            label,
+        } => {
             let forward = Forward {
                 rule: decision.rule,
                 filters,
                 prefix_len: decision.prefix_len,
                 upstream,
+                label,
             };
-            match exchange::run(client, work, buffer, &routing, forward, &mut record).await {
+            match exchange::run(
+                client,
+                work,
+                buffer,
+                &routing,
+                &decision,
+                forward,
+                &mut record,
+            )
+            .await
+            {
                 Ok(next) => next,
                 Err(failed) => Box::pin(answer_failure(client, work, *failed, &mut record)).await,
             }
         }
-        _ => Box::pin(answer_locally(client, work, buffer, &mut record)).await,
+        _ => Box::pin(answer_locally(client, work, buffer, &decision, &mut record)).await,
     };
-    record.end(&client.downstream);
+    record.end(&client.downstream, decision.rule.map(|rule| &**rule));
     next
 }
 
@@ -102,7 +117,7 @@ async fn refuse(client: &mut Client, work: &mut Workspace, error: &ProxyError) -
         _ => return Next::Abort,
     }
     tracing::debug!(peer = %client.downstream.peer, error = %error.chain(), "request refused");
-    let Some(answer) = Answer::to_error(error, &Asker::default()) else {
+    let Some(answer) = Wanted::default().answer(error) else {
         return Next::Abort;
     };
     counters.responses_4xx.up();
@@ -114,33 +129,12 @@ async fn answer_locally(
     client: &mut Client,
     work: &mut Workspace,
     mut buffer: Buffer,
-    record: &mut Record<'_>,
+    decision: &Decision<'_>,
+    record: &mut Record,
 ) -> Next {
     let head_len = work.request.len();
     let view = work.request.view(buffer.filled());
-    let answer = match record.decision.action {
-        Act::Redirect(redirect) => {
-            let mut location = Vec::new();
-            let from = RedirectFrom {
-                scheme: client.downstream.scheme(),
-                host: view.host(),
-                port: client.downstream.local.port(),
-                path: view.path(),
-                query: view.query(),
-                prefix_len: record.decision.prefix_len,
-            };
-            push_location(&mut location, redirect, &from);
-            Some(Answer::redirect(redirect.status, location))
-        }
-        Act::Refuse(kind, reason) => {
-            let error = ProxyError::new(Side::Gateway, kind).because(reason);
-            let answer = Answer::to_error(&error, &asker(&work.request, &buffer));
-            record.error = Some(error);
-            answer
-        }
-        Act::Forward { .. } => None,
-    };
-    let Some(answer) = answer else {
+    let Some(answer) = local::answer(&client.downstream, &view, decision, record) else {
         return Next::Abort;
     };
     let body_end = end_of_body(&work.request, &buffer, head_len, client);
@@ -165,7 +159,7 @@ async fn answer_failure(
     client: &mut Client,
     work: &mut Workspace,
     failed: Failed,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Next {
     let Failed {
         error,
@@ -173,7 +167,7 @@ async fn answer_failure(
         body_end,
         answerable,
     } = failed;
-    let answer = Answer::to_error(&error, &asker(&work.request, &buffer));
+    let answer = Wanted::of(&work.request.view(buffer.filled())).answer(&error);
     let keep = body_end.is_some() && !error.closes_downstream();
     record.error = Some(error);
     let Some(answer) = answer.filter(|_| answerable) else {
@@ -189,7 +183,7 @@ async fn respond(
     rest: Buffer,
     answer: &Answer,
     may_keep: bool,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Next {
     record.status = answer.status;
     record.bytes_sent = answer.body.len() as u64;
@@ -258,15 +252,5 @@ async fn send(client: &mut Client, work: &mut Workspace, answer: &Answer, wire: 
         Ok(()) if wire.keep_alive => Next::Request(None),
         Ok(()) => Next::Close,
         Err(_) => Next::Abort,
-    }
-}
-
-/// What an answer depends on.
-fn asker<'a>(head: &'a RequestHead, buffer: &'a Buffer) -> Asker<'a> {
-    let view = head.view(buffer.filled());
-    Asker {
-        accept: None,
-        content_type: view.known(Known::ContentType),
-        head: head.method() == Method::Head,
     }
 }

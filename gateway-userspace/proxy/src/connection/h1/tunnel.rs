@@ -19,7 +19,7 @@ pub(super) async fn run(
     mut upstream: TcpStream,
     late: Buffer,
     early: Buffer,
-    record: &mut Record<'_>,
+    record: &mut Record,
 ) -> Next {
     let worker = client.downstream.worker.clone();
     worker.counters.tunnels.up();

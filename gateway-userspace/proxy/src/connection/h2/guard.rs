@@ -1,0 +1,103 @@
+//! The task of one stream: what hyper makes of it, under a deadline that a client cannot evade by
+//! closing its window.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use futures_util::FutureExt;
+use hyper::rt::Executor;
+
+use super::Session;
+use crate::timers::Deadline;
+
+/// One stream, shared by its task, its service and its response body.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) session: Rc<Session>,
+    pub(super) deadline: Deadline,
+    /// Whether the response's head has been handed to hyper; from then on an expired deadline ends
+    /// the stream.
+    pub(super) sending: Cell<bool>,
+    /// Whether the whole response has been handed to hyper.
+    pub(super) complete: Cell<bool>,
+}
+
+impl StreamState {
+    pub(super) fn new(session: &Rc<Session>) -> Self {
+        Self {
+            session: Rc::clone(session),
+            deadline: session.downstream.worker.timers.deadline(),
+            sending: Cell::new(false),
+            complete: Cell::new(false),
+        }
+    }
+}
+
+impl StreamState {
+    /// The response's head is handed to hyper: from now on the client has to take what comes.
+    pub(super) fn begins_sending(&self) {
+        let worker = &self.session.downstream.worker;
+        self.deadline.set(worker.limits().time.write_stall);
+        self.sending.set(true);
+    }
+}
+
+impl Drop for StreamState {
+    fn drop(&mut self) {
+        self.session.end(self.complete.get());
+    }
+}
+
+/// Spawns the tasks of one connection's streams on the worker's own thread.
+#[derive(Clone, Debug)]
+pub(super) struct LocalExecutor {
+    session: Rc<Session>,
+}
+
+impl LocalExecutor {
+    pub(super) fn new(session: &Rc<Session>) -> Self {
+        Self {
+            session: Rc::clone(session),
+        }
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
+    /// hyper calls it right after the service, whose stream this therefore is.
+    fn execute(&self, stream: F) {
+        let state = self.session.starting.borrow_mut().take();
+        let worker = Rc::clone(&self.session.downstream.worker);
+        tokio::task::spawn_local(async move {
+            let served = AssertUnwindSafe(guard(stream, state)).catch_unwind();
+            if served.await.is_err() {
+                worker.counters.panics.up();
+            }
+        });
+    }
+}
+
+/// Drives a stream until it is done, or until it has been stalled for too long while it was
+/// sending: dropping it resets the stream.
+async fn guard<F: Future>(stream: F, state: Option<Rc<StreamState>>) {
+    let mut stream = pin!(stream);
+    poll_fn(|cx| {
+        if stream.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(state) = &state else {
+            return Poll::Pending;
+        };
+        state.deadline.register(cx);
+        if state.sending.get() && state.deadline.is_expired() {
+            let counters = &state.session.downstream.worker.counters;
+            counters.timeouts_downstream.up();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}

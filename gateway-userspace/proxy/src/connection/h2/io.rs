@@ -1,0 +1,112 @@
+//! The client's stream as hyper wants it: what was read before comes first, and a client that takes
+//! nothing for too long ends its connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::buffer::Buffer;
+use crate::stream::Stream;
+use crate::timers::Deadline;
+
+/// A client's stream under watch.
+#[derive(Debug)]
+pub(super) struct WatchedIo {
+    stream: Stream,
+    first: Option<Buffer>,
+    stall: Deadline,
+    limit: Duration,
+    /// Whether the last write found no room.
+    blocked: bool,
+}
+
+impl WatchedIo {
+    pub(super) fn new(
+        stream: Stream,
+        first: Option<Buffer>,
+        stall: Deadline,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            first,
+            stall,
+            limit,
+            blocked: false,
+        }
+    }
+
+    /// Passes a write's outcome on, unless it has been blocked for too long.
+    fn watch<T>(&mut self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            if std::mem::take(&mut self.blocked) {
+                self.stall.clear();
+            }
+            return written;
+        }
+        if !std::mem::replace(&mut self.blocked, true) {
+            self.stall.register(cx);
+            self.stall.set(self.limit);
+        }
+        if self.stall.is_expired() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for WatchedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(first) = &mut self.first else {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        };
+        let n = first.len().min(buf.remaining());
+        buf.put_slice(&first.filled()[..n]);
+        first.consume(n);
+        if first.is_empty() {
+            self.first = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for WatchedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, shut)
+    }
+}

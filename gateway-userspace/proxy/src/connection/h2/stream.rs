@@ -1,0 +1,326 @@
+//! One HTTP/2 stream: from a request's head to the head of its response.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use gateway_model::head::Head;
+use gateway_model::ir::Timeouts;
+use gateway_model::snapshot::{CompiledEdits, CompiledRule};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+
+use super::body::ResponseBody;
+use super::guard::StreamState;
+use super::upload::{Upload, UploadError};
+use crate::buffer::Buffer;
+use crate::connection::attempt::Attempt;
+use crate::connection::budget::Budget;
+use crate::connection::download::Download;
+use crate::connection::inbound::{self, Inbound, NoHead};
+use crate::connection::local::{self, Wanted};
+use crate::connection::mirror::Copies;
+use crate::connection::record::Record;
+use crate::cors::CorsLine;
+use crate::downstream::{Downstream, Routing};
+use crate::error::{Kind, ProxyError, Side};
+use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http};
+use crate::head::H2Head;
+use crate::head::Source;
+use crate::origin;
+use crate::respond::Answer;
+use crate::routing::{Act, Decision, decide};
+use gateway_model::snapshot::{CompiledFilters, UpstreamId};
+
+type Served = Response<ResponseBody>;
+
+/// Serves one request.
+pub(super) async fn serve(
+    state: Rc<StreamState>,
+    request: Request<Incoming>,
+) -> Result<Served, Infallible> {
+    let (parts, body) = request.into_parts();
+    let session = Rc::clone(&state.session);
+    let downstream = &session.downstream;
+    let limits = &downstream.worker.limits().head;
+    let head = match H2Head::check(&parts, limits, body.is_end_stream()) {
+        Ok(head) => head,
+        Err(violation) => return Ok(refuse(&state, &ProxyError::downstream(violation))),
+    };
+    let routing = downstream.routing();
+    let decision = decide(&routing, downstream, &head);
+    let mut record = Record::begin(downstream, &routing, &decision, &head, "HTTP/2");
+    let wanted = Wanted::of(&head);
+    let Act::Forward {
+        filters,
+        upstream,
+        label,
+    } = decision.action
+    else {
+        let answer = local::answer(downstream, &head, &decision, &mut record);
+        return Ok(finish(&state, answer, wanted, record, decision.rule));
+    };
+    record.asks(label);
+    let upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
+    let mut upload = upload;
+    upload.copies = Copies::of(downstream, &routing, &decision, &head);
+    let cors = origin::response_lines(decision.rule.map(|rule| &**rule), &head);
+    let harmless = matches!(head.method(), "GET" | "HEAD" | "OPTIONS");
+    drop(head);
+    // The decoded head may be as large as the client likes; only its encoded form is kept.
+    drop(parts);
+    let exchange = Exchange {
+        cors,
+        ..Exchange::new(&state, upload, &decision, wanted, harmless)
+    };
+    let response = exchange.run(&routing, filters, upstream, decision.rule, record);
+    Ok(response.await)
+}
+
+/// The answer to a head that breaks the policy. The connection lives.
+fn refuse(state: &StreamState, error: &ProxyError) -> Served {
+    let counters = &state.session.downstream.worker.counters;
+    counters.requests_refused.up();
+    counters.responses_4xx.up();
+    send(state, Wanted::default().answer(error), Wanted::default())
+}
+
+/// An answer of Sluice's own, counted.
+fn finish(
+    state: &StreamState,
+    answer: Option<Answer>,
+    wanted: Wanted,
+    mut record: Record,
+    rule: Option<&Arc<CompiledRule>>,
+) -> Served {
+    if let Some(answer) = &answer {
+        record.status = answer.status;
+        record.bytes_sent = answer.body.len() as u64;
+    }
+    record.end(&state.session.downstream, rule.map(|rule| &**rule));
+    send(state, answer, wanted)
+}
+
+fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
+    let worker = &state.session.downstream.worker;
+    // A client that has gone reads nothing; hyper drops what it is given.
+    let answer = answer.unwrap_or_else(|| Answer::empty(502));
+    let response = answer.into_http(&worker.date(), wanted.is_head());
+    state.begins_sending();
+    state.complete.set(true);
+    response.map(ResponseBody::whole)
+}
+
+/// The request as the upstream is to see it.
+fn begin_upload(
+    downstream: &Downstream,
+    head: &H2Head<'_>,
+    decision: &Decision<'_>,
+    filters: &CompiledFilters,
+    body: Incoming,
+    record: &mut Record,
+) -> Upload {
+    let own_id = downstream.worker.request_id();
+    let forwarding = downstream.forwarding();
+    let id = forwarding.kept_request_id(head).unwrap_or(own_id.as_str());
+    record.identify(id);
+    let plan = RequestPlan {
+        edits: &filters.request_headers,
+        rewrite: &filters.rewrite,
+        prefix_len: decision.prefix_len,
+        forwarding,
+        request_id: Some(id),
+    };
+    let mut out = downstream.worker.take_vec();
+    encode_request(&mut out, head, &plan);
+    Upload::new(out, head.body(), body)
+}
+
+/// A forwarded request until its response begins.
+struct Exchange<'a> {
+    state: &'a Rc<StreamState>,
+    upload: Upload,
+    uploading: bool,
+    budget: Budget,
+    wanted: Wanted,
+    /// Whether sending the request twice does no harm.
+    harmless: bool,
+    cors: Vec<CorsLine<'static>>,
+    response: ResponseHead,
+}
+
+impl<'a> Exchange<'a> {
+    fn new(
+        state: &'a Rc<StreamState>,
+        upload: Upload,
+        decision: &Decision<'_>,
+        wanted: Wanted,
+        harmless: bool,
+    ) -> Self {
+        let worker = &state.session.downstream.worker;
+        let timeouts = decision
+            .rule
+            .map_or_else(Timeouts::default, |rule| rule.timeouts);
+        Self {
+            state,
+            upload,
+            uploading: true,
+            budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
+            wanted,
+            harmless,
+            cors: Vec::new(),
+            response: worker.take_response_head(),
+        }
+    }
+
+    async fn run(
+        mut self,
+        routing: &Routing,
+        filters: &CompiledFilters,
+        upstream: UpstreamId,
+        rule: Option<&Arc<CompiledRule>>,
+        mut record: Record,
+    ) -> Served {
+        match self.reach(routing, upstream, &mut record).await {
+            Ok((attempt, inbound)) => {
+                record.answered(self.response.status());
+                self.respond(attempt, inbound, &filters.response_headers, rule, record)
+            }
+            Err(error) => {
+                record.bytes_received = self.upload.received();
+                let answer = self.wanted.answer(&error);
+                record.error = Some(error);
+                finish(self.state, answer, self.wanted, record, rule)
+            }
+        }
+    }
+
+    /// Sends the request and waits for the head of a final response.
+    async fn reach(
+        &mut self,
+        routing: &Routing,
+        upstream: UpstreamId,
+        record: &mut Record,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
+        let worker = Rc::clone(&self.state.session.downstream.worker);
+        self.budget.arm(&self.state.deadline, None);
+        let begun = Attempt::begin(&worker, routing, upstream);
+        let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
+        record.endpoint = Some(attempt.address());
+        let mut held = None;
+        loop {
+            self.response.reset();
+            match poll_fn(|cx| self.poll_head(cx, &mut attempt, &mut held)).await {
+                Ok(mut inbound) if self.response.is_informational() => {
+                    // hyper's server has no way to send one on.
+                    inbound.buffer.consume(inbound.head_len);
+                    held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
+                }
+                Ok(inbound) => return Ok((attempt, inbound)),
+                Err(NoHead::Closed(_)) if self.may_repeat(&attempt) => {
+                    worker.counters.upstream_stale_retries.up();
+                    self.upload.rewind();
+                    self.uploading = true;
+                    let afresh = Attempt::afresh(&worker, Rc::clone(attempt.endpoint()));
+                    attempt = self
+                        .budget
+                        .guard(&self.state.deadline, Box::pin(afresh))
+                        .await?;
+                }
+                Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    fn may_repeat(&self, attempt: &Attempt) -> bool {
+        attempt.connection.used && self.harmless && self.upload.is_replayable()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+        held: &mut Option<Buffer>,
+    ) -> Poll<Result<Inbound, NoHead>> {
+        let stream = &mut attempt.connection.stream;
+        if self.uploading
+            && let Poll::Ready(sent) = self.upload.poll(cx, stream)
+        {
+            self.uploading = false;
+            if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
+                copies.send();
+            }
+            if let Err(UploadError::Client(error)) = sent {
+                let gone = ProxyError::new(Side::Downstream, Kind::Closed).because(error);
+                return Poll::Ready(Err(NoHead::Failed(gone)));
+            }
+        }
+        let worker = &self.state.session.downstream.worker;
+        let asked = Asked {
+            head: self.wanted.is_head(),
+            websocket: false,
+        };
+        let head = inbound::poll_head(cx, worker, stream, &mut self.response, asked, held);
+        if head.is_ready() {
+            return head;
+        }
+        if self.uploading && self.upload.take_moved() {
+            let time = &worker.limits().time;
+            let limit = if self.upload.is_writing() {
+                time.write_stall
+            } else {
+                time.body_idle
+            };
+            self.budget.arm(&self.state.deadline, Some(limit));
+        } else if !self.uploading {
+            self.budget.arm(&self.state.deadline, None);
+        }
+        let stalled = match self.upload.is_writing() {
+            true => (Side::Upstream, Kind::WriteTimeout),
+            false => (Side::Downstream, Kind::BodyTimeout),
+        };
+        let over = self.budget.poll_over(cx, &self.state.deadline, stalled);
+        over.map(|error| Err(NoHead::Failed(error)))
+    }
+
+    /// The response's head for hyper, and a body that brings the rest.
+    fn respond(
+        mut self,
+        attempt: Attempt,
+        mut inbound: Inbound,
+        edits: &CompiledEdits,
+        rule: Option<&Arc<CompiledRule>>,
+        mut record: Record,
+    ) -> Served {
+        let view = self.response.view(inbound.buffer.filled());
+        let head = to_http(&view, edits, &self.cors);
+        inbound.buffer.consume(inbound.head_len);
+        self.budget.response_began();
+        record.bytes_received = self.upload.received();
+        let worker = &self.state.session.downstream.worker;
+        let mut download = Download::new(
+            attempt,
+            inbound.buffer,
+            &self.response,
+            &worker.limits().head,
+        );
+        worker.put_response_head(std::mem::take(&mut self.response));
+        self.state.begins_sending();
+        if self.upload.is_done()
+            && let Some(whole) = download.take_whole()
+        {
+            worker.put_vec(self.upload.into_storage());
+            record.bytes_sent = whole.len() as u64;
+            download.release(worker);
+            record.end(&self.state.session.downstream, rule.map(|rule| &**rule));
+            self.state.complete.set(true);
+            return head.map(|()| ResponseBody::whole(whole));
+        }
+        let upload = (!self.upload.is_done()).then_some(self.upload);
+        let rule = rule.map(Arc::clone);
+        let state = Rc::clone(self.state);
+        head.map(|()| ResponseBody::streamed(state, download, upload, self.budget, rule, record))
+    }
+}

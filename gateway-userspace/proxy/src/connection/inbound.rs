@@ -1,0 +1,108 @@
+//! A response's head on its way in, whatever the client speaks.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::net::TcpStream;
+
+use super::relay::RelayError;
+use crate::buffer::Buffer;
+use crate::error::{Kind, ProxyError, Side};
+use crate::h1::{Asked, Progress, ResponseHead};
+use crate::head::Violation;
+use crate::worker::Worker;
+
+/// A response's head, and what was read after it.
+pub(super) struct Inbound {
+    pub(super) buffer: Buffer,
+    pub(super) head_len: usize,
+}
+
+/// Why no response head came.
+pub(super) enum NoHead {
+    /// The endpoint closed the connection before the first byte of one.
+    Closed(ProxyError),
+    Failed(ProxyError),
+}
+
+/// Reads until a head is complete. `held` keeps what has arrived; a buffer is kept there only while
+/// there is something in it.
+pub(super) fn poll_head(
+    cx: &mut Context<'_>,
+    worker: &Worker,
+    stream: &mut TcpStream,
+    head: &mut ResponseHead,
+    asked: Asked,
+    held: &mut Option<Buffer>,
+) -> Poll<Result<Inbound, NoHead>> {
+    let mut buffer = held.take().unwrap_or_else(|| worker.buffers.lend());
+    loop {
+        if !buffer.is_empty() {
+            match parse(worker, head, asked, &mut buffer) {
+                Ok(Progress::Complete(head_len)) => {
+                    return Poll::Ready(Ok(Inbound { buffer, head_len }));
+                }
+                Ok(Progress::Partial) => {}
+                Err(error) => return Poll::Ready(Err(NoHead::Failed(error))),
+            }
+        }
+        match buffer.poll_fill(cx, Pin::new(stream)) {
+            Poll::Pending => {
+                *held = Some(buffer).filter(|buffer| !buffer.is_empty());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(1..)) => {}
+            Poll::Ready(end) => {
+                let wrap = if buffer.is_empty() {
+                    NoHead::Closed
+                } else {
+                    NoHead::Failed
+                };
+                return Poll::Ready(Err(wrap(upstream_closed(end.err()))));
+            }
+        }
+    }
+}
+
+fn parse(
+    worker: &Worker,
+    head: &mut ResponseHead,
+    asked: Asked,
+    buffer: &mut Buffer,
+) -> Result<Progress, ProxyError> {
+    let limits = &worker.limits().head;
+    let parsed = head.parse(buffer.filled(), limits, asked);
+    let progress = parsed.map_err(ProxyError::upstream)?;
+    if progress == Progress::Partial && buffer.is_full() && !buffer.grow(limits.bytes + 1) {
+        return Err(ProxyError::upstream(Violation::HeadTooLarge));
+    }
+    Ok(progress)
+}
+
+/// The endpoint's connection ended.
+pub(super) fn upstream_closed(error: Option<io::Error>) -> ProxyError {
+    match error {
+        None => ProxyError::new(Side::Upstream, Kind::Closed),
+        Some(error) => ProxyError::new(Side::Upstream, Kind::Io).because(error),
+    }
+}
+
+/// The client's connection failed.
+pub(super) fn client_io(error: io::Error) -> ProxyError {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => Kind::WriteTimeout,
+        _ => Kind::Io,
+    };
+    ProxyError::new(Side::Downstream, kind).because(error)
+}
+
+/// A response's body failed.
+pub(super) fn download_error(error: RelayError) -> ProxyError {
+    match error {
+        RelayError::Source(error) => upstream_closed(Some(error)),
+        RelayError::Malformed(Violation::Truncated) => upstream_closed(None),
+        RelayError::Malformed(violation) => ProxyError::upstream(violation),
+        RelayError::Sink(error) => client_io(error),
+    }
+}

@@ -1,0 +1,94 @@
+//! Requests that Sluice answers itself, whatever the client speaks.
+
+use std::sync::LazyLock;
+
+use gateway_model::ir::HeaderName;
+
+use super::record::Record;
+use crate::cors;
+use crate::downstream::Downstream;
+use crate::error::{ProxyError, Side};
+use crate::head::{Known, Source};
+use crate::origin;
+use crate::respond::{Answer, Asker};
+use crate::rewrite::{RedirectFrom, push_location};
+use crate::routing::{Act, Decision};
+
+/// The answer that a decision asks for; none when the request is to be forwarded.
+pub(super) fn answer(
+    downstream: &Downstream,
+    head: &impl Source,
+    decision: &Decision<'_>,
+    record: &mut Record,
+) -> Option<Answer> {
+    match decision.action {
+        Act::Forward { .. } => None,
+        Act::Redirect(redirect) => {
+            let mut location = Vec::new();
+            let from = RedirectFrom {
+                scheme: downstream.scheme(),
+                host: head.host(),
+                port: downstream.local.port(),
+                path: head.path(),
+                query: head.query(),
+                prefix_len: decision.prefix_len,
+            };
+            push_location(&mut location, redirect, &from);
+            Some(Answer::redirect(redirect.status, location))
+        }
+        Act::Asterisk => Some(Answer::to_options_asterisk()),
+        Act::Preflight(policy) => {
+            let lines = cors::preflight(policy, &origin::asked(head));
+            let answer = lines
+                .into_iter()
+                .fold(Answer::empty(204), |answer, (name, value)| {
+                    answer.with(name, value.into_owned())
+                });
+            Some(answer)
+        }
+        Act::Refuse(kind, reason) => {
+            let error = ProxyError::new(Side::Gateway, kind).because(reason);
+            let answer = Wanted::of(head).answer(&error);
+            record.error = Some(error);
+            answer
+        }
+    }
+}
+
+/// What of a request the answer to a failure depends on, without the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    json: bool,
+    grpc: bool,
+    head: bool,
+}
+
+impl Wanted {
+    pub(super) fn of(head: &impl Source) -> Self {
+        static ACCEPT: LazyLock<Option<HeaderName>> = LazyLock::new(|| HeaderName::parse("accept"));
+        let accepts_json =
+            |value: &[u8]| memchr::memmem::find(value, b"application/json").is_some();
+        let accept = ACCEPT.as_ref();
+        let content_type = head.known_values(Known::ContentType).next();
+        Self {
+            json: accept.is_some_and(|name| head.header_values(name).any(accepts_json)),
+            grpc: content_type.is_some_and(crate::respond::is_grpc),
+            head: head.method() == "HEAD",
+        }
+    }
+
+    /// The answer to a failure; none if the client has gone.
+    pub(super) fn answer(self, error: &ProxyError) -> Option<Answer> {
+        let asker = Asker {
+            accept: self.json.then_some(b"application/json"),
+            content_type: self.grpc.then_some(b"application/grpc"),
+            head: self.head,
+        };
+        Answer::to_error(error, &asker)
+    }
+
+    /// Whether the method was `HEAD`.
+    pub(super) fn is_head(self) -> bool {
+        self.head
+    }
+}
