@@ -42,7 +42,7 @@ pub async fn trace(state: &AdminState, parameters: &[(String, String)]) -> Respo
                 "there is no packet path: connections arrive on ordinary sockets\n",
             );
         }
-        Some(l4) => l4.trace(filter),
+        Some(l4) => l4.trace(filter).await,
     };
     let mut trace = match started {
         Ok(trace) => trace,

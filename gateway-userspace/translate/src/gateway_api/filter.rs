@@ -9,8 +9,8 @@ use gateway_model::ir::{
     PathRewrite, Redirect, Rewrite, Scheme,
 };
 
-use super::Finding;
 use super::backend::Resolver;
+use super::{Finding, group_name};
 use crate::objects::{
     CorsFilter, HeaderFilter, HttpRouteFilter, Known, MirrorFilter, PathModifier, RedirectFilter,
     RewriteFilter,
@@ -101,8 +101,10 @@ impl Filters {
             HttpRouteFilter::Cors(filter) => self.cors = Some(cors(filter)?),
             HttpRouteFilter::ExtensionRef(reference) => {
                 let message = format!(
-                    "filter ExtensionRef refers to {} {} of group {:?}, which is not supported",
-                    reference.kind, reference.name, reference.group
+                    "filter ExtensionRef refers to {} {} of group {}, which is not supported",
+                    reference.kind,
+                    reference.name,
+                    group_name(&reference.group)
                 );
                 self.missing = Some(message.as_str().into());
                 resolver.finding(Finding::new(Reason::InvalidKind, message));

@@ -371,6 +371,10 @@ impl Exchange<'_> {
         record.bytes_sent = download.body_bytes();
         let (out, rest) = download.into_parts();
         self.work.to_client = out;
+        if streamed.is_err() && encoded.body == BodyOut::UntilClose {
+            // An orderly close would tell this client that the body is complete.
+            self.client.stream.reset_on_drop();
+        }
         streamed?;
         let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
         if clean {
