@@ -82,6 +82,8 @@ impl Budget {
     pub(super) fn response_began(&mut self) {
         if !self.total_is_ruled {
             self.total_ms = NEVER;
+            self.precise
+                .take_if(|(_, kind)| *kind == Kind::RequestTimeout);
         }
     }
 
@@ -111,5 +113,33 @@ impl Budget {
             stalled
         };
         Poll::Ready(ProxyError::new(side, kind))
+    }
+}
+
+/// How fast a client sends a body, by the time that it alone was waited for.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    looked_ms: u64,
+    waited_ms: u64,
+    waiting: bool,
+}
+
+impl Pace {
+    /// Looks again: `waiting` says whether the client is waited for from now on. True when a body of
+    /// which so many bytes have come is slower than the limits allow.
+    pub(super) fn is_too_slow(
+        &mut self,
+        timers: &Timers,
+        limits: &TimeLimits,
+        bytes: u64,
+        waiting: bool,
+    ) -> bool {
+        let now = timers.now_ms();
+        if self.waiting {
+            self.waited_ms += now - self.looked_ms;
+        }
+        (self.looked_ms, self.waiting) = (now, waiting);
+        u128::from(self.waited_ms) > limits.body_idle.as_millis()
+            && bytes * 1_000 < limits.body_min_rate * self.waited_ms
     }
 }

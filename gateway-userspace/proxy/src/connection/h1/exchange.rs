@@ -13,7 +13,7 @@ use super::tunnel;
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
-use crate::connection::budget::Budget;
+use crate::connection::budget::{Budget, Pace};
 use crate::connection::client::Client;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
 use crate::connection::mirror::Copies;
@@ -84,6 +84,7 @@ pub(super) async fn run(
         uploading: true,
         stall_ms: 0,
         budget,
+        pace: Pace::default(),
         cors,
         answerable: true,
     };
@@ -155,6 +156,7 @@ struct Exchange<'a> {
     /// When the exchange counts as stalled.
     stall_ms: u64,
     budget: Budget,
+    pace: Pace,
     cors: Vec<CorsLine<'static>>,
     answerable: bool,
 }
@@ -304,6 +306,11 @@ impl Exchange<'_> {
             _ => (Side::Downstream, Kind::BodyTimeout),
         };
         if self.uploading && self.upload.take_moved() {
+            let (timers, bytes) = (self.client.deadline.timers(), self.upload.body_bytes());
+            let waiting = !self.upload.is_writing();
+            if self.pace.is_too_slow(timers, time, bytes, waiting) {
+                return Poll::Ready(ProxyError::new(Side::Downstream, Kind::BodyTimeout));
+            }
             let limit = if self.upload.is_writing() {
                 time.write_stall
             } else {

@@ -17,7 +17,7 @@ use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
-use crate::connection::budget::Budget;
+use crate::connection::budget::{Budget, Pace};
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
@@ -105,11 +105,11 @@ fn finish(
 
 fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
     let worker = &state.session.downstream.worker;
+    state.complete.set(answer.is_some());
     // A client that has gone reads nothing; hyper drops what it is given.
     let answer = answer.unwrap_or_else(|| Answer::empty(502));
     let response = answer.into_http(&worker.date(), wanted.is_head());
     state.begins_sending();
-    state.complete.set(true);
     response.map(ResponseBody::whole)
 }
 
@@ -144,6 +144,7 @@ struct Exchange<'a> {
     upload: Upload,
     uploading: bool,
     budget: Budget,
+    pace: Pace,
     wanted: Wanted,
     /// Whether sending the request twice does no harm.
     harmless: bool,
@@ -168,6 +169,7 @@ impl<'a> Exchange<'a> {
             upload,
             uploading: true,
             budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
+            pace: Pace::default(),
             wanted,
             harmless,
             cors: Vec::new(),
@@ -268,6 +270,12 @@ impl<'a> Exchange<'a> {
         }
         if self.uploading && self.upload.take_moved() {
             let time = &worker.limits().time;
+            let waiting = !self.upload.is_writing();
+            let bytes = self.upload.received();
+            if self.pace.is_too_slow(&worker.timers, time, bytes, waiting) {
+                let slow = ProxyError::new(Side::Downstream, Kind::BodyTimeout);
+                return Poll::Ready(Err(NoHead::Failed(slow)));
+            }
             let limit = if self.upload.is_writing() {
                 time.write_stall
             } else {
