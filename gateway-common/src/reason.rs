@@ -94,7 +94,7 @@ reasons! {
     STEER_NO_SOCKET = 19, "steer_no_socket", Steer;
     /// Not a frontend's; left to the ordinary lookup.
     STEER_NOT_OURS = 20, "steer_not_ours", Steer;
-    /// A traced verdict that was not logged, over the limit of one CPU or because the ring was full.
+    /// A traced verdict that was not logged: over the limit of one CPU.
     TRACE_SUPPRESSED = 21, "trace_suppressed", Note;
 }
 

@@ -14,6 +14,9 @@ pub struct Found {
 /// The frontend of an address, else the one of this port on every address.
 #[inline(always)]
 pub fn find(control: Control, address: Address, port: u16, protocol: u8) -> Option<Found> {
+    if port == ANY_PORT {
+        return None;
+    }
     let mut key = FrontendKey {
         address,
         port,

@@ -77,7 +77,7 @@ fn explain_says_the_same_offline_and_live_and_what_the_wire_does() -> Result<()>
 fn tables_name_what_is_served() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     for (command, words) in [
-        ("status", &["edge", "Programmed", "True"][..]),
+        ("status", &["default/edge", "PROGRAMMED", "True"][..]),
         ("routes", &["default/all", "b0"]),
         ("listeners", &["https", "443", "shop.example.com"]),
         ("l4", &["eth0", "native"]),
@@ -151,7 +151,7 @@ fn the_access_log_names_everything_and_the_revision() -> Result<()> {
     let line: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
     for field in [
         "gateway", "listener", "route", "rule", "backend", "endpoint", "revision", "status",
-        "method", "host", "peer",
+        "method", "host", "client",
     ] {
         assert!(line.get(field).is_some(), "{field} is missing in {line:#}");
     }

@@ -15,6 +15,8 @@ use gateway_tests::{Authority, Backend, Load, Netns, Sluice, World, until};
 /// How connections reach the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// The best hook that there is, and `sk_lookup`.
+    Auto,
     /// XDP in the driver and `sk_lookup`.
     Native,
     /// XDP in the kernel's generic path and `sk_lookup`.
@@ -28,6 +30,7 @@ pub enum Mode {
 impl Mode {
     fn arguments(self) -> &'static [&'static str] {
         match self {
+            Self::Auto => &["--l4", "auto"],
             Self::Native => &["--l4", "bpf", "--attach", "native"],
             Self::Generic => &["--l4", "bpf", "--attach", "generic"],
             Self::Tc => &["--l4", "bpf", "--attach", "tc"],
@@ -41,6 +44,7 @@ impl Mode {
 pub struct Plan {
     mode: Mode,
     topology: Topology,
+    mtu: u32,
     arguments: Vec<String>,
     recording: bool,
     documents: Vec<String>,
@@ -66,6 +70,12 @@ impl Plan {
         self
     }
 
+    /// Chooses the MTU of every link.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = mtu;
+        self
+    }
+
     /// Adds documents to `routes.yaml`; without any, everything goes to `b0`.
     pub fn documents(mut self, documents: impl IntoIterator<Item = String>) -> Self {
         self.documents.extend(documents);
@@ -74,17 +84,18 @@ impl Plan {
 
     /// Builds the world and starts Sluice in it.
     pub fn start(self) -> Result<Edge> {
-        let (edge, start) = self.prepare()?;
+        let (mut edge, start) = self.prepare()?;
         let sluice = start.ready()?;
-        Ok(Edge {
-            sluice: Some(sluice),
-            ..edge
-        })
+        edge.put_sluice(sluice);
+        Ok(edge)
     }
 
     /// Builds the world and the manifests, and leaves it to the test to start Sluice.
     pub fn prepare(self) -> Result<(Edge, Start)> {
-        let world = World::plan().topology(self.topology).build()?;
+        let world = World::plan()
+            .topology(self.topology)
+            .mtu(self.mtu)
+            .build()?;
         let backend = |(i, host)| {
             let name = format!("b{i}");
             if self.recording {
@@ -106,7 +117,7 @@ impl Plan {
             .args(self.mode.arguments().iter().copied());
         let start = start.args(self.arguments.iter().map(String::as_str));
         let edge = Edge {
-            sluice: None,
+            sluice: Logged(None),
             backends,
             manifests,
             authority,
@@ -125,10 +136,22 @@ impl Plan {
     }
 }
 
+/// Prints the log in the end; the test's runner shows it if the test failed.
+#[derive(Debug)]
+struct Logged(Option<Sluice>);
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        if let Some(sluice) = &self.0 {
+            println!("---- log of sluice ----\n{}---- end ----", sluice.log());
+        }
+    }
+}
+
 /// A node with Sluice between a client and three backends.
 #[derive(Debug)]
 pub struct Edge {
-    sluice: Option<Sluice>,
+    sluice: Logged,
     pub backends: Vec<Backend>,
     pub manifests: Manifests,
     pub authority: Authority,
@@ -142,6 +165,7 @@ impl Edge {
         Plan {
             mode,
             topology: Topology::Routed,
+            mtu: 1500,
             arguments: Vec::new(),
             recording: false,
             documents: Vec::new(),
@@ -178,17 +202,17 @@ impl Edge {
 
     /// The running process.
     pub fn sluice(&mut self) -> &mut Sluice {
-        self.sluice.as_mut().expect("started and not taken")
+        self.sluice.0.as_mut().expect("started and not taken")
     }
 
     /// Takes the running process, to end it in a way of the test's own.
     pub fn take_sluice(&mut self) -> Sluice {
-        self.sluice.take().expect("started and not taken")
+        self.sluice.0.take().expect("started and not taken")
     }
 
     /// Puts a process in the place of the one that was taken.
     pub fn put_sluice(&mut self, sluice: Sluice) {
-        self.sluice = Some(sluice);
+        self.sluice.0 = Some(sluice);
     }
 
     /// The namespace of the client.

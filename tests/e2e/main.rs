@@ -4,8 +4,10 @@
 
 mod cli;
 mod clients;
+mod documents;
 mod edge;
 mod harness;
+mod hostile;
 mod limits;
 mod packet_path;
 mod reload;

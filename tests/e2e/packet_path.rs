@@ -1,6 +1,7 @@
 //! From the wire to a backend: every hook, both address families, and what the kernel counted.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use gateway_tests::backend::Seen;
@@ -28,7 +29,7 @@ fn whole_path(mode: Mode, topology: Topology) -> Result<()> {
         }
     }
     let hook = match mode {
-        Mode::Native => "native",
+        Mode::Auto | Mode::Native => "native",
         Mode::Generic => "generic",
         Mode::Tc => "tc",
         Mode::Sockets => "sockets",
@@ -65,14 +66,16 @@ fn ordinary_sockets_carry_http_and_https_over_ipv4_and_ipv6() -> Result<()> {
 
 /// The sum of the packets that the kernel side counted for verdicts whose name contains `word`.
 fn packets(sluice: &Sluice, word: &str) -> Result<f64> {
-    sluice.metric("sluice_l4_packets_total", &[word])
+    sluice.metric("sluice_l4_verdicts_total", &[word])
 }
 
 #[test]
 fn each_connection_moves_the_verdict_and_steering_counters() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     let before = packets(edge.sluice(), "")?;
-    let steered = edge.sluice().metric("sluice_l4_steered_total", &[])?;
+    let steered = edge
+        .sluice()
+        .metric("sluice_l4_steered_connections_total", &[])?;
     let report = edge
         .load("a.example.com")
         .new_connections()
@@ -83,7 +86,9 @@ fn each_connection_moves_the_verdict_and_steering_counters() -> Result<()> {
         packets(edge.sluice(), "")? >= before + 200.0,
         "a connection has at least four packets"
     );
-    let now = edge.sluice().metric("sluice_l4_steered_total", &[])?;
+    let now = edge
+        .sluice()
+        .metric("sluice_l4_steered_connections_total", &[])?;
     assert!(
         now >= steered + 50.0,
         "50 connections, steered went from {steered} to {now}"
@@ -111,7 +116,11 @@ fn a_denied_source_is_dropped_in_the_kernel_and_others_are_served() -> Result<()
         call(&denied).ok()?.is_err().then_some(())
     })?;
     assert_eq!(call(&World::CLIENTS4[1].to_string())??.status, 200);
-    assert!(edge.sluice().metric("sluice_l4_packets_total", &["deni"])? >= 1.0);
+    assert!(
+        edge.sluice()
+            .metric("sluice_l4_dropped_packets_total", &[])?
+            >= 1.0
+    );
     Ok(())
 }
 
@@ -142,15 +151,14 @@ fn a_new_listener_port_is_served_without_a_restart() -> Result<()> {
 
 #[test]
 fn a_foreign_xdp_program_is_left_alone() -> Result<()> {
-    let (mut edge, start) = Edge::plan(Mode::Tc).prepare()?;
-    let program = edge.world.pin_dir().with_extension("foreign");
+    let (mut edge, start) = Edge::plan(Mode::Auto).prepare()?;
+    let program = PathBuf::from(format!("{}-foreign", edge.world.pin_dir().display()));
     gateway_tests::sys::pin_xdp_pass(&program)?;
     let _pin = gateway_tests::cleanup::register(Leftover::File(program.clone()));
     edge.world.node.ns.ip(&[&format!(
         "link set eth0 xdpgeneric pinned {}",
         program.display()
     )])?;
-    let start = start.args(["--attach", "auto"]);
     edge.put_sluice(start.ready()?);
     assert_eq!(edge.get("http://a.example.com/")?.status, 200);
     let l4 = edge.sluice().cli(&["l4"])?.to_lowercase();
@@ -164,5 +172,27 @@ fn a_foreign_xdp_program_is_left_alone() -> Result<()> {
         String::from_utf8_lossy(&links.stdout).contains("xdpgeneric"),
         "the foreign program is still there"
     );
+    Ok(())
+}
+
+#[test]
+fn a_client_on_the_node_itself_is_served() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    for call in [
+        edge.curl("http://a.example.com/")?,
+        edge.curl6("https://a.example.com/")?,
+    ] {
+        assert_eq!(call.run(&edge.world.node.ns)?.status, 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn links_with_large_frames_get_the_best_hook_that_they_allow() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Auto).mtu(9000).start()?;
+    let url = "https://a.example.com/?bytes=3000000";
+    let answer = edge.curl(url)?.run(edge.client())?;
+    assert_eq!(answer.body, gateway_tests::backend::pattern(3_000_000));
+    println!("{}", edge.sluice().cli(&["l4"])?);
     Ok(())
 }

@@ -27,6 +27,11 @@ fn upgrades_lose_nothing(mode: Mode) -> Result<()> {
         edge.tls_load("a.example.com")?
             .connections(2)
             .start(edge.client())?,
+        edge.tls_load("a.example.com")?
+            .tls(edge.client_config(&["h2"])?)
+            .connections(2)
+            .http2("/")
+            .start(edge.client())?,
     ];
     let open = |port, tls| WebSocket::open(edge.client(), edge.at(port), "a.example.com", "/", tls);
     let mut sockets = vec![open(80, None)?, open(443, Some(tls.clone()))?];

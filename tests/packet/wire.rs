@@ -1,12 +1,11 @@
 //! Two network namespaces and a wire: a node with the packet path, and a client.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use gateway_l4::{Attach, L4, Mode, Outcome, Settings, SteeringSocket};
-use gateway_model::ir::SourcePolicy;
-use gateway_model::l4_plan::{Frontend, L4Plan, Transport};
+use gateway_l4::{Attach, Attachment, Hook, L4, Mode, Outcome, Settings, SteeringSocket};
 use gateway_tests::cleanup::{Guard, Leftover};
 use gateway_tests::{Netns, cleanup};
 
@@ -29,6 +28,12 @@ pub struct Wire {
 
 impl Wire {
     pub fn new() -> Self {
+        let name = cleanup::unique_name();
+        let pin_dir = PathBuf::from(cleanup::BPFFS).join(format!("{name}-pins"));
+        Self::with_pins(pin_dir)
+    }
+
+    pub fn with_pins(pin_dir: PathBuf) -> Self {
         cleanup::ensure_bpffs().expect("the BPF file system can be mounted: run this as root");
         let name = cleanup::unique_name();
         let node = Netns::create(&format!("{name}-node")).expect("a namespace");
@@ -38,23 +43,20 @@ impl Wire {
             client.name()
         )])
         .expect("a wire");
-        let address = |device: &str, [v4, v6]: [&str; 2]| {
-            vec![
-                format!("addr add {v4}/24 dev {device}"),
-                format!("addr add {v6}/64 dev {device} nodad"),
-                format!("link set {device} up"),
-            ]
-        };
-        run(&node, &address(INTERFACE, NODE));
-        run(&client, &address("wire1", CLIENT));
-        run(
-            &client,
-            &VIP.iter()
-                .zip(NODE)
-                .map(|(vip, node)| format!("route add {vip} via {node}"))
-                .collect::<Vec<_>>(),
-        );
-        let pin_dir = PathBuf::from(cleanup::BPFFS).join(format!("{name}-pins"));
+        for (ns, device, addresses) in [(&node, INTERFACE, NODE), (&client, "wire1", CLIENT)] {
+            let [v4, v6] = addresses;
+            ns.ip(&[
+                &format!("addr add {v4}/24 dev {device}"),
+                &format!("addr add {v6}/64 dev {device} nodad"),
+                &format!("link set {device} up"),
+            ])
+            .expect("addresses");
+        }
+        for (vip, node) in VIP.iter().zip(NODE) {
+            client
+                .ip(&[&format!("route add {vip} via {node}")])
+                .expect("a route");
+        }
         let guard = cleanup::register(Leftover::Directory(pin_dir.clone()));
         Self {
             node,
@@ -73,7 +75,7 @@ impl Wire {
         }
     }
 
-    /// Starts the packet path on the node.
+    /// Starts the packet path on the node; the calling thread must be there.
     pub async fn start(&self, attach: Attach) -> L4 {
         match L4::start(self.settings(attach)).await {
             Ok(Outcome::Bpf(l4)) => *l4,
@@ -81,15 +83,49 @@ impl Wire {
             Err(error) => panic!("no packet path: {}", chain(&error)),
         }
     }
+
+    /// Connects the client to an address and port, waiting so long for an answer.
+    pub fn try_connect(
+        &self,
+        address: &str,
+        port: u16,
+        patience: Duration,
+    ) -> std::io::Result<TcpStream> {
+        self.client
+            .run(|| TcpStream::connect_timeout(&socket_address(address, port), patience))
+    }
+
+    /// Connects the client to an address and port.
+    pub fn connect(&self, address: &str, port: u16) -> TcpStream {
+        self.client
+            .connect(socket_address(address, port))
+            .expect("a connection")
+    }
+
+    /// Whether the kernel has an XDP program on the node's interface.
+    pub fn has_xdp(&self) -> bool {
+        self.ip_output(&["-details", "link", "show", INTERFACE])
+            .contains("prog/xdp")
+    }
+
+    /// What `ip` prints on the node.
+    pub fn ip_output(&self, arguments: &[&str]) -> String {
+        let output = self
+            .node
+            .run(|| std::process::Command::new("ip").args(arguments).output())
+            .expect("ip");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
 }
 
-/// Two workers' listening sockets, on ports of the kernel's choice.
+/// Workers' listening sockets, on loopback and ports of the kernel's choice.
 pub struct Workers {
     v4: Vec<TcpListener>,
     v6: Vec<TcpListener>,
 }
 
 impl Workers {
+    /// Must be called on the node.
     pub fn listen(count: usize) -> Self {
         let listen = |address: &str| {
             (0..count)
@@ -117,36 +153,47 @@ impl Workers {
             .collect()
     }
 
-    /// Every socket with its worker.
-    pub fn sockets(&self) -> impl Iterator<Item = (usize, &TcpListener)> {
-        self.v4.iter().enumerate().chain(self.v6.iter().enumerate())
+    /// One worker's socket of the family that this address has.
+    pub fn socket(&self, worker: usize, address: &str) -> &TcpListener {
+        if ip(address).is_ipv4() {
+            &self.v4[worker]
+        } else {
+            &self.v6[worker]
+        }
+    }
+
+    /// The worker that has a connection to this address waiting, and the connection.
+    pub fn accept(&self, address: &str) -> (usize, TcpStream) {
+        let found = gateway_tests::until("a connection at some worker", || {
+            (0..self.v4.len()).find_map(|worker| {
+                let socket = self.socket(worker, address);
+                socket.set_nonblocking(true).expect("a mode");
+                socket.accept().ok().map(|(stream, _)| (worker, stream))
+            })
+        });
+        found.expect("a connection")
     }
 }
 
-/// A plan: frontends with their deny lists, and addresses.
-pub fn plan(frontends: &[(Option<&str>, u16, &[&str])], addresses: &[&str]) -> L4Plan {
-    let frontends = frontends.iter().map(|(address, port, deny)| {
-        let frontend = Frontend {
-            address: address.map(ip),
-            port: *port,
-            transport: Transport::Tcp,
-        };
-        let deny = deny
-            .iter()
-            .map(|net| net.parse().expect("a network"))
-            .collect();
-        (
-            frontend,
-            vec![SourcePolicy {
-                allow: Vec::new(),
-                deny,
-            }],
-        )
-    });
-    L4Plan {
-        frontends: frontends.collect(),
-        addresses: addresses.iter().map(|a| ip(a)).collect(),
-    }
+/// Where `front` hangs on the node's interface.
+pub fn front(l4: &L4) -> Attachment {
+    let status = l4.status().expect("status");
+    let wanted = |attachment: &Attachment| attachment.interface == INTERFACE;
+    status
+        .attachments
+        .into_iter()
+        .find(wanted)
+        .expect("the interface")
+}
+
+/// Where `steer` hangs.
+pub fn steer_hook(l4: &L4) -> Hook {
+    l4.status().expect("status").attachments[0].hook
+}
+
+/// How often a reason was counted.
+pub fn counted(l4: &L4, reason: &str) -> u64 {
+    l4.counters().expect("counters").reasons[reason]
 }
 
 pub fn ip(text: &str) -> IpAddr {
@@ -163,14 +210,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),
     }
-}
-
-/// Whether an address is of IPv4.
-pub fn is_v4(address: &str) -> bool {
-    address.parse::<Ipv4Addr>().is_ok()
-}
-
-fn run(ns: &Netns, lines: &[String]) {
-    ns.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>())
-        .expect("ip");
 }

@@ -38,6 +38,7 @@ impl Leftover {
         match self {
             Self::Process(pid) => drop(sys::kill(*pid, libc::SIGKILL)),
             Self::Namespace(path) => {
+                kill_inhabitants(path);
                 drop(sys::unmount(path));
                 drop(std::fs::remove_file(path));
             }
@@ -140,6 +141,24 @@ fn sweep() {
                 Leftover::File(path)
             }
             .remove();
+        }
+    }
+}
+
+/// Kills what still runs in a namespace: processes that a process of ours has started.
+fn kill_inhabitants(namespace: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    let Ok(wanted) = identity(namespace) else {
+        return;
+    };
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+            continue;
+        };
+        let inside = identity(&entry.path().join("ns/net")).is_ok_and(|found| found == wanted);
+        if inside && pid != std::process::id() {
+            drop(sys::kill(pid, libc::SIGKILL));
         }
     }
 }

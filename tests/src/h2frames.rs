@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::raw::{End, Raw};
+use crate::wait::PATIENCE;
 
 /// RFC 9113 §3.4: what a client sends first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -128,17 +129,21 @@ pub struct Http2 {
 }
 
 impl Http2 {
-    /// Sends the preface and these settings (RFC 9113 §6.5.2: identifier and value).
+    /// Sends the preface and these settings (RFC 9113 §6.5.2: identifier and value), and waits for
+    /// the server's: without them it would be no HTTP/2 that is tested.
     ///
     /// # Errors
-    /// What `write(2)` says.
+    /// When the server does not speak HTTP/2.
     pub fn open(mut raw: Raw, settings: &[(u16, u32)]) -> Result<Self> {
         let payload: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| id.to_be_bytes().into_iter().chain(value.to_be_bytes()))
             .collect();
         raw.send(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &payload)].concat())?;
-        Ok(Self { raw })
+        let mut http2 = Self { raw };
+        let settings = http2.wait_frame(PATIENCE, |frame| frame.kind == kind::SETTINGS)?;
+        settings.context("the server does not speak HTTP/2")?;
+        Ok(http2)
     }
 
     /// Sends bytes.

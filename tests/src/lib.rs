@@ -6,8 +6,11 @@
 //! Ctrl-C, and at the next start if the process that made it was killed.
 
 pub mod backend;
+pub mod bed;
+pub mod bpf;
 pub mod certs;
 pub mod cleanup;
+pub mod frame;
 pub mod h2frames;
 pub mod http1;
 pub mod load;

@@ -1,6 +1,8 @@
 //! Load that counts every outcome: many connections that ask one request after another and check
 //! each answer.
 
+mod http2;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,6 +64,7 @@ pub struct Load {
     tls: Option<Arc<ClientConfig>>,
     connections: usize,
     keep_alive: bool,
+    http2: Option<String>,
     timeout: Duration,
     pause: Duration,
     limit: Option<u64>,
@@ -89,6 +92,7 @@ impl Load {
             tls: None,
             connections: 4,
             keep_alive: true,
+            http2: None,
             timeout: Duration::from_secs(10),
             pause: Duration::ZERO,
             limit: None,
@@ -103,6 +107,13 @@ impl Load {
     pub fn get(self, target: &str) -> Self {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host).into_bytes();
         self.requests(move |_| bytes.clone())
+    }
+
+    /// Speaks HTTP/2 and asks for this target; with TLS, the configuration has to offer `h2`.
+    #[must_use]
+    pub fn http2(mut self, target: &str) -> Self {
+        self.http2 = Some(target.to_owned());
+        self
     }
 
     /// Sends these requests; each is a head and a body with its framing.
@@ -357,13 +368,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 type Connection = Wire<Box<dyn Stream>>;
 
 async fn client(load: Load, shared: Arc<Shared>) {
-    let mut kept: Option<Connection> = None;
+    let mut kept = Kept::default();
     let mut number = 0;
     while shared.next(load.limit) {
         let sent = Instant::now();
-        let request = (load.requests)(number);
+        let attempt = kept.ask(&load, &shared, number);
         number += 1;
-        let attempt = exchange(&load, &shared, &mut kept, &request);
         let outcome = match tokio::time::timeout(load.timeout, attempt).await {
             Ok(Ok(response)) => judge(&load, &shared, sent, &response),
             Ok(Err(error)) => Err((classify(&error), format!("{error:#}"))),
@@ -375,7 +385,7 @@ async fn client(load: Load, shared: Arc<Shared>) {
         match outcome {
             Ok(()) => drop(shared.ok.fetch_add(1, Ordering::Relaxed)),
             Err((failure, text)) => {
-                kept = None;
+                kept = Kept::default();
                 shared.note(|report| report.add(failure, &text));
                 // A refusal takes no time; leave the processor to those who would end it.
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -383,6 +393,22 @@ async fn client(load: Load, shared: Arc<Shared>) {
         }
         if !load.pause.is_zero() {
             tokio::time::sleep(load.pause).await;
+        }
+    }
+}
+
+/// The connection that one client of the load keeps.
+#[derive(Default)]
+struct Kept {
+    http1: Option<Connection>,
+    http2: Option<http2::Connection>,
+}
+
+impl Kept {
+    async fn ask(&mut self, load: &Load, shared: &Shared, number: u64) -> Result<Response> {
+        match &load.http2 {
+            Some(target) => http2::exchange(load, shared, &mut self.http2, target).await,
+            None => exchange(load, shared, &mut self.http1, &(load.requests)(number)).await,
         }
     }
 }
@@ -488,16 +514,20 @@ impl std::error::Error for Handshake {
 }
 
 async fn connect(load: &Load) -> Result<Connection> {
+    Ok(Wire::new(dial(load).await?))
+}
+
+async fn dial(load: &Load) -> Result<Box<dyn Stream>> {
     let stream = TcpStream::connect(load.address).await?;
     stream.set_nodelay(true)?;
     let Some(config) = &load.tls else {
-        return Ok(Wire::new(Box::new(stream)));
+        return Ok(Box::new(stream));
     };
     let host = load.host.split(':').next().unwrap_or_default().to_owned();
     let name = ServerName::try_from(host)?;
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name, stream).await.map_err(Handshake)?;
-    Ok(Wire::new(Box::new(stream)))
+    Ok(Box::new(stream))
 }
 
 fn classify(error: &anyhow::Error) -> Failure {

@@ -11,7 +11,7 @@ use crate::cleanup::{self, Guard, Leftover};
 use crate::netns::Netns;
 use crate::{sys, wait};
 
-/// A running program. Dropping it kills it; if that happens in a panic, its output is printed.
+/// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -101,13 +101,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.kill());
-        if std::thread::panicking() {
-            eprintln!(
-                "---- output of {} ----\n{}---- end ----",
-                self.name,
-                self.output()
-            );
-        }
     }
 }
 

@@ -76,11 +76,19 @@ impl Start {
         self.args(["--manifests", &dir])
     }
 
-    /// Adds arguments of `sluice run`.
+    /// Adds flags of `sluice run` with their values; a flag that is there already is replaced.
     #[must_use]
     pub fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
-        self.arguments
-            .extend(arguments.into_iter().map(str::to_owned));
+        for argument in arguments {
+            let there = self
+                .arguments
+                .iter()
+                .position(|a| a.starts_with("--") && a == argument);
+            if let Some(at) = there {
+                self.arguments.drain(at..at + 2);
+            }
+            self.arguments.push(argument.to_owned());
+        }
         self
     }
 
@@ -242,7 +250,7 @@ impl Sluice {
             .collect();
         ensure!(
             !values.is_empty(),
-            "no series {name} with {labels:?} in\n{text}"
+            "no series {name} with {labels:?} in /metrics"
         );
         Ok(values.iter().sum())
     }

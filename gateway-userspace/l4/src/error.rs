@@ -49,7 +49,7 @@ pub enum L4Error {
         family: &'static str,
         /// What the kernel said.
         #[source]
-        source: aya::maps::MapError,
+        source: io::Error,
     },
     /// An interface that was asked for is not there.
     #[error("there is no interface {name}; `ip link` lists them")]

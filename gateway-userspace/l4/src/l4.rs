@@ -90,7 +90,7 @@ impl L4 {
             &loader::layout(),
             &mut notes,
         )?);
-        let _locked = pins.lock()?;
+        let _locked = pins.lock().await?;
         let mut programs = Programs::load(object, &pins, &mut notes)?;
         let maps = Maps::take(programs.ebpf())?;
         let tracer = Tracer::start(programs.ebpf())?;
@@ -127,7 +127,7 @@ impl L4 {
             self.plan = plan.clone();
             return Ok(());
         }
-        let locked = self.lock_as_owner()?;
+        let locked = self.lock_as_owner().await?;
         self.publish(plan, None).await?;
         drop(locked);
         self.plan = plan.clone();
@@ -142,9 +142,9 @@ impl L4 {
     /// What was live stays live.
     pub async fn take_over(&mut self, sockets: &[SteeringSocket<'_>]) -> Result<(), L4Error> {
         let locked = if self.taken_over {
-            self.lock_as_owner()?
+            self.lock_as_owner().await?
         } else {
-            self.pins.lock()?
+            self.pins.lock().await?
         };
         self.shared.lock().maps.forget();
         let plan = self.plan.clone();
@@ -167,7 +167,7 @@ impl L4 {
     /// # Errors
     /// What could not be removed; the rest is.
     pub async fn detach(self) -> Result<(), L4Error> {
-        let locked = self.pins.lock()?;
+        let locked = self.pins.lock().await?;
         if self.taken_over && !self.pins.is_owner() {
             return Ok(());
         }
@@ -196,6 +196,7 @@ impl L4 {
             tables_half: control.tables(),
             sockets_half: control.sockets(),
             workers: control.workers(control.sockets()),
+            tracing: control.tracing(),
             attachments: self.attachments.status(),
             programs: self.programs.status(),
             maps: inner.maps.status()?,
@@ -221,12 +222,12 @@ impl L4 {
     ///
     /// # Errors
     /// [`L4Error::Superseded`] if this process is not live; or a map cannot be written.
-    pub fn trace(&mut self, filter: TraceFilter) -> Result<TraceLines, L4Error> {
-        self.tracer.trace(filter, &self.shared, &self.pins)
+    pub async fn trace(&mut self, filter: TraceFilter) -> Result<TraceLines, L4Error> {
+        self.tracer.trace(filter, &self.shared, &self.pins).await
     }
 
-    fn lock_as_owner(&self) -> Result<Locked, L4Error> {
-        let locked = self.pins.lock()?;
+    async fn lock_as_owner(&self) -> Result<Locked, L4Error> {
+        let locked = self.pins.lock().await?;
         if !self.pins.is_owner() {
             return Err(L4Error::Superseded);
         }

@@ -128,10 +128,11 @@ pub fn layout() -> String {
 
 /// What BPF needs and this process or kernel lacks, if anything.
 pub fn missing_privilege() -> Result<(), L4Error> {
-    let status = fs::read_to_string("/proc/self/status").map_err(|source| L4Error::System {
-        operation: "read /proc/self/status",
-        source,
-    })?;
+    let status =
+        fs::read_to_string("/proc/thread-self/status").map_err(|source| L4Error::System {
+            operation: "read /proc/thread-self/status",
+            source,
+        })?;
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))

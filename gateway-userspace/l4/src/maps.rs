@@ -132,13 +132,15 @@ impl Maps {
                 });
             }
             let index = abi::socket_index(idle, socket.v6, socket.worker);
+            let refused = |source| L4Error::Socket {
+                worker: socket.worker,
+                family: if socket.v6 { "IPv6" } else { "IPv4" },
+                source,
+            };
+            sys::check_listening_tcp(socket.fd).map_err(refused)?;
             self.sockets
                 .set(index, &socket.fd, 0)
-                .map_err(|source| L4Error::Socket {
-                    worker: socket.worker,
-                    family: if socket.v6 { "IPv6" } else { "IPv4" },
-                    source,
-                })?;
+                .map_err(|error| refused(std::io::Error::other(error)))?;
             filled.insert(index);
             workers = workers.max(socket.worker + 1);
         }

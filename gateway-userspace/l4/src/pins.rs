@@ -67,11 +67,14 @@ impl Pins {
         self.layout.join(name)
     }
 
-    /// Waits for the lock; every write to what processes share happens under it.
-    pub fn lock(&self) -> Result<Locked, L4Error> {
-        let directory = File::open(&self.base).map_err(failed("open", &self.base))?;
-        sys::lock(&directory).map_err(failed("lock", &self.base))?;
-        Ok(Locked(directory))
+    /// Waits for the lock; every write to what processes share happens under it. It may be held over an await, so
+    /// nothing that runs on the same thread may wait for it by blocking.
+    pub async fn lock(&self) -> Result<Locked, L4Error> {
+        let base = self.base.clone();
+        let waiting = tokio::task::spawn_blocking(move || lock(&base));
+        waiting
+            .await
+            .map_err(|error| failed("lock", &self.base)(io::Error::other(error)))?
     }
 
     /// Whether this process is live.
@@ -174,6 +177,12 @@ impl Pins {
             .map(Vec::into_iter)
             .map_err(failed("list", &self.base))
     }
+}
+
+fn lock(base: &Path) -> Result<Locked, L4Error> {
+    let directory = File::open(base).map_err(failed("open", base))?;
+    sys::lock(&directory).map_err(failed("lock", base))?;
+    Ok(Locked(directory))
 }
 
 /// The inode of this process's network namespace.

@@ -19,6 +19,8 @@ pub struct Status {
     pub sockets_half: u32,
     /// Workers that this half was filled by.
     pub workers: u32,
+    /// Whether a packet trace is running.
+    pub tracing: bool,
     /// Where `front` is attached, and why not otherwise.
     pub attachments: Vec<Attachment>,
     /// The programs of this process.

@@ -193,6 +193,33 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf(BPF_OBJ_GET, &attr).map(owned)
 }
 
+/// Refuses what is not a listening TCP socket; the kernel would take other sockets into the map, and fail to steer
+/// to them.
+pub fn check_listening_tcp(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let protocol = socket_option(socket, libc::SO_PROTOCOL)?;
+    let listens = socket_option(socket, libc::SO_ACCEPTCONN)?;
+    if protocol != libc::IPPROTO_TCP || listens == 0 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    Ok(())
+}
+
+fn socket_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value and its length outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    check(result.into()).map(|_| value)
+}
+
 /// Whether a path lies on a BPF file system.
 pub fn is_bpffs(path: &Path) -> io::Result<bool> {
     let name = CString::new(path.as_os_str().as_bytes())?;

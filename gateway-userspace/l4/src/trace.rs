@@ -52,16 +52,26 @@ impl Drop for TraceLines {
         if !self.sink.forget_closed() {
             return;
         }
-        let Ok(_locked) = self.pins.lock() else {
-            return;
-        };
-        if self.pins.is_owner()
-            && let Err(error) = set_tracing(&self.shared, false)
-        {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the packet trace could not be switched off");
+        // Without a runtime the process is ending, and the bit with its successor's first store.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (sink, shared, pins) = (self.sink.clone(), self.shared.clone(), self.pins.clone());
+            runtime.spawn(async move {
+                if let Err(error) = switch_off(&sink, &shared, &pins).await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the packet trace could not be switched off");
+                }
+            });
         }
     }
+}
+
+/// Clears the trace bit, unless another trace has begun or another process is live.
+async fn switch_off(sink: &Sink, shared: &Shared, pins: &Pins) -> Result<(), L4Error> {
+    let _locked = pins.lock().await?;
+    if sink.is_idle() && pins.is_owner() {
+        set_tracing(shared, false)?;
+    }
+    Ok(())
 }
 
 /// Reads what the programs log, and gives it to whoever listens.
@@ -94,13 +104,13 @@ impl Tracer {
     }
 
     /// Switches the trace on; a trace that is running ends.
-    pub fn trace(
+    pub async fn trace(
         &self,
         filter: TraceFilter,
         shared: &Shared,
         pins: &Arc<Pins>,
     ) -> Result<TraceLines, L4Error> {
-        let _locked = pins.lock()?;
+        let _locked = pins.lock().await?;
         if !pins.is_owner() {
             return Err(L4Error::Superseded);
         }
@@ -142,6 +152,13 @@ struct Sink(Arc<Mutex<Option<mpsc::Sender<String>>>>);
 impl Sink {
     fn give_to(&self, sender: mpsc::Sender<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_none()
     }
 
     /// Forgets a listener that is gone; says whether there was one, and not another since.

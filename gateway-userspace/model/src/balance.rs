@@ -1,200 +1,120 @@
 //! Choosing an endpoint: pure functions over state that one worker owns.
 
-use std::net::SocketAddr;
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// One after the other.
-    RoundRobin,
-    /// The one with fewer requests in flight of two drawn ones: evens out slow endpoints, and a
-    /// new one is not flooded.
-    #[default]
-    LeastOfTwo,
+/// Where one worker stands in choosing among one upstream's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    next: u32,
+    /// Never zero.
+    scrambled: u32,
 }
 
-/// One worker's view of an upstream's endpoints: the addresses and its own requests in flight.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointLoad {
-    /// Sorted by address.
-    endpoints: Vec<(SocketAddr, u32)>,
-    /// Requests in flight at endpoints that are no longer chosen.
-    leaving: Vec<(SocketAddr, u32)>,
-    cursor: u32,
-}
-
-impl EndpointLoad {
-    /// Chooses from these addresses from now on; those that stay keep their requests in flight.
-    pub fn replace(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
-        let mut before = std::mem::take(&mut self.endpoints);
-        before.append(&mut self.leaving);
-        before.sort_unstable();
-        let mut addresses: Vec<_> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        self.endpoints = addresses
-            .into_iter()
-            .map(|address| (address, taken(&mut before, address)))
-            .collect();
-        before.retain(|&(_, in_flight)| in_flight > 0);
-        self.leaving = before;
-    }
-
-    /// How many endpoints there are to choose from.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.endpoints.len()
-    }
-
-    /// Whether there is none to choose from.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.endpoints.is_empty()
-    }
-
-    /// Chooses an endpoint and counts a request in flight there. `point` is even over all of
-    /// `u32`. Nothing if there is no endpoint.
-    pub fn choose(&mut self, policy: Policy, point: u32) -> Option<SocketAddr> {
-        let at = match policy {
-            Policy::RoundRobin => round_robin(&mut self.cursor, self.endpoints.len())?,
-            Policy::LeastOfTwo => {
-                let (a, b) = two_of(self.endpoints.len(), point)?;
-                if self.endpoints[b].1 < self.endpoints[a].1 {
-                    b
-                } else {
-                    a
-                }
-            }
-        };
-        let (address, in_flight) = self.endpoints.get_mut(at)?;
-        *in_flight += 1;
-        Some(*address)
-    }
-
-    /// A request at this address has come to its end.
-    pub fn finished(&mut self, address: SocketAddr) {
-        if let Ok(at) = self.endpoints.binary_search_by_key(&address, |e| e.0) {
-            self.endpoints[at].1 = self.endpoints[at].1.saturating_sub(1);
-        } else if let Some(at) = self.leaving.iter().position(|e| e.0 == address) {
-            self.leaving[at].1 -= 1;
-            if self.leaving[at].1 == 0 {
-                self.leaving.swap_remove(at);
-            }
-        }
-    }
-
-    /// This worker's requests in flight at an address.
-    #[must_use]
-    pub fn in_flight(&self, address: SocketAddr) -> u32 {
-        let all = self.endpoints.iter().chain(&self.leaving);
-        all.filter(|e| e.0 == address).map(|e| e.1).sum()
-    }
-}
-
-/// The next of `n` positions; nothing if there is none.
-#[must_use]
-pub fn round_robin(cursor: &mut u32, n: usize) -> Option<usize> {
-    let at = (*cursor as usize).checked_rem(n)?;
-    *cursor = u32::try_from(at).ok()?.wrapping_add(1);
-    Some(at)
-}
-
-/// Two different positions of `n`, drawn by a point that is even over all of `u32`; the same one
-/// twice if there is only one, nothing if there is none.
-#[must_use]
-pub fn two_of(n: usize, point: u32) -> Option<(usize, usize)> {
-    let scaled = |point: u32, n: usize| ((u64::from(point) * n as u64) >> 32) as usize;
-    match n {
-        0 => None,
-        1 => Some((0, 0)),
-        _ => {
-            let first = scaled(point, n);
-            // Another draw from the same point: the finalizer of MurmurHash3.
-            let mixed = (point ^ (point >> 16)).wrapping_mul(0x85EB_CA6B);
-            let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xC2B2_AE35);
-            let second = scaled(mixed ^ (mixed >> 16), n - 1);
-            Some((first, second + usize::from(second >= first)))
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            scrambled: 0x9E37_79B9,
         }
     }
 }
 
-fn taken(before: &mut [(SocketAddr, u32)], address: SocketAddr) -> u32 {
-    before
-        .binary_search_by_key(&address, |e| e.0)
-        .map_or(0, |at| std::mem::take(&mut before[at].1))
+impl Turn {
+    /// Round robin: the next of `n` positions that is usable; nothing if none is.
+    #[must_use]
+    pub fn next_of(&mut self, n: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let start = self.next as usize;
+        self.next = self.next.wrapping_add(1);
+        (0..n)
+            .map(|step| start.wrapping_add(step) % n)
+            .find(|&at| usable(at))
+    }
+
+    /// Of two positions, the next in turn and one drawn at random, the one with the smaller load:
+    /// as even as round robin while all are alike, and a slow endpoint gets less.
+    #[must_use]
+    pub fn less_loaded_of(
+        &mut self,
+        n: usize,
+        load: impl Fn(usize) -> u32,
+        usable: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let first = self.next_of(n, &usable)?;
+        if n == 1 {
+            return Some(first);
+        }
+        let second = ((u64::from(self.scramble()) * n as u64) >> 32) as usize;
+        Some(if usable(second) && load(second) < load(first) {
+            second
+        } else {
+            first
+        })
+    }
+
+    /// Marsaglia's xorshift32.
+    fn scramble(&mut self) -> u32 {
+        let mut x = self.scrambled;
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.scrambled = x;
+        x
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
-    fn address(last: u8) -> SocketAddr {
-        ([10, 0, 0, last], 80).into()
-    }
-
-    fn load(n: u8) -> EndpointLoad {
-        let mut load = EndpointLoad::default();
-        load.replace((1..=n).map(address));
-        load
-    }
-
-    fn even(i: u32) -> u32 {
-        i.wrapping_mul(0x9E37_79B9)
+    #[test]
+    fn round_robin_takes_turns_and_steps_over_what_is_unusable() {
+        let mut turn = Turn::default();
+        let mut next = |usable: fn(usize) -> bool| turn.next_of(3, usable);
+        let all = [
+            next(|_| true),
+            next(|_| true),
+            next(|_| true),
+            next(|_| true),
+        ];
+        assert_eq!(all, [Some(0), Some(1), Some(2), Some(0)]);
+        assert_eq!(next(|at| at != 1), Some(2));
+        assert_eq!(next(|_| false), None);
+        assert_eq!(turn.next_of(0, |_| true), None);
     }
 
     #[test]
-    fn round_robin_takes_turns() {
-        let mut load = load(3);
-        let chosen: Vec<_> = (0..4)
-            .filter_map(|_| load.choose(Policy::RoundRobin, 0))
-            .collect();
-        assert_eq!(chosen, [1, 2, 3, 1].map(address));
+    fn endpoints_that_are_alike_share_evenly() {
+        let mut turn = Turn::default();
+        let mut hits = [0; 4];
+        for _ in 0..4_000 {
+            let at = turn.less_loaded_of(4, |_| 0, |_| true).expect("one");
+            hits[at] += 1;
+        }
+        assert_eq!(hits, [1_000; 4]);
     }
 
     #[test]
     fn a_busy_endpoint_gets_less() {
-        let mut load = load(4);
-        for i in 0..1_000 {
-            let chosen = load.choose(Policy::LeastOfTwo, even(i)).expect("one");
-            // The first endpoint never finishes anything.
-            if chosen != address(1) {
-                load.finished(chosen);
+        let in_flight = RefCell::new([0u32; 4]);
+        let mut turn = Turn::default();
+        for _ in 0..1_000 {
+            let load = |at: usize| in_flight.borrow()[at];
+            let at = turn.less_loaded_of(4, load, |_| true).expect("one");
+            // The first one never finishes anything.
+            if at == 0 {
+                in_flight.borrow_mut()[0] += 1;
             }
         }
-        assert!(load.in_flight(address(1)) < 10, "{load:?}");
+        assert!(in_flight.borrow()[0] < 100, "{in_flight:?}");
     }
 
     #[test]
-    fn two_draws_are_even_and_differ() {
-        let mut hits = [[0; 5]; 2];
-        for i in 0..10_000 {
-            let (a, b) = two_of(5, even(i)).expect("two");
-            assert_ne!(a, b);
-            hits[0][a] += 1;
-            hits[1][b] += 1;
+    fn an_unusable_endpoint_is_never_chosen() {
+        let mut turn = Turn::default();
+        for _ in 0..100 {
+            let at = turn.less_loaded_of(2, |at| u32::from(at == 0), |at| at == 0);
+            assert_eq!(at, Some(0));
         }
-        assert!(
-            hits.iter().flatten().all(|&n| (1_800..2_200).contains(&n)),
-            "{hits:?}"
-        );
-        assert_eq!(two_of(1, 7), Some((0, 0)));
-        assert_eq!(two_of(0, 7), None);
-    }
-
-    #[test]
-    fn requests_in_flight_outlive_a_change_of_addresses() {
-        let mut load = load(2);
-        let first = load.choose(Policy::RoundRobin, 0).expect("one");
-        load.replace([address(2), address(3), address(3)]);
-        assert_eq!(load.len(), 2);
-        assert_eq!(load.in_flight(first), 1);
-        load.replace([first]);
-        assert_eq!(load.in_flight(first), 1);
-        load.finished(first);
-        load.finished(first);
-        assert_eq!(load.in_flight(first), 0);
-        load.replace([]);
-        assert_eq!(load.choose(Policy::LeastOfTwo, 0), None);
-        assert_eq!(load.choose(Policy::RoundRobin, 0), None);
+        assert_eq!(turn.less_loaded_of(1, |_| 7, |_| true), Some(0));
     }
 }

@@ -12,6 +12,7 @@ use imbl::ordmap::DiffItem;
 
 use crate::ir::{Ir, Route};
 use crate::names::{Hostname, ListenerKey, ObjectRef, Revision};
+use crate::route_index::RouteTable;
 use crate::route_index::matcher::CompiledMatch;
 use crate::snapshot::{Compiled, Rejected, Snapshot};
 
@@ -37,9 +38,11 @@ pub fn compile(ir: &Ir, revision: Revision, previous: Option<&Snapshot>) -> Comp
             ..previous.clone()
         },
         touched: BTreeSet::new(),
+        unsealed: BTreeSet::new(),
     };
     compilation.upstreams(previous);
     compilation.routes(previous);
+    compilation.seal();
     compilation.release_removed_upstreams(previous);
     ports::update(&mut compilation.next, previous, &compilation.touched);
     Compiled {
@@ -52,6 +55,8 @@ struct Compilation {
     next: Snapshot,
     /// The listeners whose route table is another one now.
     touched: BTreeSet<ListenerKey>,
+    /// Hostnames whose list of regular expressions is another one now.
+    unsealed: BTreeSet<(ListenerKey, Option<Hostname>)>,
 }
 
 impl Compilation {
@@ -103,11 +108,9 @@ impl Compilation {
         match CompiledRoute::new(route, old.as_deref(), &mut self.next) {
             Ok(new) => {
                 self.next.rejected.remove(object);
-                for (listener, host, each) in placements(&new) {
-                    self.touch(listener).insert(host, each);
-                }
+                self.place(&new, old.as_deref());
                 if let Some(old) = old {
-                    self.retire(&old);
+                    old.release(Some(&new), &mut self.next.upstreams);
                 }
                 self.next.routes.insert(object.clone(), Arc::new(new));
             }
@@ -122,20 +125,60 @@ impl Compilation {
         }
     }
 
-    fn retire(&mut self, old: &CompiledRoute) {
+    fn place(&mut self, new: &CompiledRoute, old: Option<&CompiledRoute>) {
+        if let Some(old) = old
+            && new.is_placed_like(old)
+        {
+            for ((listener, host, new), (_, _, old)) in placements(new).zip(placements(old)) {
+                if !Arc::ptr_eq(new, old) {
+                    self.touch(listener, host, new).replace(host, old, new);
+                }
+            }
+            return;
+        }
+        // First out, then in: a match may be in both.
+        if let Some(old) = old {
+            self.displace(old);
+        }
+        for (listener, host, each) in placements(new) {
+            self.touch(listener, host, each).insert(host, each);
+        }
+    }
+
+    fn displace(&mut self, old: &CompiledRoute) {
         for (listener, host, each) in placements(old) {
-            let table = self.touch(listener);
+            let table = self.touch(listener, host, each);
             table.remove(host, each);
             if table.is_empty() {
                 self.next.tables.remove(listener);
             }
         }
-        old.release(&mut self.next.upstreams);
     }
 
-    fn touch(&mut self, listener: &ListenerKey) -> &mut crate::route_index::RouteTable {
+    fn retire(&mut self, old: &CompiledRoute) {
+        self.displace(old);
+        old.release(None, &mut self.next.upstreams);
+    }
+
+    fn seal(&self) {
+        for (listener, host) in &self.unsealed {
+            if let Some(table) = self.next.tables.get(listener) {
+                table.seal(host.as_ref());
+            }
+        }
+    }
+
+    fn touch(
+        &mut self,
+        listener: &ListenerKey,
+        host: Option<&Hostname>,
+        each: &CompiledMatch,
+    ) -> &mut RouteTable {
         if !self.touched.contains(listener) {
             self.touched.insert(listener.clone());
+        }
+        if each.has_path_regex() {
+            self.unsealed.insert((listener.clone(), host.cloned()));
         }
         self.next.tables.entry(listener.clone()).or_default()
     }

@@ -10,6 +10,7 @@ mod inline_str;
 mod lengths;
 pub(crate) mod matcher;
 mod path_index;
+mod regex_list;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -54,6 +55,23 @@ impl RouteTable {
         });
     }
 
+    /// Puts a match in the place of one with the same conditions and order.
+    pub fn replace(
+        &mut self,
+        host: Option<&Hostname>,
+        old: &Arc<CompiledMatch>,
+        new: &Arc<CompiledMatch>,
+    ) {
+        match (host, &mut self.any) {
+            (Some(host), _) => self.hosts.update(key(host).as_bytes(), |rules| {
+                Arc::make_mut(rules).replace(old, new);
+                false
+            }),
+            (None, Some(any)) => Arc::make_mut(any).replace(old, new),
+            (None, None) => {}
+        }
+    }
+
     /// Takes a match out again. It must be there.
     pub fn remove(&mut self, host: Option<&Hostname>, removed: &Arc<CompiledMatch>) {
         let Some(host) = host else {
@@ -71,6 +89,17 @@ impl RouteTable {
             rules.remove(removed);
             rules.is_empty()
         });
+    }
+
+    /// Prepares what a lookup under this hostname is faster with; after all changes to it.
+    pub fn seal(&self, host: Option<&Hostname>) {
+        let rules = match host {
+            Some(host) => self.hosts.get(key(host).as_bytes()),
+            None => self.any.as_ref(),
+        };
+        if let Some(rules) = rules {
+            rules.seal();
+        }
     }
 
     /// Whether nothing is in it.

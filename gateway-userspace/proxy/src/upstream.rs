@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use gateway_model::balance::Turn;
 use gateway_model::ir::{Endpoints, UpstreamProtocol};
 use gateway_model::snapshot::{CompiledUpstream, Snapshot, UpstreamId};
 
@@ -35,9 +36,7 @@ type EndpointMap = HashMap<SocketAddr, Weak<Endpoint>, RandomState>;
 pub(crate) struct Pool {
     compiled: Arc<CompiledUpstream>,
     members: Members,
-    turn: Cell<usize>,
-    /// Scrambles the second candidate of a choice.
-    seed: Cell<u32>,
+    turn: Cell<Turn>,
 }
 
 #[derive(Debug)]
@@ -83,8 +82,7 @@ impl Upstreams {
         let pool = Rc::new(Pool {
             compiled: Arc::clone(compiled),
             members,
-            turn: Cell::new(0),
-            seed: Cell::new(0x9E37_79B9),
+            turn: Cell::default(),
         });
         pools[index] = Some(Rc::clone(&pool));
         pool
@@ -143,42 +141,20 @@ impl Pool {
         &self.compiled.label
     }
 
-    /// The endpoint to try next: of two candidates, one in turn and one scrambled, the one with
-    /// fewer requests under way. Never one of `tried`.
+    /// The endpoint to try next: of one in turn and one at random, the one with fewer requests
+    /// under way. Never one of `tried`.
     pub(crate) fn choose(
         &self,
         members: &[Rc<Endpoint>],
         tried: &[SocketAddr],
     ) -> Option<Rc<Endpoint>> {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        match members {
-            [] => None,
-            [one] => (!tried.contains(&one.address())).then(|| Rc::clone(one)),
-            _ if tried.is_empty() => {
-                let first = &members[turn % members.len()];
-                let second = &members[self.scramble() as usize % members.len()];
-                let better = if second.active() < first.active() {
-                    second
-                } else {
-                    first
-                };
-                Some(Rc::clone(better))
-            }
-            _ => (0..members.len())
-                .map(|step| &members[turn.wrapping_add(step) % members.len()])
-                .find(|endpoint| !tried.contains(&endpoint.address()))
-                .cloned(),
-        }
-    }
-
-    fn scramble(&self) -> u32 {
-        // xorshift32; the seed is not zero and never becomes it.
-        let mut x = self.seed.get();
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        self.seed.set(x);
-        x
+        let mut turn = self.turn.get();
+        let chosen = turn.less_loaded_of(
+            members.len(),
+            |at| members[at].active(),
+            |at| !tried.contains(&members[at].address()),
+        );
+        self.turn.set(turn);
+        chosen.map(|at| Rc::clone(&members[at]))
     }
 }

@@ -38,9 +38,11 @@ pub async fn trace(state: &AdminState, parameters: &[(String, String)]) -> Respo
     };
     let started = match state.l4.lock().await.as_mut() {
         None => {
-            return unavailable("there is no packet path: connections arrive on ordinary sockets\n");
+            return unavailable(
+                "there is no packet path: connections arrive on ordinary sockets\n",
+            );
         }
-        Some(l4) => l4.trace(filter),
+        Some(l4) => l4.trace(filter).await,
     };
     let mut trace = match started {
         Ok(trace) => trace,

@@ -50,3 +50,8 @@ impl Finding {
         Some(Self::new(first.reason, messages.join("; ")))
     }
 }
+
+/// An API group as it is spoken of: the core group has no name.
+fn group_name(group: &str) -> &str {
+    if group.is_empty() { "core" } else { group }
+}

@@ -20,7 +20,7 @@ pub(crate) struct CompiledRoute {
 }
 
 impl CompiledRoute {
-    /// Compiles a route and counts it as a user of every upstream it names.
+    /// Compiles a route and counts it as a user of every upstream that it names and `old` does not.
     ///
     /// # Errors
     /// Says which condition does not compile; then nothing is counted.
@@ -34,25 +34,39 @@ impl CompiledRoute {
             rules: Vec::with_capacity(source.rules.len()),
             matches: Vec::with_capacity(source.rules.iter().map(|rule| rule.matches.len()).sum()),
         };
-        for key in route.upstreams() {
-            next.upstreams.acquire(key, next.revision);
-        }
+        route.acquire(old, next);
         let route_label: Arc<str> =
             format!("{}/{}", source.object.namespace, source.object.name).into();
         for rule in &source.rules {
             if let Err(reason) = route.add_rule(rule, &route_label, old, &next.upstreams) {
-                route.release(&mut next.upstreams);
+                route.release(old, &mut next.upstreams);
                 return Err(reason);
             }
         }
         Ok(route)
     }
 
-    /// Counts this route no longer as a user of its upstreams.
-    pub fn release(&self, upstreams: &mut UpstreamTable) {
-        for key in self.upstreams() {
+    /// Counts this route no longer as a user of the upstreams that `except` does not name.
+    pub fn release(&self, except: Option<&Self>, upstreams: &mut UpstreamTable) {
+        let kept = except.map(Self::upstreams).unwrap_or_default();
+        for key in self.upstreams().difference(&kept) {
             upstreams.release(key);
         }
+    }
+
+    fn acquire(&self, old: Option<&Self>, next: &mut Snapshot) {
+        let before = old.map(Self::upstreams).unwrap_or_default();
+        for key in self.upstreams().difference(&before) {
+            next.upstreams.acquire(key, next.revision);
+        }
+    }
+
+    /// Whether both stand in the same places with the same conditions and order.
+    pub fn is_placed_like(&self, other: &Self) -> bool {
+        self.source.attachments == other.source.attachments
+            && self.matches.len() == other.matches.len()
+            && (self.matches.iter().zip(&other.matches))
+                .all(|(a, b)| Arc::ptr_eq(a, b) || a.source() == b.source())
     }
 
     pub fn rules(&self) -> &[Arc<CompiledRule>] {
@@ -82,6 +96,18 @@ impl CompiledRoute {
         old: Option<&Self>,
         upstreams: &UpstreamTable,
     ) -> Result<(), String> {
+        let (at, first) = (self.rules.len(), self.matches.len());
+        if let Some(old) = old
+            && old.source.rules.get(at) == Some(rule)
+            && let Some(same) = old.matches.get(first..first + rule.matches.len())
+            && same
+                .iter()
+                .all(|each| Arc::ptr_eq(&each.rule, &old.rules[at]))
+        {
+            self.rules.push(Arc::clone(&old.rules[at]));
+            self.matches.extend_from_slice(same);
+            return Ok(());
+        }
         let stats = old.and_then(|old| old.stats_of(rule)).unwrap_or_default();
         let compiled = Arc::new(compile_rule(
             &self.source.object,
@@ -91,7 +117,8 @@ impl CompiledRoute {
             upstreams,
         ));
         for alternative in 0..rule.matches.len() {
-            let each = CompiledMatch::new(rule, alternative, Arc::clone(&compiled))
+            let like = old.and_then(|old| old.matches.get(first + alternative));
+            let each = CompiledMatch::new(rule, alternative, Arc::clone(&compiled), like)
                 .map_err(|reason| format!("rule {}: {reason}", compiled.labels.rule))?;
             self.matches.push(Arc::new(each));
         }

@@ -2,6 +2,7 @@
 
 use crate::head::Head;
 use crate::ir::{HttpMatch, PathMatch, RuleMatch, ValueMatch};
+use crate::names::ObjectKind;
 use crate::route_index::matcher::{CompiledMatch, joined_value, query_value};
 
 /// Longer values are cut when they are shown.
@@ -74,8 +75,12 @@ pub(super) fn failure<H: Head>(each: &CompiledMatch, head: &H) -> Option<String>
 pub(super) fn precedence(winner: &RuleMatch, loser: &RuleMatch) -> String {
     let (first, second) = (&winner.order, &loser.order);
     if first.rank != second.rank {
-        return by_specificity(&winner.conditions, &loser.conditions)
-            .unwrap_or_else(|| "later: its place in the order of rules comes after".to_owned());
+        let by_specificity = [first, second]
+            .iter()
+            .all(|order| order.object.kind == ObjectKind::HttpRoute)
+            .then(|| by_specificity(&winner.conditions, &loser.conditions))
+            .flatten();
+        return by_specificity.unwrap_or_else(|| "later in the order of rules".to_owned());
     }
     if first.created != second.created {
         return "newer: the winner's object was created earlier".to_owned();
@@ -108,13 +113,11 @@ fn by_specificity(winner: &HttpMatch, loser: &HttpMatch) -> Option<String> {
     if kind(&winner.path) != kind(&loser.path) {
         let name =
             |path: &PathMatch| ["an exact path", "a prefix", "a regular expression"][kind(path)];
-        return (kind(&winner.path) < kind(&loser.path)).then(|| {
-            format!(
-                "less specific: {} comes after {}",
-                name(&loser.path),
-                name(&winner.path)
-            )
-        });
+        return Some(format!(
+            "less specific: {} comes after {}",
+            name(&loser.path),
+            name(&winner.path)
+        ));
     }
     let (long, short) = (path_text(&winner.path), path_text(&loser.path));
     if long.len() != short.len() {

@@ -69,6 +69,13 @@ impl<T> OneOrMany<T> {
         }
     }
 
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
     /// Puts an element before the first one that is greater.
     pub fn insert_by(&mut self, new: T, order: impl Fn(&T, &T) -> Ordering) {
         let at = self

@@ -90,6 +90,19 @@ impl HostRules {
         }
     }
 
+    /// Puts a match in the place of one with the same conditions and order.
+    pub fn replace(&mut self, old: &Arc<CompiledMatch>, new: &Arc<CompiledMatch>) {
+        match &mut self.matches {
+            Matches::Index(index) => index.replace(old, new),
+            Matches::List(list) => {
+                let mut all = list.as_mut_slice().iter_mut();
+                if let Some(found) = all.find(|listed| Arc::ptr_eq(&listed.detail, old)) {
+                    *found = Listed::new(new);
+                }
+            }
+        }
+    }
+
     /// Takes a match out again.
     pub fn remove(&mut self, removed: &Arc<CompiledMatch>) {
         match &mut self.matches {
@@ -97,6 +110,13 @@ impl HostRules {
                 list.retain(|listed| !Arc::ptr_eq(&listed.detail, removed));
             }
             Matches::Index(index) => index.remove(removed),
+        }
+    }
+
+    /// Prepares what a lookup is faster with.
+    pub fn seal(&self) {
+        if let Matches::Index(index) = &self.matches {
+            index.seal();
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::util::syntax;
 
 use crate::head::Head;
 use crate::ir::{
@@ -28,7 +29,7 @@ pub(crate) struct CompiledMatch {
     alternative: usize,
     pub path: CompiledPath,
     /// None if the path is the only condition.
-    pub conditions: Option<Box<Conditions>>,
+    pub conditions: Option<Arc<Conditions>>,
     pub rule: Arc<CompiledRule>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct CompiledMatch {
 pub(crate) enum CompiledPath {
     Exact(Arc<str>),
     Prefix(Arc<str>),
-    Regex(Box<Regex>),
+    Regex(Arc<Regex>),
 }
 
 /// Every condition but the path's.
@@ -67,7 +68,7 @@ pub(crate) enum CompiledValue {
 }
 
 impl CompiledMatch {
-    /// Compiles an alternative.
+    /// Compiles an alternative; if `like` has the same conditions, what is compiled of them is shared.
     ///
     /// # Errors
     /// Names the regular expression that does not compile, and why.
@@ -75,22 +76,27 @@ impl CompiledMatch {
         source: &Arc<Rule>,
         alternative: usize,
         rule: Arc<CompiledRule>,
+        like: Option<&Arc<Self>>,
     ) -> Result<Self, String> {
-        let conditions = &source.matches[alternative].conditions;
-        let path = match &conditions.path {
-            PathMatch::Exact(path) => CompiledPath::Exact(Arc::clone(path)),
-            PathMatch::Prefix(path) => CompiledPath::Prefix(Arc::clone(path)),
-            PathMatch::Regex(pattern) => {
-                CompiledPath::Regex(Box::new(anchored(pattern, || "the path".to_owned())?))
+        let wanted = &source.matches[alternative].conditions;
+        let (path, conditions) = match like {
+            Some(like) if like.source().conditions == *wanted => {
+                (like.path.clone(), like.conditions.clone())
             }
+            _ => (CompiledPath::new(&wanted.path)?, Conditions::new(wanted)?),
         };
         Ok(Self {
             path,
-            conditions: Conditions::new(conditions)?,
+            conditions,
             source: Arc::clone(source),
             alternative,
             rule,
         })
+    }
+
+    /// Whether its path condition is a regular expression.
+    pub fn has_path_regex(&self) -> bool {
+        matches!(self.path, CompiledPath::Regex(_))
     }
 
     /// Whether every condition but the path's holds.
@@ -117,6 +123,16 @@ impl CompiledMatch {
 }
 
 impl CompiledPath {
+    fn new(source: &PathMatch) -> Result<Self, String> {
+        Ok(match source {
+            PathMatch::Exact(path) => Self::Exact(Arc::clone(path)),
+            PathMatch::Prefix(path) => Self::Prefix(Arc::clone(path)),
+            PathMatch::Regex(pattern) => {
+                Self::Regex(Arc::new(anchored(pattern, || "the path".to_owned())?))
+            }
+        })
+    }
+
     /// Whether the path fulfils this; then how many bytes of it a prefix covers (0 for the other kinds).
     pub fn covers(&self, path: &str) -> Option<usize> {
         match self {
@@ -137,11 +153,11 @@ pub(crate) fn covers_prefix(prefix: &[u8], path: &[u8]) -> bool {
 }
 
 impl Conditions {
-    fn new(source: &HttpMatch) -> Result<Option<Box<Self>>, String> {
+    fn new(source: &HttpMatch) -> Result<Option<Arc<Self>>, String> {
         if source.method.is_none() && source.headers.is_empty() && source.query.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Box::new(Self {
+        Ok(Some(Arc::new(Self {
             method: source.method.clone(),
             headers: source
                 .headers
@@ -274,20 +290,18 @@ fn value(value: &ValueMatch, what: impl Fn() -> String) -> Result<CompiledValue,
 
 fn anchored(pattern: &str, what: impl Fn() -> String) -> Result<Regex, String> {
     // By itself first: `a)|(b` must not become valid by what is put around it.
-    let compile = |pattern: &str| {
-        RegexBuilder::new(pattern)
+    let bytes = syntax::Config::new().utf8(false);
+    let parsed = syntax::parse_with(pattern, &bytes).map_err(|error| error.to_string());
+    let compiled = parsed.and_then(|_| {
+        RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
             .size_limit(REGEX_SIZE_LIMIT)
             .dfa_size_limit(REGEX_CACHE_LIMIT)
             .build()
-    };
-    compile(pattern)
-        .and_then(|_| compile(&format!(r"\A(?:{pattern})\z")))
-        .map_err(|error| {
-            let error = error.to_string();
-            let line = error.lines().last().unwrap_or_default();
-            format!(
-                "the regular expression {pattern:?} for {} does not compile: {line}",
-                what()
-            )
-        })
+            .map_err(|error| error.to_string())
+    });
+    compiled.map_err(|error| {
+        let line = error.lines().last().unwrap_or_default();
+        let what = what();
+        format!("the regular expression {pattern:?} for {what} does not compile: {line}")
+    })
 }

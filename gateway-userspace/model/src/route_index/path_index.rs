@@ -13,6 +13,7 @@ use super::hash_trie::{HashTrie, Keyed};
 use super::inline_str::InlineStr;
 use super::lengths::Lengths;
 use super::matcher::{CompiledMatch, CompiledPath};
+use super::regex_list::RegexList;
 use crate::head::Head;
 use crate::snapshot::Found;
 
@@ -23,8 +24,7 @@ pub(crate) struct PathIndex {
     prefixes: HashTrie<Arc<PathEntry>>,
     /// The lengths of the prefixes, and the earliest match among those up to a length.
     prefix_lengths: Lengths,
-    /// In the order of matches.
-    regexes: Vec<Candidate>,
+    regexes: RegexList,
 }
 
 /// All matches of one exact path, or of one prefix, in order.
@@ -58,13 +58,24 @@ impl PathIndex {
                 self.prefix_lengths.add(path.len(), *candidate.rank());
                 insert(&mut self.prefixes, path, candidate);
             }
-            CompiledPath::Regex(_) => {
-                let at = self
-                    .regexes
-                    .partition_point(|old| old.order(&candidate).is_lt());
-                self.regexes.insert(at, candidate);
-            }
+            CompiledPath::Regex(_) => self.regexes.insert(candidate),
         }
+    }
+
+    /// Puts a match in the place of one with the same conditions and order.
+    pub fn replace(&mut self, old: &Arc<CompiledMatch>, new: &Arc<CompiledMatch>) {
+        let (entries, path) = match &new.path {
+            CompiledPath::Exact(path) => (&mut self.exact, path),
+            CompiledPath::Prefix(path) => (&mut self.prefixes, path),
+            CompiledPath::Regex(_) => return self.regexes.replace(old, new),
+        };
+        entries.update(path.as_bytes(), |entry| {
+            let mut all = Arc::make_mut(entry).candidates.as_mut_slice().iter_mut();
+            if let Some(found) = all.find(|each| Arc::ptr_eq(&each.detail, old)) {
+                *found = Candidate::new(new);
+            }
+            false
+        });
     }
 
     /// Takes a match out again.
@@ -75,11 +86,13 @@ impl PathIndex {
                 self.prefix_lengths.remove(path.len());
                 remove(&mut self.prefixes, path, removed);
             }
-            CompiledPath::Regex(_) => {
-                self.regexes
-                    .retain(|candidate| !Arc::ptr_eq(&candidate.detail, removed));
-            }
+            CompiledPath::Regex(_) => self.regexes.remove(removed),
         }
+    }
+
+    /// Prepares what a lookup is faster with.
+    pub fn seal(&self) {
+        self.regexes.seal();
     }
 
     /// Whether no match is left.
@@ -92,7 +105,7 @@ impl PathIndex {
         let by_path = self.exact.iter().chain(self.prefixes.iter());
         by_path
             .flat_map(|entry| entry.candidates.as_slice())
-            .chain(&self.regexes)
+            .chain(self.regexes.iter())
             .map(|candidate| &candidate.detail)
     }
 
@@ -105,22 +118,13 @@ impl PathIndex {
             .and_then(|entry| entry.first(head, None))
             .map(|candidate| (candidate, 0));
         self.find_prefix(head, path, &mut best);
-        self.find_regex(head, &mut best);
+        if let Some(found) = self.regexes.find(head, best.map(|(best, _)| best)) {
+            best = Some((found, 0));
+        }
         best.map(|(candidate, prefix_len)| Found {
             rule: &candidate.rule,
             prefix_len,
         })
-    }
-
-    fn find_regex<'a, H: Head>(&'a self, head: &H, best: &mut Option<(&'a Candidate, usize)>) {
-        let found = self
-            .regexes
-            .iter()
-            .take_while(|each| best.is_none_or(|(best, _)| each.order(best).is_lt()))
-            .find(|each| each.detail.path.covers(head.path()).is_some() && each.holds(head));
-        if let Some(candidate) = found {
-            *best = Some((candidate, 0));
-        }
     }
 
     /// Probes the prefixes that end at a `/` of the path or at its end, from the longest.

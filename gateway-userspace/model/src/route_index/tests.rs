@@ -4,14 +4,15 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use crate::compile::compile;
-use crate::ir::{HttpMatch, Ir, PathMatch, Route, ValueMatch};
+use crate::ir::{Action, HttpMatch, Ir, PathMatch, Route, ValueMatch};
 use crate::names::{Hostname, Revision};
 use crate::snapshot::Snapshot;
-use crate::testing::{Request, header_is, ir, listener, on, query_is, route};
+use crate::testing::{Request, header_is, hostname, ir, listener, on, query_is, route};
 
 const HOSTS: [&str; 7] = [
     "a.example.com",
@@ -51,6 +52,14 @@ const PATHS: [&str; 16] = [
     "/ccc/d*",
     "/dddddddddddddddddddddddddddd*",
 ];
+const REGEXES: [&str; 6] = [
+    "~/a(/b)?",
+    "~/[ab]/.*|/bb",
+    "~(/[a-z])+/?",
+    "~.*c",
+    "~/a/b/c/d/e|/a",
+    "~(?i)/A.*",
+];
 const REQUEST_PATHS: [&str; 16] = [
     "/",
     "/a",
@@ -71,7 +80,10 @@ const REQUEST_PATHS: [&str; 16] = [
 ];
 
 fn condition() -> impl Strategy<Value = HttpMatch> {
-    let path = prop::sample::select(&PATHS[..]);
+    let path = prop_oneof![
+        4 => prop::sample::select(&PATHS[..]),
+        1 => prop::sample::select(&REGEXES[..]),
+    ];
     (path, 0..6u8, prop::option::weighted(0.2, 0..2u8)).prop_map(|(path, extra, second)| {
         let mut conditions = on(path);
         match extra {
@@ -218,6 +230,43 @@ fn found(snapshot: &Snapshot, request: &Request) -> Option<(String, u32, usize)>
     Some((rule.route.name.to_string(), rule.index, found.prefix_len))
 }
 
+/// Edits one route as users do: its backends, one rule, its hostnames, or all of it goes.
+fn edit(routes: &mut Vec<Route>, (at, kind, pick): (usize, u8, usize)) {
+    if routes.is_empty() {
+        return;
+    }
+    let at = at % routes.len();
+    let route = &mut routes[at];
+    let rule = pick % route.rules.len();
+    match kind {
+        0 => {
+            routes.remove(at);
+        }
+        1 => {
+            route.rules.remove(rule);
+        }
+        2 => {
+            let rule = Arc::make_mut(&mut route.rules[rule]);
+            rule.timeouts.request = Some(Duration::from_secs(pick as u64));
+        }
+        3 => {
+            let rule = Arc::make_mut(&mut route.rules[rule]);
+            rule.action = Action::Respond {
+                status: 204,
+                reason: "edited".into(),
+            };
+        }
+        4 => route.attachments[0].hostnames = vec![hostname(HOSTS[pick % HOSTS.len()])],
+        _ => {
+            let rule = Arc::make_mut(&mut route.rules[rule]);
+            rule.matches[0].conditions = on(PATHS[pick % PATHS.len()]);
+        }
+    }
+    if routes.get(at).is_some_and(|route| route.rules.is_empty()) {
+        routes.remove(at);
+    }
+}
+
 fn one_listener(routes: impl IntoIterator<Item = Route>) -> Ir {
     ir([listener("http", 80, None)], routes, [])
 }
@@ -235,6 +284,30 @@ proptest! {
         for request in &requests {
             prop_assert_eq!(found(&snapshot, request), oracle(&ir, request), "{:?}", request);
         }
+    }
+
+    #[test]
+    fn small_edits_are_compiled_like_the_whole(
+        mut routes in some_routes(),
+        edits in prop::collection::vec((0..12usize, 0..6u8, 0..100usize), 1..15),
+        requests in prop::collection::vec(some_request(), 1..20),
+    ) {
+        let mut snapshot = compile(&one_listener(routes.clone()), Revision(1), None).snapshot;
+        for (revision, each) in (2..).zip(edits) {
+            edit(&mut routes, each);
+            let ir = one_listener(routes.clone());
+            snapshot = compile(&ir, Revision(revision), Some(&snapshot)).snapshot;
+            for request in &requests {
+                prop_assert_eq!(found(&snapshot, request), oracle(&ir, request), "{:?}", request);
+            }
+            for rule in snapshot.rules() {
+                let source = &ir.routes[&rule.route].rules;
+                let source = source.iter().find(|each| each.index == rule.index);
+                prop_assert_eq!(source.map(|each| each.timeouts), Some(rule.timeouts));
+            }
+        }
+        let emptied = compile(&one_listener([]), Revision(100), Some(&snapshot)).snapshot;
+        prop_assert_eq!(emptied.upstreams().count(), 0);
     }
 
     #[test]

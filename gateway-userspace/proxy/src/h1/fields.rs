@@ -90,22 +90,38 @@ impl Fields {
         names: u8,
         mut note: impl FnMut(usize, Field, &[u8]) -> Result<u8, Violation>,
     ) -> Result<bool, Violation> {
-        while let Some(line) = lines.next(buf, limits)? {
-            if line.is_empty() {
-                self.end = line.start;
-                self.nominate(buf)?;
-                return Ok(true);
-            }
-            if self.list.len() >= limits.lines {
-                return Err(Violation::TooManyHeaders);
-            }
-            let mut field = parse_line(&buf[line.clone()], line.start, names)?;
-            let value = field.value.of(buf);
-            field.flags |= self.facts(&field, value)? | note(self.list.len(), field, value)?;
-            self.flags |= field.flags;
-            self.list.push(field);
+        let buf = lines.visible(buf, limits);
+        if !lines.has_more(buf) {
+            return lines.wait(buf, limits);
         }
-        Ok(false)
+        loop {
+            let at = lines.at;
+            match buf.get(at..).unwrap_or_default() {
+                [b'\r', b'\n', ..] => {
+                    lines.at = at + 2;
+                    self.end = at;
+                    self.nominate(buf)?;
+                    return Ok(true);
+                }
+                [] | [b'\r'] => return lines.wait(buf, limits),
+                _ if self.list.len() >= limits.lines => return Err(Violation::TooManyHeaders),
+                rest => match parse_line(rest, at, names) {
+                    Ok((mut field, len)) => {
+                        let value = field.value.of(buf);
+                        field.flags |=
+                            self.facts(&field, value)? | note(self.list.len(), field, value)?;
+                        self.flags |= field.flags;
+                        self.list.push(field);
+                        lines.at = at + len;
+                    }
+                    // A line is judged when it is whole, so that it is judged the same however it arrives.
+                    Err(violation) if memchr::memchr(b'\n', rest).is_some() => {
+                        return Err(violation);
+                    }
+                    Err(_) => return lines.wait(buf, limits),
+                },
+            }
+        }
     }
 
     /// The values of the lines of a name, in order.
@@ -226,40 +242,51 @@ impl Fields {
     }
 }
 
-/// Parses `name: value`; `offset` is where the line stands in the head.
+/// Parses the line `name: value` that begins the text and stands at `offset` of the head; gives its
+/// length too. What is not whole yet fails like what is malformed.
 #[inline]
-fn parse_line(line: &[u8], offset: usize, names: u8) -> Result<Field, Violation> {
-    let colon = bytes::run(line, names);
-    if line.get(colon) != Some(&b':') || colon == 0 {
-        return Err(malformed(line, colon));
+fn parse_line(text: &[u8], offset: usize, names: u8) -> Result<(Field, usize), Violation> {
+    let colon = bytes::run(text, names);
+    if text.get(colon) != Some(&b':') || colon == 0 {
+        return Err(malformed(text, colon));
     }
-    let rest = &line[colon + 1..];
-    let value = bytes::trim(rest);
-    if !bytes::is_value(value) {
-        return Err(Violation::HeaderValue);
+    let mut start = colon + 1;
+    while let Some(b' ' | b'\t') = text.get(start) {
+        start += 1;
     }
-    let lead = match value {
-        [] => rest.len(),
-        _ => rest
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'\t'))
-            .count(),
+    let end = start + bytes::value_len(&text[start..]);
+    if text.get(end..end + 2) != Some(b"\r\n") {
+        return Err(match text.get(end) {
+            Some(b'\n') => Violation::LineEnd,
+            _ => Violation::HeaderValue,
+        });
+    }
+    let value_len = bytes::trim_end(&text[start..end]).len();
+    let canonical = match start - colon {
+        1 => true,
+        2 => text[colon + 1] == b' ',
+        _ => false,
     };
-    let canonical = rest.len() == lead + value.len() && lead <= 1 && rest.first() != Some(&b'\t');
-    let start = offset + colon + 1 + lead;
-    Ok(Field {
+    let flags = if canonical && start + value_len == end {
+        0
+    } else {
+        RESPELL
+    };
+    let field = Field {
         name: Span::new(offset..offset + colon),
-        value: Span::new(start..start + value.len()),
-        known: Known::of(&line[..colon]),
-        flags: if canonical { 0 } else { RESPELL },
-    })
+        value: Span::new(offset + start..offset + start + value_len),
+        known: Known::of(&text[..colon]),
+        flags,
+    };
+    Ok((field, end + 2))
 }
 
 #[cold]
-fn malformed(line: &[u8], at: usize) -> Violation {
-    match line.get(at) {
+fn malformed(text: &[u8], at: usize) -> Violation {
+    match text.get(at) {
+        Some(b'\n') => Violation::LineEnd,
         Some(b' ' | b'\t') if at == 0 => Violation::Folding,
-        None | Some(b':' | b' ' | b'\t') => Violation::HeaderLine,
+        None | Some(b':' | b' ' | b'\t' | b'\r') => Violation::HeaderLine,
         Some(_) => Violation::HeaderName,
     }
 }

@@ -102,6 +102,31 @@ pub(crate) fn is_value(text: &[u8]) -> bool {
     rest_ok && (suspicious == 0 || text.iter().all(|&b| is_value_byte(b)))
 }
 
+/// How many leading bytes may stand in a value.
+#[inline]
+pub(crate) fn value_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(word) = text[at..].first_chunk::<8>() {
+        let suspects = suspects(u64::from_le_bytes(*word));
+        if suspects == 0 {
+            at += 8;
+            continue;
+        }
+        // The lowest mark is exact; borrows only blur those above it.
+        let first = at + suspects.trailing_zeros() as usize / 8;
+        if text[first] != b'\t' {
+            return first;
+        }
+        at = first + 1;
+    }
+    let rest = &text[at..];
+    at + rest
+        .iter()
+        .position(|&b| !is_value_byte(b))
+        .unwrap_or(rest.len())
+}
+
+#[inline]
 fn is_value_byte(b: u8) -> bool {
     b >= 0x20 && b != 0x7f || b == b'\t'
 }
@@ -122,6 +147,12 @@ pub(crate) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = text {
         text = rest;
     }
+    trim_end(text)
+}
+
+/// Drops white space (SP, HTAB) at the end.
+#[inline]
+pub(crate) fn trim_end(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }
@@ -175,6 +206,19 @@ mod tests {
                 let mut text = [b'a'; 20];
                 text[at] = b;
                 assert_eq!(is_value(&text), is_value_byte(b), "{b} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_ends_at_the_first_byte_that_is_none() {
+        for b in 0..=255_u8 {
+            for at in 0..20 {
+                let mut text = [0xff; 20];
+                text[at] = b;
+                text[19] = b'\n';
+                let expected = text.iter().position(|&b| !is_value_byte(b));
+                assert_eq!(Some(value_len(&text)), expected, "{b} at {at}");
             }
         }
     }

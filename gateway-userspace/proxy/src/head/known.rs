@@ -186,6 +186,8 @@ fn starting_c(name: &[u8]) -> Known {
         10 => exact(name, b"connection", Known::Connection),
         12 if name.eq_ignore_ascii_case(b"content-type") => Known::ContentType,
         14 if name.eq_ignore_ascii_case(b"content-length") => Known::ContentLength,
+        // RFC 9530 §2: a digest may come as a trailer, when it is known at last.
+        14 if name.eq_ignore_ascii_case(b"content-digest") => Known::Other,
         _ => prefix(name, b"content-", Known::ContentOther),
     }
 }

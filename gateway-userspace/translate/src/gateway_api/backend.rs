@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gateway_model::ir::BackendTarget;
 use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
 
-use super::{Finding, grant};
+use super::{Finding, grant, group_name};
 use crate::objects::{BackendRef, Objects};
 use crate::service::{self, Resolution};
 use crate::settings::Settings;
@@ -105,8 +105,10 @@ impl<'a> Resolver<'a> {
             return Err(Finding::new(
                 Reason::InvalidKind,
                 format!(
-                    "backend {} {} of group {:?} is not supported; refer to a Service",
-                    reference.kind, reference.name, reference.group
+                    "backend {} {} of group {} is not supported; refer to a Service",
+                    reference.kind,
+                    reference.name,
+                    group_name(&reference.group)
                 ),
             ));
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gateway_model::ir::{Certificate, CertificateKey};
 use gateway_model::names::{ObjectKind, ObjectRef};
 
-use super::{Finding, grant};
+use super::{Finding, grant, group_name};
 use crate::objects::{ListenerTls, Objects, SecretRef};
 use crate::status::Reason;
 
@@ -52,8 +52,10 @@ impl Certificates {
     fn add(&mut self, objects: &Objects, gateway: &ObjectRef, reference: &SecretRef) {
         if !reference.group.is_empty() || &*reference.kind != "Secret" {
             return self.invalid(format!(
-                "tls.certificateRefs: {} {} of group {:?} is not supported; refer to a Secret",
-                reference.kind, reference.name, reference.group
+                "tls.certificateRefs: {} {} of group {} is not supported; refer to a Secret",
+                reference.kind,
+                reference.name,
+                group_name(&reference.group)
             ));
         }
         let secret = secret_of(gateway, reference);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::features::SUPPORTED_FEATURES;
+use super::group_name;
 use crate::objects::{GatewayClass, Objects, ParametersRef};
 use crate::settings::{Settings, SourceKind};
 use crate::status::{
@@ -62,14 +63,11 @@ fn parameters_fault(class: &GatewayClass) -> Option<String> {
 
 /// No kind of parameters is supported, so every reference to parameters is refused.
 pub(super) fn unknown_parameters(field: &str, parameters: &ParametersRef) -> String {
-    let group = if parameters.group.is_empty() {
-        "core"
-    } else {
-        &parameters.group
-    };
     format!(
-        "{field} refers to {} {} of group {group}, and no kind of parameters is supported; remove it",
-        parameters.kind, parameters.name
+        "{field} refers to {} {} of group {}, and no kind of parameters is supported; remove it",
+        parameters.kind,
+        parameters.name,
+        group_name(&parameters.group)
     )
 }
 

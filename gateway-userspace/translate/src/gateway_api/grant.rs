@@ -30,7 +30,7 @@ pub(super) fn permits(objects: &Objects, from: &ObjectRef, to: &ObjectRef) -> bo
 /// What to write when [`permits`] says no.
 pub(super) fn advice(from: &ObjectRef, to: &ObjectRef) -> String {
     format!(
-        "{from} may not refer to {to}: namespace {} has no ReferenceGrant from {} in {} to {}",
-        to.namespace, from.kind, from.namespace, to.kind
+        "{from} may not refer to {to}: namespace {} has no ReferenceGrant from {} in {} to {} {}",
+        to.namespace, from.kind, from.namespace, to.kind, to.name
     )
 }

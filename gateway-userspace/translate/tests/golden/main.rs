@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef};
+use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef, Revision};
+use gateway_model::snapshot::compile;
 use gateway_translate::{
     Applied, Event, Object, Settings, SourceKind, Translation, Translator, decode_all, translate,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a case may set.
 #[derive(Default, Deserialize)]
@@ -32,6 +33,8 @@ struct Scenario {
     crd_version: Option<String>,
     /// Listeners that the data plane could not serve: `namespace/gateway#listener` to why.
     failures: BTreeMap<String, String>,
+    /// Objects that could not be compiled: `Kind namespace/name` to why.
+    rejected: BTreeMap<String, String>,
     /// Objects deleted at the end: `Kind namespace/name`.
     deleted: Vec<String>,
 }
@@ -93,13 +96,10 @@ fn difference(expected: &str, actual: &str) -> String {
 }
 
 fn run(root: &Path, case: &Path) -> String {
-    let text = fs::read_to_string(case).expect("a case");
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
     let mut scenario = Scenario::default();
     let mut objects = Vec::new();
     let mut refused = Vec::new();
-    for mut document in documents {
+    for mut document in documents(case) {
         if document.get("kind").is_none() {
             scenario = serde_json::from_value(document)
                 .unwrap_or_else(|e| panic!("{}: {e}", case.display()));
@@ -115,11 +115,98 @@ fn run(root: &Path, case: &Path) -> String {
     }
     let settings = settings(&scenario);
     let translation = agreed(&scenario, &settings, &objects);
+    let compiled = compile(&translation.ir, Revision(1), None);
+    assert!(
+        compiled.rejected.is_empty(),
+        "{}: what is translated must compile: {:?}",
+        case.display(),
+        compiled.rejected
+    );
     let applied = Applied {
         failures: scenario.failures.iter().map(failure).collect(),
+        rejected: scenario
+            .rejected
+            .iter()
+            .map(|(object, why)| (object_ref(object), why.clone()))
+            .collect(),
         ..Applied::default()
     };
     render::output(&translation, &refused, &applied)
+}
+
+fn documents(case: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(case).expect("a case");
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_multiple_with_options(&text, options)
+        .unwrap_or_else(|e| panic!("{}: {e}", case.display()))
+}
+
+/// Every value of every manifest of every case is replaced by odd ones: it may be refused, it may
+/// become a condition, but nothing panics, and nothing that was translated fails to compile.
+#[test]
+fn no_odd_value_in_a_manifest_does_harm() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut mutations = 0_usize;
+    for case in cases(&root) {
+        let mut documents = documents(&case);
+        documents.iter_mut().for_each(|d| insert_keys(&root, d));
+        let mut translator = Translator::new(Settings::default());
+        let decoded = documents.iter().cloned().flat_map(decode_all).flatten();
+        translator.apply(decoded.map(Event::Apply));
+        for document in &documents {
+            let mut places = Vec::new();
+            leaves(document, &mut String::new(), &mut places);
+            for place in places {
+                for odd in odd_values() {
+                    let mut mutated = document.clone();
+                    *mutated.pointer_mut(&place).expect("a leaf") = odd;
+                    translator.apply(decode_all(mutated).into_iter().flatten().map(Event::Apply));
+                    let ir = translator.translate().ir;
+                    assert!(
+                        compile(&ir, Revision(1), None).rejected.is_empty(),
+                        "{place}"
+                    );
+                    mutations += 1;
+                }
+            }
+            let original = decode_all(document.clone()).into_iter().flatten();
+            translator.apply(original.map(Event::Apply));
+        }
+    }
+    assert!(mutations > 10_000, "only {mutations}");
+}
+
+fn leaves(value: &Value, path: &mut String, places: &mut Vec<String>) {
+    let parent = path.len();
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                path.push('/');
+                path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                leaves(value, path, places);
+                path.truncate(parent);
+            }
+        }
+        Value::Array(items) => {
+            for (at, value) in items.iter().enumerate().take(3) {
+                path.push_str(&format!("/{at}"));
+                leaves(value, path, places);
+                path.truncate(parent);
+            }
+        }
+        _ => places.push(path.clone()),
+    }
+}
+
+fn odd_values() -> [Value; 6] {
+    [
+        Value::Null,
+        json!("é\u{0}%/*.(["),
+        json!("/"),
+        json!(-1),
+        json!(65_536),
+        json!([{ "name": "*" }]),
+    ]
 }
 
 /// Replaces `@name` by the contents of a key file.

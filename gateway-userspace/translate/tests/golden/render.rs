@@ -47,7 +47,9 @@ fn shorten(value: Value) -> Value {
         }
         Value::Object(map) => {
             let features = |(name, value): (String, Value)| {
-                if name == "supportedFeatures" {
+                if name == "supportedKinds" {
+                    (name, kinds(&value))
+                } else if name == "supportedFeatures" {
                     let count = value.as_array().map_or(0, Vec::len);
                     (name, json!(format!("{count} features")))
                 } else {
@@ -58,6 +60,15 @@ fn shorten(value: Value) -> Value {
         }
         other => other,
     }
+}
+
+fn kinds(value: &Value) -> Value {
+    let kinds = value.as_array().into_iter().flatten();
+    let kind = |kind: &Value| {
+        let text = |name: &str| kind[name].as_str().expect("a text").to_owned();
+        json!(format!("{}/{}", text("group"), text("kind")))
+    };
+    kinds.map(kind).collect()
 }
 
 fn ir(ir: &Ir) -> Value {
@@ -166,9 +177,9 @@ fn rule(rule: &Rule) -> Value {
         .map(|m| {
             let o = &m.order;
             format!(
-                "{} @ {:?} {} {} {}.{}",
+                "{} @ {} created {} {} {}.{}",
                 conditions(&m.conditions),
-                o.rank.map(complement),
+                o.rank.map(complement).join(" "),
                 o.created,
                 o.object,
                 o.rule,

@@ -134,8 +134,11 @@ pub fn counters(show: &mut Show, stage: &Stage, sluice: &Sluice) {
         "XDP sees every packet, sk_lookup steers every connection",
         |evidence| {
             let read = || -> Result<(f64, f64)> {
-                let packets = sluice.metric("sluice_l4_packets_total", &[])?;
-                Ok((packets, sluice.metric("sluice_l4_steered_total", &[])?))
+                let packets = sluice.metric("sluice_l4_verdicts_total", &[])?;
+                Ok((
+                    packets,
+                    sluice.metric("sluice_l4_steered_connections_total", &[])?,
+                ))
             };
             let before = read()?;
             let report = stage
@@ -269,7 +272,7 @@ pub fn stop(show: &mut Show, mut sluice: Sluice) {
         .and_then(|()| sluice.wait_exit(Duration::from_secs(35)));
     match outcome {
         Ok(status) if status.success() => {
-            show.aside("stopped and cleaned up; cargo xtask demo --keep leaves it running")
+            show.aside("stopped and cleaned up; cargo xtask demo --keep leaves it running");
         }
         Ok(status) => drop(show.point("It stops cleanly", |_| -> Result<()> {
             anyhow::bail!("sluice ended with {status}\n{}", sluice.log())

@@ -11,6 +11,9 @@ use crate::stage::Stage;
 /// The width of a rule across the page.
 const WIDTH: usize = 78;
 
+/// How much of an error is shown.
+const MOST_LINES: usize = 12;
+
 /// Prints and keeps count.
 pub struct Show {
     colours: bool,
@@ -129,7 +132,7 @@ impl Show {
             }
             Err(error) => {
                 self.failed += 1;
-                for line in format!("{error:#}").lines() {
+                for line in format!("{error:#}").lines().take(MOST_LINES) {
                     println!("      {}", self.paint("31", line));
                 }
                 println!();

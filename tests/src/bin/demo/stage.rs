@@ -160,7 +160,7 @@ impl Stage {
     /// How to start Sluice here.
     pub fn start(&self) -> Start {
         let start = match &self.place {
-            Place::World(world) => Start::on(world),
+            Place::World(world) => Start::on(world).args(["--l4", "bpf"]),
             Place::Loopback { here, dir, .. } => Start::new(here, dir).args(["--l4", "sockets"]),
         };
         start

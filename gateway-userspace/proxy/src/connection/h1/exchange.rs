@@ -13,7 +13,7 @@ use super::tunnel;
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
-use crate::connection::budget::{Budget, Pace};
+use crate::connection::budget::Budget;
 use crate::connection::client::Client;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
 use crate::connection::mirror::Copies;
@@ -84,7 +84,6 @@ pub(super) async fn run(
         uploading: true,
         stall_ms: 0,
         budget,
-        pace: Pace::default(),
         cors,
         answerable: true,
     };
@@ -156,7 +155,6 @@ struct Exchange<'a> {
     /// When the exchange counts as stalled.
     stall_ms: u64,
     budget: Budget,
-    pace: Pace,
     cors: Vec<CorsLine<'static>>,
     answerable: bool,
 }
@@ -306,17 +304,13 @@ impl Exchange<'_> {
             _ => (Side::Downstream, Kind::BodyTimeout),
         };
         if self.uploading && self.upload.take_moved() {
-            let (timers, bytes) = (self.client.deadline.timers(), self.upload.body_bytes());
-            let waiting = !self.upload.is_writing();
-            if self.pace.is_too_slow(timers, time, bytes, waiting) {
-                return Poll::Ready(ProxyError::new(Side::Downstream, Kind::BodyTimeout));
-            }
-            let limit = if self.upload.is_writing() {
-                time.write_stall
+            let timers = self.client.deadline.timers();
+            self.stall_ms = if self.upload.is_writing() {
+                timers.at(time.write_stall)
             } else {
-                time.body_idle
+                let received = self.upload.body_bytes();
+                self.budget.body_stall_ms(timers, time, received)
             };
-            self.stall_ms = self.client.deadline.timers().at(limit);
             self.budget.arm_at(&self.client.deadline, self.stall_ms);
         } else if !self.uploading && self.stall_ms != u64::MAX {
             self.stall_ms = u64::MAX;
@@ -378,6 +372,10 @@ impl Exchange<'_> {
         record.bytes_sent = download.body_bytes();
         let (out, rest) = download.into_parts();
         self.work.to_client = out;
+        if streamed.is_err() && encoded.body == BodyOut::UntilClose {
+            // An orderly close would tell this client that the body is complete.
+            self.client.stream.reset_on_drop();
+        }
         streamed?;
         let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
         if clean {

@@ -17,7 +17,7 @@ use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
-use crate::connection::budget::{Budget, Pace};
+use crate::connection::budget::Budget;
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
@@ -144,7 +144,6 @@ struct Exchange<'a> {
     upload: Upload,
     uploading: bool,
     budget: Budget,
-    pace: Pace,
     wanted: Wanted,
     /// Whether sending the request twice does no harm.
     harmless: bool,
@@ -169,7 +168,6 @@ impl<'a> Exchange<'a> {
             upload,
             uploading: true,
             budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
-            pace: Pace::default(),
             wanted,
             harmless,
             cors: Vec::new(),
@@ -270,18 +268,14 @@ impl<'a> Exchange<'a> {
         }
         if self.uploading && self.upload.take_moved() {
             let time = &worker.limits().time;
-            let waiting = !self.upload.is_writing();
-            let bytes = self.upload.received();
-            if self.pace.is_too_slow(&worker.timers, time, bytes, waiting) {
-                let slow = ProxyError::new(Side::Downstream, Kind::BodyTimeout);
-                return Poll::Ready(Err(NoHead::Failed(slow)));
-            }
-            let limit = if self.upload.is_writing() {
-                time.write_stall
+            let timers = self.state.deadline.timers();
+            let stall_ms = if self.upload.is_writing() {
+                timers.at(time.write_stall)
             } else {
-                time.body_idle
+                let received = self.upload.received();
+                self.budget.body_stall_ms(timers, time, received)
             };
-            self.budget.arm(&self.state.deadline, Some(limit));
+            self.budget.arm_at(&self.state.deadline, stall_ms);
         } else if !self.uploading {
             self.budget.arm(&self.state.deadline, None);
         }

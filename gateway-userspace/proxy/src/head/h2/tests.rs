@@ -156,7 +156,12 @@ fn row7_the_upstream_gets_joined_cookies_and_one_host() {
 
 #[test]
 fn row28_only_harmless_trailers_pass() {
-    for name in ["grpc-status", "grpc-message", "x-checksum"] {
+    for name in [
+        "grpc-status",
+        "grpc-message",
+        "x-checksum",
+        "content-digest",
+    ] {
         assert!(is_trailer_allowed(name), "{name}");
     }
     for name in [

@@ -1,0 +1,277 @@
+//! Where `front` hangs, and that it drops there what it must.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gateway_l4::{Attach, Hook, L4Error, Mode, Outcome, Settings};
+use gateway_tests::bed::plan;
+
+use crate::wire::{CLIENT, INTERFACE, VIP, Wire, Workers, counted, front};
+
+/// A packet that is dropped is not answered.
+const SILENCE: Duration = Duration::from_millis(300);
+
+#[test]
+fn native_xdp_drops_and_passes() {
+    drops_and_passes(Attach::Native, Hook::XdpNative);
+}
+
+#[test]
+fn generic_xdp_drops_and_passes() {
+    drops_and_passes(Attach::Generic, Hook::XdpGeneric);
+}
+
+#[test]
+fn tc_drops_and_passes() {
+    drops_and_passes(Attach::Tc, Hook::Tcx);
+}
+
+#[test]
+fn native_xdp_comes_first() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let l4 = wire.start(Attach::Auto).await;
+        let attached = front(&l4);
+        assert_eq!((attached.hook, attached.note), (Hook::XdpNative, None));
+        l4.detach().await.expect("detach");
+        assert!(!wire.has_xdp());
+    });
+}
+
+fn drops_and_passes(attach: Attach, hook: Hook) {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let workers = Workers::listen(1);
+        let mut l4 = wire.start(attach).await;
+        assert_eq!(front(&l4).hook, hook);
+        let with = |deny: &[&'static str]| {
+            plan(
+                &[
+                    (Some(VIP[0]), 443, &[], deny),
+                    (Some(VIP[1]), 443, &[], deny),
+                ],
+                &VIP,
+            )
+        };
+        l4.apply(&with(&[])).await.expect("apply");
+        l4.take_over(&workers.steering()).await.expect("take over");
+        for vip in VIP {
+            wire.connect(vip, 443);
+        }
+        l4.apply(&with(&CLIENT)).await.expect("apply");
+        for vip in VIP {
+            let before = counted(&l4, "denied");
+            wire.try_connect(vip, 443, SILENCE).expect_err("dropped");
+            assert!(counted(&l4, "denied") > before, "{vip}");
+        }
+        l4.apply(&with(&["203.0.113.0/24"])).await.expect("apply");
+        for vip in VIP {
+            wire.connect(vip, 443);
+        }
+        assert!(counted(&l4, "permitted") > 0);
+        l4.detach().await.expect("detach");
+    });
+}
+
+#[test]
+fn a_foreign_program_stays_and_front_goes_to_tc() {
+    let wire = Wire::new();
+    let pinned = foreign_program(&wire);
+    wire.node
+        .ip(&[&format!(
+            "link set dev {INTERFACE} xdp pinned {}",
+            pinned.display()
+        )])
+        .expect("attach");
+    wire.node.block_on(async {
+        let l4 = wire.start(Attach::Auto).await;
+        let attached = front(&l4);
+        assert_eq!(attached.hook, Hook::Tcx);
+        let note = attached.note.expect("a note");
+        assert!(
+            note.contains("no native XDP: foreign, which is not ours"),
+            "{note}"
+        );
+        l4.detach().await.expect("detach");
+        assert!(wire.has_xdp(), "the foreign program is still there");
+    });
+}
+
+#[test]
+fn our_own_program_left_by_netlink_is_removed() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let first = wire.start(Attach::Tc).await;
+        let object = gateway_tests::bed::load(gateway_l4::object().expect("an object"), &first);
+        let mut object = object.expect("the programs");
+        first.detach().await.expect("detach");
+        let pin = wire
+            .pin_dir
+            .with_extension("")
+            .with_file_name(format!("{}-left", file_name(&wire.pin_dir)));
+        object
+            .program_mut("sluice_front")
+            .expect("a program")
+            .pin(&pin)
+            .expect("pin");
+        let attached = wire.node.ip(&[&format!(
+            "link set dev {INTERFACE} xdp pinned {}",
+            pin.display()
+        )]);
+        std::fs::remove_file(&pin).expect("unpin");
+        attached.expect("attach");
+        assert!(wire.has_xdp());
+        let l4 = wire.start(Attach::Auto).await;
+        let attached = front(&l4);
+        assert_eq!(attached.hook, Hook::XdpNative);
+        assert!(
+            attached
+                .note
+                .expect("a note")
+                .contains("removed a program of ours")
+        );
+        l4.detach().await.expect("detach");
+        assert!(!wire.has_xdp());
+    });
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let settings = Settings {
+            interfaces: vec!["nowhere0".to_owned()],
+            mode: Mode::Auto,
+            ..wire.settings(Attach::Auto)
+        };
+        let error = gateway_l4::L4::start(settings)
+            .await
+            .expect_err("no such interface");
+        assert!(
+            matches!(&error, L4Error::NoInterface { name } if name == "nowhere0"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn loopback_and_what_is_down_are_not_chosen() {
+    let wire = Wire::new();
+    wire.node
+        .ip(&[
+            "link add spare0 type veth peer name spare1",
+            "link set spare1 up",
+        ])
+        .expect("a spare wire");
+    wire.node.block_on(async {
+        let settings = Settings {
+            interfaces: Vec::new(),
+            ..wire.settings(Attach::Auto)
+        };
+        let Ok(Outcome::Bpf(l4)) = gateway_l4::L4::start(settings).await else {
+            panic!("no packet path")
+        };
+        let chosen: Vec<String> = l4
+            .status()
+            .expect("status")
+            .attachments
+            .into_iter()
+            .skip(1)
+            .map(|a| a.interface)
+            .collect();
+        assert_eq!(chosen, [INTERFACE, "spare1"]);
+        l4.detach().await.expect("detach");
+    });
+}
+
+#[test]
+fn sockets_mode_and_missing_capabilities_say_why() {
+    let wire = Wire::new();
+    let settings = |mode| Settings {
+        mode,
+        ..wire.settings(Attach::Auto)
+    };
+    wire.node.block_on(async {
+        let outcome = gateway_l4::L4::start(settings(Mode::Sockets))
+            .await
+            .expect("an outcome");
+        assert!(matches!(outcome, Outcome::Unavailable { .. }));
+        become_nobody();
+        let outcome = gateway_l4::L4::start(settings(Mode::Auto))
+            .await
+            .expect("an outcome");
+        let Outcome::Unavailable { reason } = outcome else {
+            panic!("nobody has no packet path")
+        };
+        assert!(
+            reason.contains("CAP_BPF") && reason.contains("CAP_NET_ADMIN"),
+            "{reason}"
+        );
+        gateway_l4::L4::start(settings(Mode::Bpf))
+            .await
+            .expect_err("asked for and not to be had");
+    });
+}
+
+/// A program of somebody else's: passes everything.
+#[expect(unsafe_code, reason = "bpf(2) to load two instructions")]
+fn foreign_program(wire: &Wire) -> std::path::PathBuf {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    // r0 = XDP_PASS; exit
+    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    let license = c"GPL";
+    let mut attr = [0_u32; 32];
+    attr[0] = 6; // BPF_PROG_TYPE_XDP
+    attr[1] = 2;
+    let pointer = |at: usize, value: u64, attr: &mut [u32; 32]| {
+        attr[at] = value as u32;
+        attr[at + 1] = (value >> 32) as u32;
+    };
+    pointer(
+        2,
+        instructions.as_ptr().expose_provenance() as u64,
+        &mut attr,
+    );
+    pointer(4, license.as_ptr().expose_provenance() as u64, &mut attr);
+    attr[12..14].copy_from_slice(&[u32::from_ne_bytes(*b"fore"), u32::from_ne_bytes(*b"ign\0")]);
+    // SAFETY: the attributes and what they point to outlive the call; 64 bytes hold them all.
+    let loaded = unsafe { libc::syscall(libc::SYS_bpf, 5, &raw const attr, 64) };
+    assert!(loaded >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just given us this descriptor.
+    let program = unsafe { OwnedFd::from_raw_fd(loaded as libc::c_int) };
+    let path = wire
+        .pin_dir
+        .with_file_name(format!("{}-foreign", file_name(&wire.pin_dir)));
+    let fd = format!("/proc/{}/fd/{}", std::process::id(), program.as_raw_fd());
+    assert!(Path::new(&fd).exists());
+    pin(&program, &path);
+    path
+}
+
+#[expect(unsafe_code, reason = "bpf(2) to pin")]
+fn pin(program: &std::os::fd::OwnedFd, path: &Path) {
+    use std::os::fd::AsRawFd;
+    let name = std::ffi::CString::new(path.display().to_string()).expect("a name");
+    let attr = [
+        name.as_ptr().expose_provenance() as u64,
+        u64::from(program.as_raw_fd().cast_unsigned()),
+    ];
+    // SAFETY: the attributes and the name outlive the call.
+    let pinned = unsafe { libc::syscall(libc::SYS_bpf, 6, &raw const attr, 16) };
+    assert_eq!(pinned, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Gives up all privileges of the calling thread, and of no other.
+#[expect(unsafe_code, reason = "setresuid(2) for one thread")]
+fn become_nobody() {
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+    assert_eq!(result, 0);
+}
