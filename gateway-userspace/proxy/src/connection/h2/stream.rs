@@ -297,11 +297,11 @@ impl<'a> Exchange<'a> {
         mut record: Record,
     ) -> Served {
         let view = self.response.view(inbound.buffer.filled());
-        let head = to_http(&view, edits, &self.cors);
+        let worker = &self.state.session.downstream.worker;
+        let head = to_http(&view, edits, &self.cors, &worker.date());
         inbound.buffer.consume(inbound.head_len);
         self.budget.response_began();
         record.bytes_received = self.upload.received();
-        let worker = &self.state.session.downstream.worker;
         let mut download = Download::new(
             attempt,
             inbound.buffer,
