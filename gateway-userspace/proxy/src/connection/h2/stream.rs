@@ -105,11 +105,11 @@ fn finish(
 
 fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
     let worker = &state.session.downstream.worker;
+    state.complete.set(answer.is_some());
     // A client that has gone reads nothing; hyper drops what it is given.
     let answer = answer.unwrap_or_else(|| Answer::empty(502));
     let response = answer.into_http(&worker.date(), wanted.is_head());
     state.begins_sending();
-    state.complete.set(true);
     response.map(ResponseBody::whole)
 }
 
