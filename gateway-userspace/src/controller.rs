@@ -4,12 +4,13 @@
 mod stages;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_l4::L4;
-use gateway_model::names::{ListenerKey, ObjectRef};
-use gateway_model::snapshot::Snapshot;
+use gateway_model::names::{ListenerKey, ObjectRef, Revision};
+use gateway_model::snapshot::{PortTable, Snapshot};
 use gateway_proxy::{ListenerFailure, Proxy};
 use gateway_translate::Applied;
 use jiff::Timestamp;
@@ -41,16 +42,18 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that has seen nothing. `world` is where every applied revision is published.
+    /// A controller that has seen nothing. `world` is where every applied revision is published;
+    /// the first one is numbered after `after`, a predecessor's last.
     pub fn new(
         settings: gateway_translate::Settings,
+        after: Revision,
         proxy: Arc<Proxy>,
         l4: PacketPath,
         world: watch::Sender<Option<Arc<World>>>,
         times: Arc<StageTimes>,
     ) -> Self {
         Self {
-            pipeline: Pipeline::new(settings),
+            pipeline: Pipeline::new(settings, after),
             statuses: StatusStore::default(),
             proxy,
             l4,
@@ -190,7 +193,7 @@ fn announce(world: &World, before: Option<&World>) {
     let snapshot = &world.snapshot;
     tracing::info!(
         revision = %snapshot.revision(),
-        listeners = snapshot.ir().listeners.len(),
+        listeners = listening(world),
         routes = snapshot.ir().routes.len(),
         upstreams = snapshot.ir().upstreams.len(),
         total_us = world.stages.total_us,
@@ -211,6 +214,23 @@ fn announce(world: &World, before: Option<&World>) {
             tracing::warn!(%object, error = reason, "object keeps its last good form");
         }
     }
+}
+
+/// The ports that are served: `80 http, 443 https`.
+fn listening(world: &World) -> String {
+    let port = |table: &Arc<PortTable>| {
+        let protocol = if table.tls { "https" } else { "http" };
+        match table.address {
+            Some(address) => format!("{} {protocol}", SocketAddr::new(address, table.port)),
+            None => format!("{} {protocol}", table.port),
+        }
+    };
+    world
+        .snapshot
+        .port_tables()
+        .map(port)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn by_listener(failure: ListenerFailure) -> (ListenerKey, String) {

@@ -17,6 +17,7 @@ pub struct Pipeline {
     translator: Translator,
     snapshot: Option<Arc<Snapshot>>,
     rejected: Vec<Rejected>,
+    after: Revision,
 }
 
 /// What a change of the objects amounts to.
@@ -37,12 +38,13 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Knows no object yet.
-    pub fn new(settings: Settings) -> Self {
+    /// Knows no object yet. The first revision is the one after `after`.
+    pub fn new(settings: Settings, after: Revision) -> Self {
         Self {
             translator: Translator::new(settings),
             snapshot: None,
             rejected: Vec::new(),
+            after,
         }
     }
 
@@ -57,7 +59,11 @@ impl Pipeline {
             .as_ref()
             .is_some_and(|old| is_same(old.ir(), &translation.ir));
         if is_new {
-            let revision = Revision(self.snapshot.as_ref().map_or(1, |old| old.revision().0 + 1));
+            let before = self
+                .snapshot
+                .as_ref()
+                .map_or(self.after, |old| old.revision());
+            let revision = Revision(before.0 + 1);
             let compiled = compile(&translation.ir, revision, self.snapshot.as_deref());
             self.snapshot = Some(compiled.snapshot);
             self.rejected = compiled.rejected;

@@ -2,6 +2,7 @@
 
 mod handover;
 mod serve;
+mod signals;
 pub mod state_dir;
 
 use std::process::ExitCode;

@@ -83,7 +83,7 @@ impl World {
             .into_iter()
             .map(|(_, d)| d.object.clone())
             .collect();
-        let outcome = Pipeline::new(settings).absorb(events);
+        let outcome = Pipeline::new(settings, Revision::default()).absorb(events);
         Ok(Offline {
             world: Self::assume_applied(outcome, source),
             objects,

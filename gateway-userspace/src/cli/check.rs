@@ -6,6 +6,7 @@ mod lint;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use gateway_model::names::ObjectRef;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::status::count;
 use super::table::{Cell, Look, Table, paint};
 use super::{load, print};
 use crate::args::CheckArgs;
-use crate::world::Offline;
+use crate::world::{Offline, World};
 
 use changes::Change;
 use lint::{Issue, Severity};
@@ -35,26 +36,39 @@ pub struct Verdict {
 /// Checks a directory. Exit code 1 if there is an error, 0 if there are only doubts.
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let Offline { world, objects } = load(&args.manifests)?;
-    let changes = match &args.against {
-        None => None,
-        Some(current) => Some(changes::changes(&load(current)?.world, &world)),
-    };
-    let verdict = Verdict {
-        objects: world.source.objects,
-        files: world.source.files,
-        issues: lint::issues(&world, &objects, Timestamp::now()),
-        changes,
-    };
+    let current = args.against.as_deref().map(load).transpose()?;
+    let current = current.as_ref().map(|offline| &offline.world);
+    let verdict = Verdict::new(&world, &objects, current, Timestamp::now());
     print(args.output, &verdict, |colours| text(&verdict, colours))?;
-    let failed = verdict
-        .issues
-        .iter()
-        .any(|issue| issue.severity == Severity::Error);
-    Ok(if failed {
+    Ok(if verdict.has_errors() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+impl Verdict {
+    /// Judges a world with these objects, and compares it with what is served now.
+    pub fn new(
+        world: &World,
+        objects: &[ObjectRef],
+        current: Option<&World>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            objects: world.source.objects,
+            files: world.source.files,
+            issues: lint::issues(world, objects, now),
+            changes: current.map(|current| changes::changes(current, world)),
+        }
+    }
+
+    /// Whether something does not work as written.
+    pub fn has_errors(&self) -> bool {
+        self.issues
+            .iter()
+            .any(|issue| issue.severity == Severity::Error)
+    }
 }
 
 /// The verdict for people.

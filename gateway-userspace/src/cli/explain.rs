@@ -34,10 +34,14 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
 pub fn text(answer: &Answer, colours: bool) -> String {
     let mut out = String::new();
     if let Some(refused) = &answer.refused {
-        let status = paint(&refused.status.to_string(), Look::Bad, colours);
+        let fate = match refused.status {
+            Some(status) => format!("refused with {status} before any route is asked"),
+            None => "no answer".to_owned(),
+        };
         let _ = writeln!(
             out,
-            "refused with {status} before any route is asked: {}",
+            "{}: {}",
+            paint(&fate, Look::Bad, colours),
             refused.reason
         );
     }

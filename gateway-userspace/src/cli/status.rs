@@ -30,7 +30,7 @@ pub fn status(args: &TableArgs) -> anyhow::Result<()> {
 }
 
 /// The objects as one `List`.
-fn list(view: &StatusView) -> Value {
+pub fn list(view: &StatusView) -> Value {
     json!({"apiVersion": "v1", "items": view.objects, "kind": "List"})
 }
 
@@ -70,7 +70,7 @@ fn process_text(
         let us = process.stages.total_us;
         let _ = writeln!(
             out,
-            "revision {}, applied {} ago, {}.{:01} ms after the file was written",
+            "revision {}, applied {} ago within {}.{:01} ms",
             view.revision,
             ago(applied_at, now),
             us / 1000,
@@ -243,20 +243,37 @@ fn summary(conditions: &[(String, &Value)], kind: &str) -> Cell {
     Cell::new(seen, look)
 }
 
+/// What is wrong with an object, each thing once: where a Gateway repeats what it says of a
+/// listener, and one condition what another says, the most specific one speaks.
+pub fn troubles_of(conditions: &[(String, &Value)]) -> Vec<String> {
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for (place, condition) in conditions
+        .iter()
+        .filter(|(_, condition)| is_trouble(condition))
+    {
+        let text = |key: &str| condition[key].as_str().unwrap_or_default();
+        let message = text("message");
+        let core = match message
+            .strip_prefix("listener ")
+            .and_then(|rest| rest.split_once(": "))
+        {
+            Some((_, core)) => core,
+            None => message,
+        };
+        let line = format!("{place}{}: {message}", text("reason"));
+        match found.iter_mut().find(|(other, _)| *other == core) {
+            Some((_, other)) => *other = line,
+            None => found.push((core, line)),
+        }
+    }
+    found.into_iter().map(|(_, line)| line).collect()
+}
+
 /// What is wrong; if nothing is, what there is.
 fn details(object: &Value, conditions: &[(String, &Value)]) -> String {
-    let troubled = conditions
-        .iter()
-        .filter(|(_, condition)| is_trouble(condition));
-    let mut lines: Vec<_> = troubled
-        .map(|(place, c)| {
-            let text = |key: &str| c[key].as_str().unwrap_or_default();
-            format!("{place}{}: {}", text("reason"), text("message"))
-        })
-        .collect();
-    lines.dedup();
-    if !lines.is_empty() {
-        return lines.join("; ");
+    let troubles = troubles_of(conditions);
+    if !troubles.is_empty() {
+        return troubles.join("; ");
     }
     let listeners = object["status"]["listeners"]
         .as_array()

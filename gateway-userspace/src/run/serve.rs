@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use gateway_l4::{L4, Outcome, SteeringSocket};
 use gateway_proxy::{ListenMode, Proxy};
 use jiff::Timestamp;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::signals::{Asked, Signals};
 use super::state_dir::{SocketFile, StateDir};
 use crate::admin::{Admin, AdminState};
 use crate::config::Config;
@@ -24,22 +24,43 @@ use crate::world::World;
 /// Serves until a signal or a successor.
 ///
 /// # Errors
-/// What prevents a start. A predecessor is untouched then.
+/// What prevents a start. A predecessor is untouched then, and nothing is left in the kernel.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     let state = StateDir::open(&config.state_dir)?;
     let predecessor = connect(&state).await?;
-    let steering = steering(&config).await?;
-    let mut parts = Parts::start(config, &state, predecessor, steering).await?;
+    let (l4, reason) = steering(&config).await?;
+    let path: PacketPath = Arc::new(Mutex::new(l4));
+    let served = live(
+        config,
+        &state,
+        predecessor,
+        Arc::clone(&path),
+        reason,
+        signals,
+    )
+    .await;
+    leave(&path).await;
+    served
+}
+
+async fn live(
+    config: Config,
+    state: &StateDir,
+    predecessor: Option<Predecessor>,
+    l4: PacketPath,
+    l4_reason: Option<String>,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    let mut parts = Parts::start(config, state, predecessor, l4, l4_reason)?;
     tokio::select! {
         ready = parts.get_ready() => ready?,
         () = signals.stop() => {
             tracing::info!("stopped before anything was served");
-            parts.leave().await;
             return Ok(());
         }
     }
-    let mut successor = parts.take_over(&state).await?;
+    let mut successor = parts.take_over(state).await?;
     let end = loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -52,7 +73,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(taken_over) = &mut successor => break End::Successor(taken_over),
         }
     };
-    parts.end(end, &mut signals).await
+    parts.end(end, &mut signals).await;
+    Ok(())
 }
 
 /// Why a process ends.
@@ -60,13 +82,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 enum End {
     Signal,
     Successor(TakenOver),
-}
-
-/// How connections reach the workers.
-struct Steering {
-    l4: Option<Box<L4>>,
-    /// Why there is no BPF.
-    reason: Option<String>,
 }
 
 /// What makes up a running process.
@@ -91,57 +106,71 @@ async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
     Ok(predecessor)
 }
 
-async fn steering(config: &Config) -> anyhow::Result<Steering> {
+/// The packet path, or why there is none.
+async fn steering(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<String>)> {
     let outcome = L4::start(config.l4_settings())
         .await
         .context("cannot start the packet path")?;
-    Ok(match outcome {
+    match outcome {
         Outcome::Bpf(l4) => {
-            let status = l4.status()?;
-            for attachment in &status.attachments {
-                tracing::info!(interface = attachment.interface, hook = ?attachment.hook, note = attachment.note, "packet path attached");
+            for attachment in &l4.status()?.attachments {
+                tracing::info!(
+                    interface = attachment.interface,
+                    hook = ?attachment.hook,
+                    note = attachment.note,
+                    "packet path attached"
+                );
             }
-            Steering {
-                l4: Some(l4),
-                reason: None,
-            }
+            Ok((Some(l4), None))
         }
         Outcome::Unavailable { reason } => {
             tracing::info!(reason, "serving on ordinary sockets");
-            Steering {
-                l4: None,
-                reason: Some(reason),
-            }
+            Ok((None, Some(reason)))
         }
-    })
+    }
+}
+
+/// Leaves the packet path; a successor that has taken it over keeps it.
+async fn leave(path: &PacketPath) {
+    let Some(l4) = path.lock().await.take() else {
+        return;
+    };
+    match l4.detach().await {
+        Ok(()) => tracing::info!("packet path left"),
+        Err(error) => tracing::error!(error = chain(&error), "packet path is not clean"),
+    }
 }
 
 impl Parts {
-    async fn start(
+    fn start(
         config: Config,
         state: &StateDir,
         mut predecessor: Option<Predecessor>,
-        steering: Steering,
+        l4: PacketPath,
+        l4_reason: Option<String>,
     ) -> anyhow::Result<Self> {
         let inherited = predecessor
             .as_mut()
             .map(|old| std::mem::take(&mut old.sockets));
-        let mode = match &steering.l4 {
-            Some(_) => ListenMode::Steered,
-            None => ListenMode::Sockets {
+        let mode = match &l4_reason {
+            None => ListenMode::Steered,
+            Some(_) => ListenMode::Sockets {
                 inherited: inherited.unwrap_or_default(),
             },
         };
         let config = Arc::new(config);
         let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
         tracing::info!(workers = config.workers, "workers started");
-        let l4: PacketPath = Arc::new(Mutex::new(steering.l4));
         let source = Source::start(&config.manifests, Some(state.last_good()))?;
         tracing::info!(directory = %config.manifests.display(), "following manifests");
         let (world, published) = watch::channel(None);
         let times = Arc::new(StageTimes::default());
         let controller = Controller::new(
             config.translate_settings(),
+            predecessor
+                .as_ref()
+                .map(|old| old.revision)
+                .unwrap_or_default(),
             Arc::clone(&proxy),
             Arc::clone(&l4),
             world,
@@ -154,7 +183,7 @@ impl Parts {
             l4: Arc::clone(&l4),
             times,
             config: Arc::clone(&config),
-            l4_reason: steering.reason,
+            l4_reason,
             started_at: Timestamp::now(),
             life: watch::channel(Life::Starting).0,
         };
@@ -285,7 +314,7 @@ impl Parts {
     }
 
     /// Drains and cleans up. A second signal cuts the drain short.
-    async fn end(mut self, end: End, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn end(mut self, end: End, signals: &mut Signals) {
         let timeout = self.admin.config.drain_timeout;
         self.controller.abort();
         self.admin.life.send_replace(Life::Draining);
@@ -299,7 +328,7 @@ impl Parts {
                 server.close_address();
             }
             if !taken_over.l4 {
-                self.leave().await;
+                leave(&self.l4).await;
             }
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
@@ -307,19 +336,6 @@ impl Parts {
         tokio::select! {
             () = self.proxy.drain(timeout) => tracing::info!("drained"),
             () = signals.stop() => tracing::warn!("told to stop again; open connections are cut"),
-        }
-        self.leave().await;
-        Ok(())
-    }
-
-    /// Leaves the packet path; a successor that has taken it over keeps it.
-    async fn leave(&self) {
-        let Some(l4) = self.l4.lock().await.take() else {
-            return;
-        };
-        match l4.detach().await {
-            Ok(()) => tracing::info!("packet path left"),
-            Err(error) => tracing::error!(error = chain(&error), "packet path is not clean"),
         }
     }
 }
@@ -330,40 +346,4 @@ fn steering_socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_>
         v6: socket.v6,
         fd: std::os::fd::AsFd::as_fd(&socket.fd),
     }
-}
-
-/// The signals that mean something here.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-
-    async fn stop(&mut self) {
-        while self.next().await == Asked::Reload {}
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Stop,
-    Reload,
 }

@@ -4,6 +4,9 @@
 //! [`GRACE`] to come back, for editors move the old file away before they write the new one. Now
 //! and then everything is looked at again, for what inotify does not see (NFS, lost events).
 
+mod report;
+mod run;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,24 +14,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use gateway_translate::Event;
-use tokio::sync::mpsc;
 
 use super::claims::{Claims, Placed};
-use super::document::{self, Document, Item};
-use super::last_good::{self, LastGood};
+use super::document::{self, Document};
 use super::scan::{self, Stamp};
-use super::wake::{Asked, Wake};
 use super::watch::{Dirty, Watch};
-use super::{Finding, Held, Report, Update};
+
+pub use run::run;
 
 /// How long a file may be gone before its objects are.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// How long a file must have been left alone before it is read without having been closed.
 const SETTLE: Duration = Duration::from_millis(20);
-
-/// How often everything is looked at again.
-const RESCAN: Duration = Duration::from_secs(30);
 
 /// The state of one directory tree; without a watch it is a plain reader of it.
 #[derive(Debug)]
@@ -286,34 +284,6 @@ impl Follower {
         pieces.map(place).collect()
     }
 
-    /// What there is to say about the tree.
-    pub fn report(&self) -> Report {
-        let relative = |path: &Path| match path.strip_prefix(&self.root) {
-            Ok(below) if below.as_os_str().is_empty() => path.to_owned(),
-            Ok(below) => below.to_owned(),
-            Err(_) => path.to_owned(),
-        };
-        let mut findings = self.findings();
-        for finding in &mut findings {
-            finding.file = relative(&finding.file);
-        }
-        findings.sort();
-        let held = self.claims.held();
-        Report {
-            directory: self.root.clone(),
-            unreadable: self.unreadable.get(&self.root).cloned(),
-            files: self.claims.file_count(),
-            objects: self.claims.object_count(),
-            findings,
-            held: held
-                .map(|(path, d)| Held {
-                    object: d.object.clone(),
-                    file: relative(path),
-                })
-                .collect(),
-        }
-    }
-
     /// Where an object in force stands: file, line and document, the file relative to the tree.
     pub fn objects(&self) -> Vec<(Arc<Path>, Arc<document::Decoded>)> {
         let in_force = self.claims.in_force();
@@ -321,137 +291,6 @@ impl Follower {
             .map(|(path, decoded)| (Arc::clone(path), Arc::clone(decoded)))
             .collect()
     }
-
-    fn findings(&self) -> Vec<Finding> {
-        let unreadable = self
-            .unreadable
-            .iter()
-            .filter(|(path, _)| **path != self.root);
-        let unreadable = unreadable.map(|(path, message)| Finding {
-            file: path.clone(),
-            line: None,
-            document: None,
-            object: None,
-            message: message.clone(),
-        });
-        let broken = self.claims.broken().flat_map(|(path, documents)| {
-            documents
-                .iter()
-                .zip(1..)
-                .flat_map(move |(placed, number)| faults(path, placed, number))
-        });
-        let twice = self
-            .claims
-            .duplicates()
-            .into_iter()
-            .map(|duplicate| Finding {
-                file: duplicate.loser.path.to_path_buf(),
-                line: Some(duplicate.loser.line),
-                document: None,
-                message: format!(
-                    "is ignored, for {}:{} says this object first; remove one of them",
-                    duplicate
-                        .winner
-                        .path
-                        .strip_prefix(&self.root)
-                        .unwrap_or(&duplicate.winner.path)
-                        .display(),
-                    duplicate.winner.line
-                ),
-                object: Some(duplicate.object),
-            });
-        unreadable.chain(broken).chain(twice).collect()
-    }
-}
-
-/// Follows a directory until nobody takes its updates any more.
-pub fn run(root: &Path, last_good: Option<PathBuf>, updates: &mpsc::Sender<Update>, wake: &Wake) {
-    let mut follower = Follower::new(root, watch());
-    let mut last_good = last_good.map(|directory| LastGood::new(&directory));
-    let remembered = last_good
-        .as_ref()
-        .map(|store| last_good::read(store.path(), root));
-    for (path, objects) in remembered.unwrap_or_default() {
-        follower.claims.remember(&path, objects);
-    }
-    let mut seen = Instant::now();
-    let mut events = follower.read_all();
-    let mut reported = None;
-    let mut next_rescan = seen + RESCAN;
-    loop {
-        let report = Arc::new(follower.report());
-        if !events.is_empty() || reported.as_ref() != Some(&report) {
-            reported = Some(Arc::clone(&report));
-            if updates
-                .blocking_send(Update {
-                    events,
-                    report,
-                    seen,
-                })
-                .is_err()
-            {
-                return;
-            }
-            if let Some(store) = &mut last_good {
-                store.touch();
-            }
-        }
-        let due = last_good.as_ref().and_then(LastGood::due);
-        let deadlines = [Some(next_rescan), follower.next_look(Instant::now()), due];
-        let asked = wake.wait(
-            follower.watch.as_ref(),
-            deadlines.into_iter().flatten().min(),
-        );
-        seen = Instant::now();
-        let mut dirty = follower.watch.as_mut().map(Watch::take).unwrap_or_default();
-        match asked {
-            Asked::Nothing => {}
-            Asked::Rescan => dirty.all = true,
-            Asked::Stop => return,
-        }
-        if seen >= next_rescan {
-            next_rescan = seen + RESCAN;
-            dirty.all = true;
-        }
-        events = follower.look(dirty, seen);
-        events.extend(follower.look_again(seen));
-        if let Some(store) = last_good
-            .as_mut()
-            .filter(|store| events.is_empty() && store.is_due(seen))
-        {
-            store.write(root, &follower.objects());
-        }
-    }
-}
-
-fn watch() -> Option<Watch> {
-    match Watch::new() {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let fix = "raise fs.inotify.max_user_instances";
-            tracing::warn!(error = %error, fix, "cannot follow changes; looking every 30 seconds");
-            None
-        }
-    }
-}
-
-fn faults<'a>(
-    path: &'a Arc<Path>,
-    placed: &'a Placed,
-    number: usize,
-) -> impl Iterator<Item = Finding> + 'a {
-    placed.document.items.iter().filter_map(move |item| {
-        let Item::Fault(fault) = item else {
-            return None;
-        };
-        Some(Finding {
-            file: path.to_path_buf(),
-            line: Some(placed.line + fault.line.map_or(0, |line| line.saturating_sub(1))),
-            document: Some(number),
-            object: fault.object.clone(),
-            message: fault.message.clone(),
-        })
-    })
 }
 
 fn age(metadata: &std::fs::Metadata) -> Option<Duration> {

@@ -48,8 +48,9 @@ pub struct Answer {
 /// Why a request is refused whatever the routes say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// The status it is answered with.
-    pub status: u16,
+    /// The status it is answered with; none if there is no answer at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// The rule it breaks.
     pub reason: String,
 }
@@ -144,64 +145,72 @@ pub fn explain(world: &World, question: &Question) -> Answer {
     let head = question.head();
     let mut parser = RequestHead::default();
     let limits = gateway_proxy::Limits::default().head;
-    let refused = match parser.parse(&head, &limits) {
-        Ok(Progress::Complete(_)) => None,
-        Ok(Progress::Partial) => Some(Refusal {
-            status: 400,
-            reason: "the head is not complete".to_owned(),
-        }),
-        Err(violation) => Some(Refusal {
-            status: violation.status(),
-            reason: violation.to_string(),
-        }),
-    };
-    if refused.is_some() {
-        return Answer {
-            refused,
-            notes: Vec::new(),
-            explanation: None,
-        };
+    match parser.parse(&head, &limits) {
+        Ok(Progress::Complete(_)) => {}
+        Ok(Progress::Partial) => return refuse(Some(400), "the head is not complete"),
+        Err(violation) => return refuse(Some(violation.status()), violation),
     }
     let snapshot = &world.snapshot;
     let local = question.local(snapshot);
-    let explanation = snapshot.explain(local, question.sni().as_deref(), &parser.view(&head));
+    let table = snapshot.port_table(local);
+    let port = local.port();
+    match (table.map(|table| table.tls), question.scheme) {
+        (Some(true), Scheme::Http) => {
+            return refuse(
+                None,
+                format!("port {port} speaks TLS, and the URL says http"),
+            );
+        }
+        (Some(false), Scheme::Https) => {
+            return refuse(
+                None,
+                format!("port {port} does not speak TLS, and the URL says https"),
+            );
+        }
+        _ => {}
+    }
+    let mut explanation = snapshot.explain(local, question.sni().as_deref(), &parser.view(&head));
+    if local.ip().is_unspecified() {
+        explanation.summary = explanation
+            .summary
+            .replace(&local.to_string(), &format!("*:{port}"));
+    }
+    let notes = if table.is_some() {
+        Vec::new()
+    } else {
+        vec![ports(snapshot)]
+    };
     Answer {
         refused: None,
-        notes: notes(snapshot, question, local),
+        notes,
         explanation: Some(explanation),
     }
 }
 
-fn notes(snapshot: &Snapshot, question: &Question, local: SocketAddr) -> Vec<String> {
-    let mut notes = Vec::new();
-    match (snapshot.port_table(local), question.scheme) {
-        (None, _) => {
-            let ports: Vec<_> = snapshot
-                .port_tables()
-                .map(|table| table.port.to_string())
-                .collect();
-            let ports = if ports.is_empty() {
-                "none".to_owned()
-            } else {
-                ports.join(", ")
-            };
-            notes.push(format!("ports that are served: {ports}"));
-        }
-        (Some(table), Scheme::Http) if table.tls => {
-            notes.push(format!(
-                "port {} speaks TLS, and the URL says http",
-                local.port()
-            ));
-        }
-        (Some(table), Scheme::Https) if !table.tls => {
-            notes.push(format!(
-                "port {} does not speak TLS, and the URL says https",
-                local.port()
-            ));
-        }
-        _ => {}
+fn refuse(status: Option<u16>, reason: impl ToString) -> Answer {
+    let refused = Some(Refusal {
+        status,
+        reason: reason.to_string(),
+    });
+    Answer {
+        refused,
+        notes: Vec::new(),
+        explanation: None,
     }
-    notes
+}
+
+fn ports(snapshot: &Snapshot) -> String {
+    let mut ports: Vec<_> = snapshot
+        .port_tables()
+        .map(|table| table.port.to_string())
+        .collect();
+    ports.dedup();
+    let ports = if ports.is_empty() {
+        "none".to_owned()
+    } else {
+        ports.join(", ")
+    };
+    format!("ports that are served: {ports}")
 }
 
 fn authority_parts(authority: &str) -> Option<(&str, Option<u16>)> {

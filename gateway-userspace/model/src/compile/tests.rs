@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::compile;
 use crate::ir::{Endpoints, Filter, Ir, PathMatch, Route};
 use crate::names::{ObjectRef, Revision};
-use crate::snapshot::{CompiledAction, CompiledTarget, NoListener, Outcome, Snapshot, WorkerIndex};
+use crate::snapshot::{
+    CompiledAction, CompiledTarget, NoListener, Outcome, Rejected, Snapshot, WorkerIndex,
+};
 use crate::testing::{
     Request, header_is, ir, listener, on, query_is, route, tls, upstream, upstream_key,
 };
@@ -480,4 +484,117 @@ fn a_hostname_written_twice_counts_once() {
     let object = ObjectRef::new(crate::names::ObjectKind::HttpRoute, "shop", "r");
     assert!(!second.ir().routes.contains_key(&object));
     assert_eq!(on("/a*").path, PathMatch::Prefix("/a".into()));
+}
+
+/// One configuration out of many, drawn by small numbers: listeners, routes on several of them,
+/// upstreams that come and go, and now and then a route that does not compile.
+fn drawn(listeners: u8, routes: &[(u8, u8, u8)], upstreams: &[(u8, u8)]) -> Ir {
+    let all = [
+        listener("http", 80, None),
+        listener("shop", 80, Some("*.shop.example")),
+        listener("alt", 8080, None),
+        tls(listener("https", 443, Some("a.shop.example"))),
+    ];
+    let chosen = (0..).zip(all).filter(|(bit, _)| listeners >> bit & 1 == 1);
+    let routes = (0..).zip(routes).map(|(name, &(attached, host, path))| {
+        let hosts = [
+            &[][..],
+            &["a.shop.example"],
+            &["*.example"],
+            &["b.shop.example", "*.example"],
+        ];
+        let paths = ["/*", "/a", "/a*", "~/a.*", "~/(", "/b*"];
+        let conditions = on(paths[usize::from(path) % paths.len()]);
+        let mut route = route(
+            &format!("r{name}"),
+            "http",
+            hosts[usize::from(host) % 4],
+            vec![vec![conditions]],
+        );
+        let sections = ["http", "shop", "alt", "https"];
+        let template = route.attachments.remove(0);
+        route.attachments = (0..)
+            .zip(sections)
+            .filter(|(bit, _)| attached >> bit & 1 == 1)
+            .map(|(_, section)| crate::ir::RouteAttachment {
+                listener: crate::testing::listener_key(section),
+                hostnames: template.hostnames.clone(),
+            })
+            .collect();
+        route
+    });
+    let addresses = ["10.0.0.1:80", "10.0.0.2:80"];
+    let upstreams = upstreams.iter().map(|&(name, address)| {
+        upstream(
+            &format!("b{}", name % 3),
+            &addresses[..usize::from(address % 3)],
+        )
+    });
+    ir(chosen.map(|(_, listener)| listener), routes, upstreams)
+}
+
+/// Everything that can be seen of a snapshot through its interface.
+fn view(snapshot: &Snapshot) -> String {
+    let mut view = format!("{:?}", snapshot.l4_plan());
+    for table in snapshot.port_tables() {
+        for host in ["a.shop.example", "b.shop.example", "x.example", "", "other"] {
+            for path in ["/", "/a", "/ab", "/a/b", "/b"] {
+                let listener = table.listener_for_request(Some(host), host);
+                let found = listener.map(|l| {
+                    let found = l.find(&Request::get(&format!("{host}{path}")));
+                    (
+                        l.key(),
+                        found.map(|f| (&f.rule.route, f.rule.index, f.prefix_len)),
+                    )
+                });
+                view += &format!("\n{} {host}{path} {found:?}", table.port);
+            }
+        }
+    }
+    let mut upstreams: Vec<_> = snapshot
+        .upstreams()
+        .map(|each| format!("\n{:?}", each.upstream))
+        .collect();
+    upstreams.sort();
+    for each in snapshot.upstreams() {
+        let by_key = snapshot.upstream_id(&each.upstream.key);
+        assert_eq!(by_key, Some(each.id), "numbers and keys agree");
+    }
+    view + &upstreams.concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_sequence_of_changes_ends_where_compiling_from_scratch_does(
+        versions in prop::collection::vec(
+            (
+                any::<u8>(),
+                prop::collection::vec((0..16u8, 0..4u8, 0..6u8), 0..6),
+                prop::collection::vec((0..3u8, 0..3u8), 0..3),
+            ),
+            1..8,
+        ),
+    ) {
+        let mut previous: Option<Arc<Snapshot>> = None;
+        for (revision, (listeners, routes, upstreams)) in (1..).zip(&versions) {
+            let ir = drawn(*listeners, routes, upstreams);
+            let compiled = compile(&ir, Revision(revision), previous.as_deref());
+            let scratch = compile(&ir, Revision(revision), None);
+            let objects = |rejected: &[Rejected]| {
+                rejected.iter().map(|each| each.object.clone()).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(objects(&compiled.rejected), objects(&scratch.rejected));
+            // What is rejected keeps a form that compiling from scratch has never seen.
+            if scratch.rejected.is_empty() {
+                prop_assert_eq!(view(&compiled.snapshot), view(&scratch.snapshot));
+            }
+            previous = Some(compiled.snapshot);
+        }
+        if let Some(last) = previous {
+            let emptied = compile(&Ir::default(), Revision(100), Some(&last)).snapshot;
+            prop_assert_eq!(view(&emptied), view(&Snapshot::default()));
+        }
+    }
 }

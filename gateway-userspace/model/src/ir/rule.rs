@@ -112,6 +112,29 @@ pub enum PathMatch {
     Regex(Arc<str>),
 }
 
+impl PathMatch {
+    /// A path as a user wrote it, with its escapes in the one form that requests are matched in
+    /// (RFC 3986 §6.2.2): those of unreserved characters decoded, the digits of others in upper case.
+    #[must_use]
+    pub fn normal(text: &str) -> Arc<str> {
+        let mut normal = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            normal.push_str(&rest[..at]);
+            let escape = rest.get(at..at + 3).unwrap_or(&rest[at..]);
+            match u8::from_str_radix(escape.get(1..).unwrap_or_default(), 16) {
+                Ok(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
+                    normal.push(b.into());
+                }
+                _ => normal.push_str(&escape.to_ascii_uppercase()),
+            }
+            rest = &rest[at + escape.len()..];
+        }
+        normal.push_str(rest);
+        normal.into()
+    }
+}
+
 /// A condition on one header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
@@ -207,4 +230,23 @@ pub struct Fraction {
     pub numerator: u32,
     /// Of how many.
     pub denominator: NonZeroU32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_have_one_form() {
+        for (text, normal) in [
+            ("/a/b", "/a/b"),
+            ("/%61dmin", "/admin"),
+            ("/caf%c3%a9/x", "/caf%C3%A9/x"),
+            ("/a%20b%7E", "/a%20b~"),
+            ("/a%", "/a%"),
+            ("/é%4", "/é%4"),
+        ] {
+            assert_eq!(&*PathMatch::normal(text), normal, "{text}");
+        }
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) struct HashTrie<T> {
 #[derive(Clone, Debug)]
 enum Node<T> {
     Empty,
-    /// A power of two of groups, with at least one entry.
+    /// With at least one entry.
     Leaf(Arc<[Group<T>]>),
     Branch(Arc<Branch<T>>),
 }
@@ -212,8 +212,10 @@ fn tag(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
+/// Spreads 32 bits of the hash, which neither the tag nor the first levels use, over the groups.
 fn first_group(hash: u64, groups: usize) -> usize {
-    (hash >> 8) as usize & (groups - 1)
+    let bits = (hash >> 8) & 0xFFFF_FFFF;
+    ((bits * groups as u64) >> 32) as usize
 }
 
 #[inline]
@@ -226,7 +228,11 @@ fn position<T: Keyed>(groups: &[Group<T>], hash: u64, key: &T::Key) -> Option<(u
         if !groups[group].overflows() {
             return None;
         }
-        group = (group + 1) & (groups.len() - 1);
+        group = if group + 1 < groups.len() {
+            group + 1
+        } else {
+            0
+        };
     }
     None
 }
@@ -355,7 +361,7 @@ fn build<T>(all: Vec<(u64, T)>, shift: u32) -> Node<T> {
         let children = parts.map(|part| build(part, shift + BITS));
         return Node::Branch(Arc::new(Branch { len, children }));
     }
-    let groups = len.div_ceil(GROUP_LOAD).next_power_of_two();
+    let groups = len.div_ceil(GROUP_LOAD);
     let mut leaf: Vec<Group<T>> = (0..groups).map(|_| Group::default()).collect();
     for (hash, entry) in all {
         place(&mut leaf, hash, entry);
@@ -366,8 +372,7 @@ fn build<T>(all: Vec<(u64, T)>, shift: u32) -> Node<T> {
 /// Puts an entry into the first group from its own that has a free place. There is one.
 fn place<T>(groups: &mut [Group<T>], hash: u64, mut entry: T) {
     let first = first_group(hash, groups.len());
-    for step in 0..groups.len() {
-        let group = (first + step) & (groups.len() - 1);
+    for group in (first..groups.len()).chain(0..first) {
         match groups[group].put(tag(hash), entry) {
             Ok(()) => return,
             Err(back) => entry = back,

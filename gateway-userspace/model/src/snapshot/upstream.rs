@@ -140,13 +140,7 @@ impl UpstreamTable {
         let Some(old) = self.by_key(key) else {
             return;
         };
-        let upstream = upstream.cloned().unwrap_or_else(|| {
-            Arc::new(Upstream {
-                key: key.clone(),
-                protocol: old.upstream.protocol,
-                endpoints: Endpoints::Addresses(Vec::new()),
-            })
-        });
+        let upstream = upstream.cloned().unwrap_or_else(|| absent(key));
         let new = compiled(old.id, old.since, Arc::clone(&old.label), upstream);
         self.put(new.id, Some(new));
     }
@@ -159,13 +153,8 @@ impl UpstreamTable {
             users: 1,
         };
         self.slots.upsert(key, || Arc::new(slot), |_| {});
-        let upstream = Arc::new(Upstream {
-            key: key.clone(),
-            protocol: UpstreamProtocol::Http1,
-            endpoints: Endpoints::Addresses(Vec::new()),
-        });
         let label = key.to_string().into();
-        self.put(id, Some(compiled(id, revision, label, upstream)));
+        self.put(id, Some(compiled(id, revision, label, absent(key))));
         id
     }
 
@@ -187,6 +176,15 @@ impl UpstreamTable {
         let chunk = Arc::make_mut(&mut chunks[id.index() / CHUNK]);
         chunk[id.index() % CHUNK] = upstream;
     }
+}
+
+/// What stands for an upstream that is named but not there.
+fn absent(key: &UpstreamKey) -> Arc<Upstream> {
+    Arc::new(Upstream {
+        key: key.clone(),
+        protocol: UpstreamProtocol::Http1,
+        endpoints: Endpoints::Addresses(Vec::new()),
+    })
 }
 
 fn compiled(

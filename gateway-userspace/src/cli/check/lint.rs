@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::listeners::expiry;
-use crate::cli::status::{all_conditions, is_trouble};
+use crate::cli::status::{all_conditions, troubles_of};
 use crate::view::listeners::{certificates, listeners};
 use crate::view::routes::{ActionView, RouteView, routes};
 use crate::world::World;
@@ -52,14 +52,20 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
             .map(|(object, reason)| error(format!("{object}: {reason}"))),
     );
     for (object, status) in &world.statuses {
-        for (place, condition) in all_conditions(status) {
-            if is_trouble(condition) {
-                let text = |key: &str| condition[key].as_str().unwrap_or_default();
-                let line = format!("{object}: {place}{}: {}", text("reason"), text("message"));
-                let overlap = text("type") == "OverlappingTLSConfig";
-                issues.push(if overlap { warning(line) } else { error(line) });
-            }
-        }
+        let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(status)
+            .into_iter()
+            .partition(|(_, condition)| condition["type"] == "OverlappingTLSConfig");
+        let line = |text: String| format!("{object}: {text}");
+        issues.extend(
+            troubles_of(&others)
+                .into_iter()
+                .map(|text| error(line(text))),
+        );
+        issues.extend(
+            troubles_of(&overlaps)
+                .into_iter()
+                .map(|text| warning(line(text))),
+        );
     }
     issues.extend(doubts(world, objects, now).into_iter().map(warning));
     issues.sort();

@@ -1,5 +1,7 @@
 //! Cutting and parsing.
 
+use gateway_model::names::ObjectKind;
+
 use super::*;
 
 fn pieces(text: &str) -> Vec<(u32, &str)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::source::Source;
+use crate::source::{Report, Source};
 
 /// No event of a healthy system takes this long.
 const PATIENCE: Duration = Duration::from_secs(10);

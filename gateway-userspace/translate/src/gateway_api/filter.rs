@@ -83,10 +83,7 @@ pub(super) fn of_backend(
 impl Filters {
     fn add(&mut self, filter: &HttpRouteFilter, resolver: &mut Resolver<'_>) -> Result<(), String> {
         match filter {
-            HttpRouteFilter::RequestHeaderModifier(edits) => {
-                self.steps
-                    .push(Filter::RequestHeaders(header_edits(edits)?));
-            }
+            HttpRouteFilter::RequestHeaderModifier(edits) => self.request_headers(edits)?,
             HttpRouteFilter::ResponseHeaderModifier(edits) => {
                 self.steps
                     .push(Filter::ResponseHeaders(header_edits(edits)?));
@@ -113,6 +110,29 @@ impl Filters {
                 return Err(format!("filter type {kind:?} is not supported"));
             }
         }
+        Ok(())
+    }
+
+    /// To set `Host` is to rewrite the host, whichever filter it stands in.
+    fn request_headers(&mut self, filter: &HeaderFilter) -> Result<(), String> {
+        let is_host = |(name, _): &&(Arc<str>, Arc<str>)| name.eq_ignore_ascii_case("host");
+        let Some((_, host)) = filter.set.iter().find(is_host) else {
+            self.steps
+                .push(Filter::RequestHeaders(header_edits(filter)?));
+            return Ok(());
+        };
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        if !host.bytes().all(valid) {
+            return Err(format!("header host cannot be set to {host:?}"));
+        }
+        let mut others = filter.clone();
+        others.set.retain(|header| !is_host(&header));
+        self.steps.push(Filter::Rewrite(Rewrite {
+            hostname: Some(host.clone()),
+            path: None,
+        }));
+        self.steps
+            .push(Filter::RequestHeaders(header_edits(&others)?));
         Ok(())
     }
 }
@@ -156,9 +176,7 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
         return Err(format!("{text:?} is not a header name"));
     };
     match name.as_str() {
-        "host" => {
-            Err("header host cannot be edited; use a URLRewrite filter with hostname".to_owned())
-        }
+        "host" => Err("header host can be set in a request, and not else".to_owned()),
         reserved if RESERVED.contains(&reserved) => Err(format!(
             "header {reserved} cannot be edited, for it frames the message"
         )),

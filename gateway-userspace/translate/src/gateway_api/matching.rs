@@ -94,10 +94,10 @@ impl Place<'_> {
 /// A value that is not supported, in words.
 pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> {
     let path = match &matched.path_type {
-        Known::Known(PathMatchType::Exact) => PathMatch::Exact(matched.path.clone()),
+        Known::Known(PathMatchType::Exact) => PathMatch::Exact(PathMatch::normal(&matched.path)),
         // "When specified, a trailing `/` is ignored."
         Known::Known(PathMatchType::PathPrefix) => {
-            PathMatch::Prefix(matched.path.trim_end_matches('/').into())
+            PathMatch::Prefix(PathMatch::normal(matched.path.trim_end_matches('/')))
         }
         Known::Known(PathMatchType::RegularExpression) => {
             PathMatch::Regex(regex("path.value", &matched.path)?)

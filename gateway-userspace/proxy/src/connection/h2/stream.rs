@@ -105,11 +105,11 @@ fn finish(
 
 fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
     let worker = &state.session.downstream.worker;
+    state.complete.set(answer.is_some());
     // A client that has gone reads nothing; hyper drops what it is given.
     let answer = answer.unwrap_or_else(|| Answer::empty(502));
     let response = answer.into_http(&worker.date(), wanted.is_head());
     state.begins_sending();
-    state.complete.set(true);
     response.map(ResponseBody::whole)
 }
 
@@ -268,12 +268,14 @@ impl<'a> Exchange<'a> {
         }
         if self.uploading && self.upload.take_moved() {
             let time = &worker.limits().time;
-            let limit = if self.upload.is_writing() {
-                time.write_stall
+            let timers = self.state.deadline.timers();
+            let stall_ms = if self.upload.is_writing() {
+                timers.at(time.write_stall)
             } else {
-                time.body_idle
+                let received = self.upload.received();
+                self.budget.body_stall_ms(timers, time, received)
             };
-            self.budget.arm(&self.state.deadline, Some(limit));
+            self.budget.arm_at(&self.state.deadline, stall_ms);
         } else if !self.uploading {
             self.budget.arm(&self.state.deadline, None);
         }
@@ -295,11 +297,11 @@ impl<'a> Exchange<'a> {
         mut record: Record,
     ) -> Served {
         let view = self.response.view(inbound.buffer.filled());
-        let head = to_http(&view, edits, &self.cors);
+        let worker = &self.state.session.downstream.worker;
+        let head = to_http(&view, edits, &self.cors, &worker.date());
         inbound.buffer.consume(inbound.head_len);
         self.budget.response_began();
         record.bytes_received = self.upload.received();
-        let worker = &self.state.session.downstream.worker;
         let mut download = Download::new(
             attempt,
             inbound.buffer,
