@@ -20,6 +20,7 @@ const NEVER: u64 = u64::MAX;
 /// What is left of a request's time. Times are those of [`Timers`].
 #[derive(Debug)]
 pub(super) struct Budget {
+    began_ms: u64,
     total_ms: u64,
     attempt_ms: u64,
     /// Whether the total comes from the rule, and so binds the response to its end.
@@ -43,6 +44,7 @@ impl Budget {
         };
         let precise = shortest.filter(|(limit, _)| *limit < PRECISE_BELOW);
         Self {
+            began_ms: timers.now_ms(),
             total_ms: at(total),
             attempt_ms: at(attempt),
             total_is_ruled: rule.request.is_some(),
@@ -76,6 +78,20 @@ impl Budget {
             }
         })
         .await
+    }
+
+    /// When a request body of which `received` bytes have come is to be given up unless more comes:
+    /// after a pause, or as soon as it falls behind the least rate.
+    pub(super) fn body_stall_ms(&self, timers: &Timers, limits: &TimeLimits, received: u64) -> u64 {
+        let idle = timers.at(limits.body_idle);
+        let Some(earned_ms) = received
+            .saturating_mul(1_000)
+            .checked_div(limits.body_min_rate)
+        else {
+            return idle;
+        };
+        let grace_ms = u64::try_from(limits.body_idle.as_millis()).unwrap_or(NEVER);
+        idle.min(self.began_ms.saturating_add(earned_ms.max(grace_ms)))
     }
 
     /// The response has begun: from now on only a rule's own limits bind it.

@@ -304,12 +304,13 @@ impl Exchange<'_> {
             _ => (Side::Downstream, Kind::BodyTimeout),
         };
         if self.uploading && self.upload.take_moved() {
-            let limit = if self.upload.is_writing() {
-                time.write_stall
+            let timers = self.client.deadline.timers();
+            self.stall_ms = if self.upload.is_writing() {
+                timers.at(time.write_stall)
             } else {
-                time.body_idle
+                let received = self.upload.body_bytes();
+                self.budget.body_stall_ms(timers, time, received)
             };
-            self.stall_ms = self.client.deadline.timers().at(limit);
             self.budget.arm_at(&self.client.deadline, self.stall_ms);
         } else if !self.uploading && self.stall_ms != u64::MAX {
             self.stall_ms = u64::MAX;

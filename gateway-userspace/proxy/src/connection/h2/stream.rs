@@ -268,12 +268,14 @@ impl<'a> Exchange<'a> {
         }
         if self.uploading && self.upload.take_moved() {
             let time = &worker.limits().time;
-            let limit = if self.upload.is_writing() {
-                time.write_stall
+            let timers = self.state.deadline.timers();
+            let stall_ms = if self.upload.is_writing() {
+                timers.at(time.write_stall)
             } else {
-                time.body_idle
+                let received = self.upload.received();
+                self.budget.body_stall_ms(timers, time, received)
             };
-            self.budget.arm(&self.state.deadline, Some(limit));
+            self.budget.arm_at(&self.state.deadline, stall_ms);
         } else if !self.uploading {
             self.budget.arm(&self.state.deadline, None);
         }
