@@ -82,6 +82,7 @@ fn response(limits: &gateway_proxy::limits::HeadLimits) {
         let plan = ResponsePlan {
             edits: &edits,
             cors: &[],
+            date: &[b'x'; 29],
             http10: false,
             keep_alive: true,
         };

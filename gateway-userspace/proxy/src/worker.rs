@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     dice: Cell<u32>,
     serving: RefCell<Rc<Serving>>,
     draining: Cell<bool>,
+    /// The `Date` of a moment of [`Timers`].
+    date: Cell<(u64, [u8; HTTP_DATE_LEN])>,
     open: Cell<usize>,
     /// Told when the last connection has ended.
     idle: Notify,
@@ -93,6 +95,7 @@ impl Worker {
             request_ids: RefCell::new(RequestIds::new(random())),
             serving: RefCell::default(),
             draining: Cell::new(false),
+            date: Cell::new((0, [b' '; HTTP_DATE_LEN])),
             open: Cell::new(0),
             idle: Notify::new(),
         })
@@ -163,10 +166,17 @@ impl Worker {
         }
     }
 
-    /// The time of day as a `Date` line has it.
+    /// The time of day as a `Date` line has it; as exact as the worker's coarse clock.
     pub(crate) fn date(&self) -> [u8; HTTP_DATE_LEN] {
+        let now_ms = self.timers.now_ms();
+        let (at_ms, date) = self.date.get();
+        if at_ms == now_ms {
+            return date;
+        }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        http_date(since_epoch.map_or(0, |since| since.as_secs()))
+        let date = http_date(since_epoch.map_or(0, |since| since.as_secs()));
+        self.date.set((now_ms, date));
+        date
     }
 
     /// Counts a connection in; it ends on drop.

@@ -98,6 +98,8 @@ impl Budget {
     pub(super) fn response_began(&mut self) {
         if !self.total_is_ruled {
             self.total_ms = NEVER;
+            self.precise
+                .take_if(|(_, kind)| *kind == Kind::RequestTimeout);
         }
     }
 

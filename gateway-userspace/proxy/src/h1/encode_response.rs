@@ -4,8 +4,9 @@ use gateway_model::snapshot::CompiledEdits;
 
 use super::BodyKind;
 use super::encode_request::{Skip, push_length, push_line, push_runs};
-use super::fields::Coding;
+use super::fields::{Coding, DATE};
 use super::response::ResponseView;
+use crate::clock::HTTP_DATE_LEN;
 use crate::cors::CorsLine;
 use crate::head::bytes;
 
@@ -17,6 +18,9 @@ pub struct ResponsePlan<'a> {
     /// What [`crate::cors::response`] says; if it says something, the backend's own
     /// `Access-Control-*` lines are dropped.
     pub cors: &'a [CorsLine<'a>],
+    /// [`crate::clock::http_date`] of now, for a response that has none (RFC 9110 §6.6.1: "MUST
+    /// record the time it was received and append a corresponding Date header field").
+    pub date: &'a [u8; HTTP_DATE_LEN],
     /// The client speaks HTTP/1.0.
     pub http10: bool,
     /// Whether the connection may be kept.
@@ -56,6 +60,9 @@ pub fn encode_response(
     let keep_alive = plan.keep_alive && body != BodyOut::UntilClose && !head.is_upgrade();
     push_status_line(out, view);
     push_fields(out, view, plan);
+    if head.fields.flags & DATE == 0 && !head.is_upgrade() {
+        push_line(out, "Date", plan.date);
+    }
     push_framing(out, view, plan, body);
     if head.is_upgrade() {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");

@@ -18,6 +18,9 @@ pub(crate) const RESPELL: u8 = 8;
 /// The line is `Content-Length`.
 pub(crate) const LENGTH: u8 = 16;
 
+/// The line is `Date`.
+pub(crate) const DATE: u8 = 32;
+
 /// One header line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
@@ -162,6 +165,7 @@ impl Fields {
                 Ok(DROP)
             }
             Known::Host => Ok(HOST),
+            Known::Date => Ok(DATE),
             known if known.is_hop_by_hop() => Ok(DROP),
             known if known.is_forwarding() => Ok(FORWARDING),
             _ => Ok(0),

@@ -4,17 +4,19 @@ use bytes::Bytes;
 use gateway_model::snapshot::CompiledEdits;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::fields::DROP;
+use super::fields::{DATE, DROP};
 use super::response::ResponseView;
+use crate::clock::HTTP_DATE_LEN;
 use crate::cors::{self, CorsLine};
 
-/// The head for an HTTP/2 client: no line that concerns a connection, edits applied. A line that
-/// HTTP/2 cannot carry is left out; the strict parse lets none through.
+/// The head for an HTTP/2 client: no line that concerns a connection, edits applied, `date` if the
+/// upstream wrote none. A line that HTTP/2 cannot carry is left out; the strict parse lets none through.
 #[must_use]
 pub fn to_http(
     view: &ResponseView<'_>,
     edits: &CompiledEdits,
     cors: &[CorsLine<'_>],
+    date: &[u8; HTTP_DATE_LEN],
 ) -> http::Response<()> {
     let fields = &view.head.fields;
     let mut response = http::Response::new(());
@@ -40,6 +42,9 @@ pub fn to_http(
     {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
+    if fields.flags & DATE == 0 {
+        append(headers, b"date", Bytes::copy_from_slice(date));
+    }
     for (name, value) in cors {
         append(headers, name.as_bytes(), Bytes::copy_from_slice(value));
     }
@@ -62,6 +67,7 @@ fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::http_date;
     use crate::h1::{Asked, Progress, ResponseHead};
     use crate::limits::Limits;
 
@@ -74,7 +80,12 @@ mod tests {
         let progress = head.parse(wire, &Limits::default().head, Asked::default());
         assert_eq!(progress, Ok(Progress::Complete(wire.len())));
         let cors: [CorsLine<'_>; 1] = [("access-control-allow-origin", b"https://a"[..].into())];
-        let response = to_http(&head.view(wire), &CompiledEdits::default(), &cors);
+        let response = to_http(
+            &head.view(wire),
+            &CompiledEdits::default(),
+            &cors,
+            &http_date(0),
+        );
         let lines = response
             .headers()
             .iter()
@@ -86,6 +97,7 @@ mod tests {
                 "server: x",
                 "set-cookie: a",
                 "set-cookie: b",
+                "date: Thu, 01 Jan 1970 00:00:00 GMT",
                 "access-control-allow-origin: https://a"
             ]
         );

@@ -348,6 +348,7 @@ impl Exchange<'_> {
         let plan = ResponsePlan {
             edits: &forward.filters.response_headers,
             cors: &self.cors,
+            date: &downstream.worker.date(),
             http10: self.work.request.is_http10(),
             // A response that comes before the end of the request ends the connection.
             keep_alive: wants_more && !self.uploading && self.upload.is_done(),

@@ -1,0 +1,200 @@
+//! Configurations that change while requests run.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use gateway_model::names::Revision;
+use gateway_model::snapshot::compile;
+use gateway_proxy::{ListenMode, Proxy, Settings};
+use tokio::sync::Notify;
+
+use crate::support::{Backend, Client, Config, World, listener_key, listening_socket};
+
+const OLD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold";
+const NEW: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew";
+
+#[tokio::test]
+async fn a_request_keeps_the_revision_it_began_with_and_the_next_sees_the_new_one() {
+    let gate = Arc::new(Notify::new());
+    let opened = Arc::clone(&gate);
+    let old = Backend::start(move |mut conn| {
+        let gate = Arc::clone(&opened);
+        async move {
+            conn.head().await.unwrap();
+            gate.notified().await;
+            conn.write(OLD).await;
+            conn.head().await;
+        }
+    })
+    .await;
+    let new = Backend::answering(NEW).await;
+    let world = World::new(Config::to(&[old.address])).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    world
+        .until("it is under way", |stats| stats.requests_active == 1)
+        .await;
+    let applied = world.apply(Config::to(&[new.address])).await;
+    assert_eq!(applied.revision, Revision(2));
+    assert_eq!(world.get("a", "/").await.body, "new");
+    gate.notify_one();
+    assert_eq!(client.response().await.body, "old");
+    assert_eq!(
+        client.get("a", "/").await.body,
+        "new",
+        "on the same connection"
+    );
+}
+
+#[tokio::test]
+async fn no_request_fails_while_routes_change_under_load() {
+    let (old, new) = (Backend::answering(OLD).await, Backend::answering(NEW).await);
+    let world = World::new(Config::to(&[old.address])).await;
+    let mut load = tokio::task::JoinSet::new();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for _ in 0..8 {
+        let (address, done) = (world.address, Arc::clone(&done));
+        load.spawn(async move {
+            let mut client = Client::connect(address).await;
+            let mut served = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let response = client.get("a", "/").await;
+                assert!(response.status == 200 && ["old", "new"].contains(&&*response.body));
+                served += 1;
+            }
+            served
+        });
+    }
+    for _ in 0..50 {
+        world.apply(Config::to(&[new.address])).await;
+        world.apply(Config::to(&[old.address])).await;
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    for served in load.join_all().await {
+        assert!(served > 0);
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_bound_fails_its_listener_and_no_other() {
+    let backend = Backend::answering(OLD).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut config = Config::to(&[backend.address]).build(world.address);
+    let mut other = (**config.listeners.values().next().unwrap()).clone();
+    other.key = listener_key("taken");
+    other.port = taken.local_addr().unwrap().port();
+    config.listeners.insert(other.key.clone(), Arc::new(other));
+    let applied = world
+        .proxy
+        .apply(compile(&config, Revision(7), None).snapshot)
+        .await;
+    assert_eq!(applied.failures.len(), 1);
+    assert_eq!(applied.failures[0].listener, listener_key("taken"));
+    assert!(
+        applied.failures[0].reason.contains("another process"),
+        "{:?}",
+        applied.failures
+    );
+    assert_eq!(world.get("a", "/").await.body, "old");
+    drop(taken);
+    let applied = world
+        .proxy
+        .apply(compile(&config, Revision(8), None).snapshot)
+        .await;
+    assert_eq!(applied.failures, [], "tried again with the next revision");
+}
+
+#[tokio::test]
+async fn a_listener_that_goes_away_closes_its_port_and_serves_what_is_open() {
+    let backend = Backend::answering(OLD).await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    client.get("a", "/").await;
+    world.apply(Config::default()).await;
+    assert_eq!(client.get("a", "/").await.status, 404);
+    world.apply(Config::to(&[backend.address])).await;
+    assert_eq!(world.get("a", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_successor_takes_the_sockets_over_without_a_refused_connection() {
+    let (old, new) = (Backend::answering(OLD).await, Backend::answering(NEW).await);
+    let (address, fd) = listening_socket();
+    let settings = || Settings {
+        workers: 2.try_into().unwrap(),
+        ..Settings::default()
+    };
+    let start = |inherited| Proxy::start(settings(), ListenMode::Sockets { inherited }).unwrap();
+    let snapshot = |backend: SocketAddr| {
+        let config = Config::to(&[backend]).build(address);
+        compile(&config, Revision(1), None).snapshot
+    };
+    let first = start(vec![(address, fd)]);
+    assert_eq!(first.apply(snapshot(old.address)).await.failures, []);
+    assert_eq!(
+        Client::connect(address).await.get("a", "/").await.body,
+        "old"
+    );
+
+    let sockets = first.listening_sockets().await.unwrap();
+    assert_eq!(sockets.len(), 2);
+    let second = start(sockets);
+    assert_eq!(second.apply(snapshot(new.address)).await.failures, []);
+    let load = async {
+        let mut last = String::new();
+        for _ in 0..200 {
+            last = Client::connect(address).await.get("a", "/").await.body;
+        }
+        last
+    };
+    let drained = first.drain(std::time::Duration::from_secs(30));
+    let ((), _) = tokio::join!(drained, load);
+    assert_eq!(
+        Client::connect(address).await.get("a", "/").await.body,
+        "new"
+    );
+}
+
+#[tokio::test]
+async fn steered_workers_listen_on_loopback_and_hand_out_their_sockets() {
+    let settings = Settings {
+        workers: 3.try_into().unwrap(),
+        ..Settings::default()
+    };
+    let proxy = Proxy::start(settings, ListenMode::Steered).unwrap();
+    let sockets = proxy.steering_sockets().await.unwrap();
+    let workers: Vec<_> = sockets.iter().filter(|s| !s.v6).map(|s| s.worker).collect();
+    assert_eq!(workers, [0, 1, 2]);
+    for socket in &sockets {
+        let socket = socket2::SockRef::from(&socket.fd.as_fd())
+            .local_addr()
+            .unwrap();
+        let address = socket.as_socket().unwrap();
+        assert!(address.ip().is_loopback() && address.port() != 0);
+    }
+}
+
+#[tokio::test]
+async fn a_steered_connection_is_served_by_the_address_it_was_made_to() {
+    let backend = Backend::answering(NEW).await;
+    let settings = Settings {
+        workers: 1.try_into().unwrap(),
+        ..Settings::default()
+    };
+    let proxy = Proxy::start(settings, ListenMode::Steered).unwrap();
+    let sockets = proxy.steering_sockets().await.unwrap();
+    let socket = sockets.iter().find(|socket| !socket.v6).unwrap();
+    let address = socket2::SockRef::from(&socket.fd).local_addr().unwrap();
+    let address = address.as_socket().unwrap();
+    Client::connect(address).await.ends().await;
+    let config = Config::to(&[backend.address]).build(address);
+    proxy
+        .apply(compile(&config, Revision(1), None).snapshot)
+        .await;
+    assert_eq!(
+        Client::connect(address).await.get("a", "/").await.body,
+        "new"
+    );
+}

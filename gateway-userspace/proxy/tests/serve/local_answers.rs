@@ -1,0 +1,133 @@
+//! Requests that the gateway answers itself.
+
+use std::num::NonZeroU16;
+
+use gateway_model::ir::{Action, Cors, CorsOrigin, Redirect, Scheme};
+
+use crate::support::{Backend, Config, RouteSpec, World};
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn redirect() -> Action {
+    Action::Redirect(Redirect {
+        scheme: Some(Scheme::Https),
+        hostname: None,
+        path: None,
+        port: None,
+        status: 301,
+    })
+}
+
+#[tokio::test]
+async fn a_redirect_needs_no_backend_and_keeps_the_connection() {
+    let config = Config::default().http("http", None);
+    let world = World::new(config.route(RouteSpec::new("http", "", redirect()))).await;
+    let mut client = world.client().await;
+    for _ in 0..2 {
+        let response = client.get("shop.example", "/a?b").await;
+        assert_eq!(response.status, 301);
+        assert!(
+            response
+                .head
+                .contains("location: https://shop.example/a?b\r\n"),
+            "{}",
+            response.head
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_hand_is_skipped_and_one_still_to_come_ends_the_connection() {
+    let config = Config::default().http("http", None);
+    let world = World::new(config.route(RouteSpec::new("http", "", redirect()))).await;
+    let mut client = world.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status, 301);
+    assert_eq!(client.response().await.status, 301);
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        .await;
+    let response = client.response().await;
+    assert!(
+        response.head.contains("Connection: close"),
+        "{}",
+        response.head
+    );
+}
+
+#[tokio::test]
+async fn what_no_listener_and_no_rule_takes_is_404() {
+    let config = Config::default().http("http", Some("shop.example"));
+    let world = World::new(config.route(RouteSpec::new("http", "/cart", redirect()))).await;
+    assert_eq!(world.get("shop.example", "/cart/1").await.status, 301);
+    assert_eq!(world.get("shop.example", "/").await.status, 404);
+    assert_eq!(world.get("other.example", "/cart").await.status, 404);
+    world
+        .until("both are counted", |stats| stats.requests_unrouted == 2)
+        .await;
+}
+
+#[tokio::test]
+async fn a_rule_may_answer_by_itself() {
+    let respond = Action::Respond {
+        status: 503,
+        reason: "in maintenance".into(),
+    };
+    let config = Config::default().http("http", None);
+    let world = World::new(config.route(RouteSpec::new("http", "", respond))).await;
+    let status = NonZeroU16::new(world.get("a", "/").await.status).unwrap();
+    assert_eq!(status.get(), 503);
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_and_a_response_gets_its_lines() {
+    let backend = Backend::answering(HELLO).await;
+    let mut config = Config::default().http("http", None);
+    let action = config.upstream("app", &[backend.address]);
+    let cors = Cors {
+        allow_origins: vec![CorsOrigin::Exact("https://a.example".into())],
+        allow_credentials: false,
+        allow_methods: vec!["PUT".into()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        max_age_s: 5,
+    };
+    let world = World::new(config.route(RouteSpec {
+        cors: Some(cors),
+        ..RouteSpec::new("http", "", action)
+    }))
+    .await;
+    let mut client = world.client().await;
+    client
+        .send(
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\
+             Access-Control-Request-Method: PUT\r\n\r\n",
+        )
+        .await;
+    let preflight = client.response().await;
+    assert_eq!(preflight.status, 204);
+    assert!(
+        preflight
+            .head
+            .contains("access-control-allow-methods: PUT\r\n"),
+        "{}",
+        preflight.head
+    );
+    assert_eq!(backend.connections(), 0);
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    let response = client.response().await;
+    let line = "access-control-allow-origin: https://a.example\r\n";
+    assert!(response.head.contains(line), "{}", response.head);
+}
+
+#[tokio::test]
+async fn options_asterisk_asks_about_the_gateway() {
+    let world = World::new(Config::default().http("http", None)).await;
+    let mut client = world.client().await;
+    client.send("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 204);
+}

@@ -1,0 +1,13 @@
+//! The engine over real sockets on loopback: scripted backends, raw clients, real snapshots.
+
+mod applying;
+mod draining;
+mod http1;
+mod http2;
+mod limits;
+mod local_answers;
+mod mirrors;
+mod support;
+mod tls;
+mod upgrades;
+mod upstreams;

@@ -1,0 +1,104 @@
+//! A world for one test: a proxy with one worker or more, scripted backends, raw clients.
+
+mod backend;
+mod client;
+mod config;
+mod secure;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gateway_model::names::Revision;
+use gateway_model::snapshot::compile;
+use gateway_proxy::{Applied, Limits, ListenMode, Proxy, Settings, Stats};
+use socket2::{Domain, Socket, Type};
+
+pub use backend::Backend;
+pub use client::{Client, Response};
+pub use config::{Config, RouteSpec, listener_key, upstream_key};
+pub use secure::{Authority, http2_over, tls_connect};
+
+/// A running proxy and the address it listens on.
+pub struct World {
+    pub proxy: Proxy,
+    pub address: SocketAddr,
+    revision: AtomicU64,
+}
+
+impl World {
+    /// A proxy that serves this configuration on a port of the kernel's choosing.
+    pub async fn new(config: Config) -> Self {
+        Self::with(config, |_| {}).await
+    }
+
+    /// The same with other limits.
+    pub async fn with(config: Config, change: impl FnOnce(&mut Limits)) -> Self {
+        let mut settings = Settings {
+            workers: 1.try_into().unwrap(),
+            ..Settings::default()
+        };
+        change(&mut settings.limits);
+        Self::start(config, settings).await
+    }
+
+    /// The same with other settings.
+    pub async fn start(config: Config, settings: Settings) -> Self {
+        let (address, fd) = listening_socket();
+        let inherited = vec![(address, fd)];
+        let proxy = Proxy::start(settings, ListenMode::Sockets { inherited }).unwrap();
+        let world = Self {
+            proxy,
+            address,
+            revision: AtomicU64::new(0),
+        };
+        let applied = world.apply(config).await;
+        assert_eq!(applied.failures, []);
+        world
+    }
+
+    /// Applies another configuration.
+    pub async fn apply(&self, config: Config) -> Applied {
+        let revision = Revision(self.revision.fetch_add(1, Ordering::Relaxed) + 1);
+        let compiled = compile(&config.build(self.address), revision, None);
+        assert_eq!(compiled.rejected, []);
+        self.proxy.apply(compiled.snapshot).await
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// One request on a connection of its own.
+    pub async fn get(&self, host: &str, path: &str) -> Response {
+        let mut client = self.client().await;
+        client.get(host, path).await
+    }
+
+    /// Waits until the proxy's figures satisfy a condition.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Stats) -> bool) {
+        eventually(what, || holds(&self.proxy.stats())).await;
+    }
+}
+
+/// Waits for a condition.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A listening socket on loopback that further workers may share.
+pub fn listening_socket() -> (SocketAddr, OwnedFd) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.set_tcp_nodelay(true).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(1024).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (address, socket.into())
+}

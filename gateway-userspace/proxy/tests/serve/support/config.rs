@@ -1,0 +1,187 @@
+//! Configurations in a few words.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use gateway_model::ir::{
+    Action, BackendTarget, Certificate, CertificateKey, Cors, Endpoint, Endpoints, Filter,
+    HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder, PathMatch, Route, RouteAttachment, Rule,
+    RuleMatch, SourcePolicy, Timeouts, TlsTermination, Upstream, UpstreamProtocol, WeightedBackend,
+};
+use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey};
+
+/// Listeners, routes and upstreams of one world.
+#[derive(Clone, Default)]
+pub struct Config {
+    ir: Ir,
+    listeners: Vec<(String, Option<&'static str>, ListenerProtocol, SourcePolicy)>,
+    routes: u32,
+}
+
+/// One rule of a route of its own.
+pub struct RouteSpec {
+    pub listener: &'static str,
+    pub path: &'static str,
+    pub action: Action,
+    pub filters: Vec<Filter>,
+    pub cors: Option<Cors>,
+    pub timeouts: Timeouts,
+}
+
+impl Config {
+    /// One clear-text listener and one route to these endpoints.
+    pub fn to(endpoints: &[SocketAddr]) -> Self {
+        let mut config = Self::default().http("http", None);
+        let action = config.upstream("app", endpoints);
+        config.route(RouteSpec::new("http", "", action))
+    }
+
+    pub fn http(mut self, name: &str, hostname: Option<&'static str>) -> Self {
+        let policy = SourcePolicy::default();
+        self.listeners
+            .push((name.into(), hostname, ListenerProtocol::Http, policy));
+        self
+    }
+
+    pub fn https(
+        mut self,
+        name: &str,
+        hostname: Option<&'static str>,
+        certificate: &Arc<Certificate>,
+    ) -> Self {
+        let key = CertificateKey(object(ObjectKind::Secret, name));
+        self.ir
+            .certificates
+            .insert(key.clone(), Arc::clone(certificate));
+        let termination = TlsTermination {
+            certificates: vec![key],
+        };
+        let protocol = ListenerProtocol::Https(termination);
+        let policy = SourcePolicy::default();
+        self.listeners
+            .push((name.into(), hostname, protocol, policy));
+        self
+    }
+
+    /// The policy of the listener that was added last.
+    pub fn permitting(mut self, policy: SourcePolicy) -> Self {
+        self.listeners.last_mut().unwrap().3 = policy;
+        self
+    }
+
+    /// An upstream; gives the action that forwards to it.
+    pub fn upstream(&mut self, name: &str, endpoints: &[SocketAddr]) -> Action {
+        let list = endpoints.iter().map(|&address| Endpoint { address });
+        self.upstream_of(
+            name,
+            UpstreamProtocol::Http1,
+            Endpoints::Addresses(list.collect()),
+        )
+    }
+
+    pub fn upstream_of(
+        &mut self,
+        name: &str,
+        protocol: UpstreamProtocol,
+        endpoints: Endpoints,
+    ) -> Action {
+        let key = upstream_key(name);
+        let upstream = Upstream {
+            key: key.clone(),
+            protocol,
+            endpoints,
+        };
+        self.ir.upstreams.insert(key.clone(), Arc::new(upstream));
+        Action::Forward(vec![WeightedBackend {
+            weight: 1,
+            target: BackendTarget::Upstream(key),
+            filters: Vec::new(),
+        }])
+    }
+
+    pub fn route(mut self, spec: RouteSpec) -> Self {
+        self.routes += 1;
+        let route = object(ObjectKind::HttpRoute, &format!("route-{}", self.routes));
+        let order = MatchOrder {
+            rank: [u32::MAX - spec.path.len() as u32, 0, 0, 0, 0],
+            created: 0,
+            object: route.clone(),
+            rule: 0,
+            alternative: 0,
+        };
+        let conditions = HttpMatch {
+            path: PathMatch::Prefix(spec.path.into()),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        };
+        let rule = Rule {
+            name: None,
+            index: 0,
+            matches: vec![RuleMatch { conditions, order }],
+            action: spec.action,
+            filters: spec.filters,
+            cors: spec.cors,
+            timeouts: spec.timeouts,
+            retry: None,
+        };
+        let attachment = RouteAttachment {
+            listener: listener_key(spec.listener),
+            hostnames: Vec::new(),
+        };
+        let object = Route {
+            object: route.clone(),
+            attachments: vec![attachment],
+            rules: vec![Arc::new(rule)],
+        };
+        self.ir.routes.insert(route, Arc::new(object));
+        self
+    }
+
+    pub fn build(mut self, address: SocketAddr) -> Ir {
+        for (name, hostname, protocol, source_policy) in self.listeners {
+            let key = listener_key(&name);
+            let listener = Listener {
+                key: key.clone(),
+                addresses: vec![address.ip()],
+                port: address.port(),
+                protocol,
+                hostname: hostname.map(|name| Hostname::parse(name).unwrap()),
+                source_policy,
+            };
+            self.ir.listeners.insert(key, Arc::new(listener));
+        }
+        self.ir
+    }
+}
+
+impl RouteSpec {
+    pub fn new(listener: &'static str, path: &'static str, action: Action) -> Self {
+        Self {
+            listener,
+            path,
+            action,
+            filters: Vec::new(),
+            cors: None,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+pub fn listener_key(name: &str) -> ListenerKey {
+    ListenerKey {
+        gateway: object(ObjectKind::Gateway, "gateway"),
+        section: name.into(),
+    }
+}
+
+pub fn upstream_key(name: &str) -> UpstreamKey {
+    UpstreamKey {
+        backend: object(ObjectKind::Service, name),
+        port: 80,
+    }
+}
+
+fn object(kind: ObjectKind, name: &str) -> ObjectRef {
+    ObjectRef::new(kind, "test", name)
+}
