@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use gateway_model::head::Head;
 use gateway_model::ir::Timeouts;
-use gateway_model::snapshot::{CompiledEdits, CompiledRule};
+use gateway_model::snapshot::{CompiledEdits, CompiledFilters, CompiledRule, UpstreamId};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
@@ -27,12 +27,10 @@ use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http};
-use crate::head::H2Head;
-use crate::head::Source;
+use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
-use gateway_model::snapshot::{CompiledFilters, UpstreamId};
 
 type Served = Response<ResponseBody>;
 
@@ -63,14 +61,20 @@ pub(super) async fn serve(
         return Ok(finish(&state, answer, wanted, record, decision.rule));
     };
     record.asks(label);
-    let upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
-    let mut upload = upload;
+    let mut upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
     upload.copies = Copies::of(downstream, &routing, &decision, &head);
     let cors = origin::response_lines(decision.rule.map(|rule| &**rule), &head);
     let harmless = matches!(head.method(), "GET" | "HEAD" | "OPTIONS");
     drop(head);
     // The decoded head may be as large as the client likes; only its encoded form is kept.
     drop(parts);
+    if !state.hold(upload.head_len()) {
+        downstream.worker.counters.http2_abuse.up();
+        let error = ProxyError::downstream(Violation::HeadTooLarge);
+        let answer = wanted.answer(&error);
+        record.error = Some(error);
+        return Ok(finish(&state, answer, wanted, record, decision.rule));
+    }
     let exchange = Exchange {
         cors,
         ..Exchange::new(&state, upload, &decision, wanted, harmless)
@@ -249,6 +253,9 @@ impl<'a> Exchange<'a> {
             && let Poll::Ready(sent) = self.upload.poll(cx, stream)
         {
             self.uploading = false;
+            if self.upload.forget_large_head() {
+                self.state.let_go();
+            }
             if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
                 copies.send();
             }
