@@ -1,32 +1,36 @@
 //! The pipeline of every packet: parse, find the frontend, ask its policy, count, say so if traced.
 
-use aya_ebpf::EbpfContext;
+use core::mem::MaybeUninit;
+
 use gateway_common::{Control, FrontendValue, Reason};
 
-use crate::packet::{self, Flow, Kind, Packet};
-use crate::trace::{self, Program};
+use crate::packet::{self, Flow, Kind};
+use crate::trace::{self, Hook};
 use crate::verdict::Verdict;
 use crate::zero::Zero;
 use crate::{frontend, guard, maps};
 
-/// Judges one packet of `length` bytes on the wire, of which those from `start` to `end` can be read.
+/// A hook that has a packet.
+pub trait PacketHook: Hook {
+    /// Where the part of the packet that can be read begins and ends.
+    fn bounds(&self) -> (usize, usize);
+}
+
+/// Judges one packet of `length` bytes on the wire.
 #[inline(always)]
-pub fn front(
-    program: &Program<impl EbpfContext>,
-    (start, end): (usize, usize),
-    length: u64,
-) -> Verdict {
+pub fn front(context: &impl PacketHook, length: u64) -> Verdict {
     let control = maps::control();
     let zero = Zero::new(control);
-    let mut flow = Flow::default();
-    let found = match packet::parse(&Packet::new(start, end, zero), &mut flow) {
-        Ok(Kind::Transport) => transport(control, &flow),
-        Ok(Kind::LaterFragment) => later_fragment(control, &flow),
-        Ok(Kind::IcmpError) => Err(icmp_error(control, &flow)),
+    let mut place = MaybeUninit::uninit();
+    let flow = Flow::unknown(&mut place, zero);
+    let found = match packet::parse(|| context.bounds(), zero, flow) {
+        Ok(Kind::Transport) => transport(control, flow),
+        Ok(Kind::LaterFragment) => later_fragment(control, flow),
+        Ok(Kind::IcmpError) => Err(icmp_error(control, flow)),
         Err(reason) => Err(reason),
     };
     let reason = match &found {
-        Ok(frontend) => guard::source_policy(control, frontend, &flow),
+        Ok(frontend) => guard::source_policy(control, frontend, flow),
         Err(reason) => *reason,
     };
     let reason = zero.blur_reason(reason);
@@ -34,7 +38,7 @@ pub fn front(
         hit(frontend, reason, length);
     }
     if control.tracing() {
-        trace::packet(program, &flow, reason);
+        trace::packet(context, flow, reason);
     }
     Verdict::counted(reason)
 }

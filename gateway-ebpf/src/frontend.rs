@@ -1,6 +1,6 @@
 //! Which frontend an address, port and protocol belong to.
 
-use gateway_common::frontend::{ANY_ADDRESS, ANY_PORT, Address};
+use gateway_common::frontend::{ANY_PORT, Address};
 use gateway_common::{Control, FrontendKey, FrontendValue};
 
 use crate::maps;
@@ -29,7 +29,12 @@ pub fn find(control: Control, address: Address, port: u16, protocol: u8) -> Opti
             any_address: false,
         });
     }
-    key.address = ANY_ADDRESS;
+    // `ANY_ADDRESS`.
+    for word in &mut key.address {
+        // One by one, as in `Flow::unknown`.
+        // SAFETY: a reference is valid to be written.
+        unsafe { core::ptr::from_mut(word).write_volatile(0) };
+    }
     maps::frontend(&key).map(|value| Found {
         value,
         any_address: true,

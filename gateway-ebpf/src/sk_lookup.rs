@@ -11,7 +11,7 @@ use gateway_common::frontend::{is_mapped, mapped};
 use gateway_common::trace::HOOK_SK_LOOKUP;
 
 use crate::packet::Flow;
-use crate::trace::{self, Program};
+use crate::trace::{self, Hook};
 use crate::zero::Zero;
 use crate::{frontend, maps, sockets};
 
@@ -51,15 +51,19 @@ pub fn sluice_steer(context: SkLookupContext) -> u32 {
     };
     let reason = Zero::new(control).blur_reason(reason);
     if control.tracing() {
-        let program = Program {
-            context: &context,
-            hook: HOOK_SK_LOOKUP,
-            ifindex: 0,
-        };
-        trace::packet(&program, &flow, reason);
+        trace::packet(&context, &flow, reason);
     }
     maps::count(reason);
     sk_action::SK_PASS
+}
+
+impl Hook for SkLookupContext {
+    const NUMBER: u8 = HOOK_SK_LOOKUP;
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        0
+    }
 }
 
 #[inline(always)]
@@ -105,6 +109,7 @@ fn flow(context: &SkLookupContext) -> Flow {
             source_port: (&raw const (*lookup).remote_port).read_volatile() as u16,
             destination_port: (word(&raw const (*lookup).local_port) as u16).to_be(),
             protocol: word(&raw const (*lookup).protocol) as u8,
+            reserved: [0; 3],
         }
     }
 }

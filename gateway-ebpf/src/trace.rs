@@ -13,16 +13,18 @@ use gateway_common::{Reason, TraceRecord};
 use crate::maps;
 use crate::packet::Flow;
 
-/// Which program speaks, about which interface.
-pub struct Program<'a, C> {
-    pub context: &'a C,
-    pub hook: u8,
-    pub ifindex: u32,
+/// What a program runs on.
+pub trait Hook: EbpfContext {
+    /// `gateway_common::trace::HOOK_*`.
+    const NUMBER: u8;
+
+    /// The interface; 0 where there is none.
+    fn ifindex(&self) -> u32;
 }
 
 /// Logs a packet's verdict if the filter covers it.
 #[inline(never)]
-pub fn packet(program: &Program<impl EbpfContext>, flow: &Flow, reason: Reason) {
+pub fn packet<H: Hook>(context: &H, flow: &Flow, reason: Reason) {
     if !covers(flow, reason) || !affordable() {
         return;
     }
@@ -32,14 +34,14 @@ pub fn packet(program: &Program<impl EbpfContext>, flow: &Flow, reason: Reason) 
         source_port: flow.source_port,
         destination_port: flow.destination_port,
         protocol: flow.protocol,
-        hook: program.hook,
+        hook: H::NUMBER,
         reserved: [0; 2],
         reason: reason.0,
-        ifindex: program.ifindex,
+        ifindex: context.ifindex(),
     };
     // SAFETY: the record has no padding, as bytemuck::Pod proves.
     let bytes: [u8; size_of::<TraceRecord>()] = unsafe { core::mem::transmute(record) };
-    info!(program.context, "{:x}", &bytes[..]);
+    info!(context, "{:x}", &bytes[..]);
 }
 
 /// Of an ICMP error the flow is what the error is about, which went from us to the peer.

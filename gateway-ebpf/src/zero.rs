@@ -17,6 +17,12 @@ impl Zero {
         Self(control.0 >> 48)
     }
 
+    /// It.
+    #[inline(always)]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
     /// The same reason.
     #[inline(always)]
     pub fn blur_reason(self, reason: Reason) -> Reason {

@@ -1,10 +1,11 @@
 //! Where `front` hangs, and that it drops there what it must.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateway_l4::{Attach, Hook, L4Error, Mode, Outcome, Settings};
 use gateway_tests::bed::plan;
+use gateway_tests::bpf;
 
 use crate::wire::{CLIENT, INTERFACE, VIP, Wire, Workers, counted, front};
 
@@ -214,51 +215,13 @@ fn sockets_mode_and_missing_capabilities_say_why() {
 }
 
 /// A program of somebody else's: passes everything.
-#[expect(unsafe_code, reason = "bpf(2) to load two instructions")]
-fn foreign_program(wire: &Wire) -> std::path::PathBuf {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    // r0 = XDP_PASS; exit
-    let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
-    let license = c"GPL";
-    let mut attr = [0_u32; 32];
-    attr[0] = 6; // BPF_PROG_TYPE_XDP
-    attr[1] = 2;
-    let pointer = |at: usize, value: u64, attr: &mut [u32; 32]| {
-        attr[at] = value as u32;
-        attr[at + 1] = (value >> 32) as u32;
-    };
-    pointer(
-        2,
-        instructions.as_ptr().expose_provenance() as u64,
-        &mut attr,
-    );
-    pointer(4, license.as_ptr().expose_provenance() as u64, &mut attr);
-    attr[12..14].copy_from_slice(&[u32::from_ne_bytes(*b"fore"), u32::from_ne_bytes(*b"ign\0")]);
-    // SAFETY: the attributes and what they point to outlive the call; 64 bytes hold them all.
-    let loaded = unsafe { libc::syscall(libc::SYS_bpf, 5, &raw const attr, 64) };
-    assert!(loaded >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just given us this descriptor.
-    let program = unsafe { OwnedFd::from_raw_fd(loaded as libc::c_int) };
+fn foreign_program(wire: &Wire) -> PathBuf {
+    let program = bpf::noop(bpf::Noop::Xdp, "foreign").expect("a program");
     let path = wire
         .pin_dir
         .with_file_name(format!("{}-foreign", file_name(&wire.pin_dir)));
-    let fd = format!("/proc/{}/fd/{}", std::process::id(), program.as_raw_fd());
-    assert!(Path::new(&fd).exists());
-    pin(&program, &path);
+    bpf::pin(program, &path).expect("pin");
     path
-}
-
-#[expect(unsafe_code, reason = "bpf(2) to pin")]
-fn pin(program: &std::os::fd::OwnedFd, path: &Path) {
-    use std::os::fd::AsRawFd;
-    let name = std::ffi::CString::new(path.display().to_string()).expect("a name");
-    let attr = [
-        name.as_ptr().expose_provenance() as u64,
-        u64::from(program.as_raw_fd().cast_unsigned()),
-    ];
-    // SAFETY: the attributes and the name outlive the call.
-    let pinned = unsafe { libc::syscall(libc::SYS_bpf, 6, &raw const attr, 16) };
-    assert_eq!(pinned, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn file_name(path: &Path) -> String {

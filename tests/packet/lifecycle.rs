@@ -225,6 +225,24 @@ fn what_a_killed_process_leaves_harms_nobody_and_is_taken_over() {
 }
 
 #[test]
+fn what_a_killed_process_leaves_can_be_cleaned_up() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let workers = Workers::listen(1);
+        let killed = live(&wire, &workers, &open()).await;
+        let cleaner = wire.start(Attach::Auto).await;
+        assert!(cleaner.status().expect("status").another_is_live);
+        cleaner.detach().await.expect("nothing of its own");
+        let _dialled = wire.connect(VIP[0], 443);
+        drop((killed, workers));
+        let cleaner = wire.start(Attach::Auto).await;
+        assert!(!cleaner.status().expect("status").another_is_live);
+        cleaner.detach().await.expect("detach");
+        is_clean(&wire);
+    });
+}
+
+#[test]
 fn a_successor_that_dies_before_it_takes_over_changes_nothing() {
     let wire = Wire::new();
     wire.node.block_on(async {

@@ -79,7 +79,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
             measure("bench_change", &passed.arguments)
         }
-        What::Xdp(passed) => measure("bench_xdp", &passed.arguments),
+        What::Xdp(passed) => {
+            crate::ebpf::run(&crate::ebpf::Args { quiet: true })?;
+            measure("bench_xdp", &passed.arguments)
+        }
     }
 }
 

@@ -161,8 +161,8 @@ impl L4 {
         self.taken_over && self.pins.is_owner()
     }
 
-    /// Detaches everything, unpins it and removes the local routes, unless a successor has taken over: then
-    /// only this process's handles are dropped, as dropping the value does.
+    /// Detaches everything, unpins it and removes the local routes, also what a killed process left; unless another
+    /// process is live: then only what this one attached for itself goes.
     ///
     /// # Errors
     /// What could not be removed; the rest is.
@@ -171,7 +171,7 @@ impl L4 {
         if self.taken_over && !self.pins.is_owner() {
             return Ok(());
         }
-        if !self.taken_over && self.pins.has_owner()? {
+        if !self.taken_over && self.pins.another_is_live() {
             return self.attachments.abandon();
         }
         let removed = self.pins.remove();
@@ -193,6 +193,7 @@ impl L4 {
         Ok(Status {
             pin_dir: self.pins.directory().to_owned(),
             live: self.is_live(),
+            another_is_live: self.pins.another_is_live(),
             tables_half: control.tables(),
             sockets_half: control.sockets(),
             workers: control.workers(control.sockets()),

@@ -1,14 +1,16 @@
 //! The pins: where maps and links stay when a process ends, and who of two processes is live.
 //!
 //! `PIN_DIR/net-<inode>/` belongs to one network namespace. In it, `v<layout>/` holds the maps and links of one
-//! layout of the ABI, and `owner-<token>` is an empty directory that names the process which is live. A
-//! directory can be locked and renamed on a BPF file system; a file cannot be written there.
+//! layout of the ABI, and `owner-<token>` is an empty directory that names the process which is live, and that
+//! this process keeps locked: the lock goes when it dies. A directory can be made and locked on a BPF file
+//! system; a file cannot be written there.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::L4Error;
@@ -24,6 +26,8 @@ pub struct Pins {
     base: PathBuf,
     layout: PathBuf,
     token: String,
+    /// The lock on the owner's directory, while this process is live.
+    owner: Mutex<Option<File>>,
 }
 
 /// A link that somebody pinned.
@@ -54,6 +58,7 @@ impl Pins {
             base,
             layout,
             token,
+            owner: Mutex::new(None),
         })
     }
 
@@ -82,9 +87,13 @@ impl Pins {
         self.base.join(format!("{OWNER}{}", self.token)).is_dir()
     }
 
-    /// Whether some process is live, or was when it died.
-    pub fn has_owner(&self) -> Result<bool, L4Error> {
-        Ok(self.entries()?.any(|path| name(&path).starts_with(OWNER)))
+    /// Whether another process is live; one that died without a successor is not.
+    pub fn another_is_live(&self) -> bool {
+        let mine = format!("{OWNER}{}", self.token);
+        let others = list(&self.base).unwrap_or_default().into_iter();
+        others
+            .filter(|path| name(path).starts_with(OWNER) && name(path) != mine)
+            .any(|path| File::open(path).is_ok_and(|file| sys::is_locked(&file)))
     }
 
     /// Makes this process the live one.
@@ -92,6 +101,9 @@ impl Pins {
         let mine = self.base.join(format!("{OWNER}{}", self.token));
         if !mine.is_dir() {
             fs::create_dir(&mine).map_err(failed("create", &mine))?;
+            let directory = File::open(&mine).map_err(failed("open", &mine))?;
+            sys::lock(&directory).map_err(failed("lock", &mine))?;
+            *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory);
         }
         for other in self
             .entries()?

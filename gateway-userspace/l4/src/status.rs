@@ -13,6 +13,9 @@ pub struct Status {
     pub pin_dir: PathBuf,
     /// Whether this process is the one whose tables and sockets are live.
     pub live: bool,
+    /// Whether another process's are. Neither is the case before the first take-over, and after a process was
+    /// killed: then what it left is attached and does nothing.
+    pub another_is_live: bool,
     /// The half of the tables that is live: 0 or 1.
     pub tables_half: u8,
     /// The half of the socket map that is live: 0 or 1.

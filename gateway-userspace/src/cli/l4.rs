@@ -49,7 +49,7 @@ fn clean(pin_dir: &Path) -> anyhow::Result<()> {
         let Outcome::Bpf(l4) = L4::start(settings).await? else {
             return Ok(false);
         };
-        let is_served = l4.status()?.workers > 0;
+        let is_served = l4.status()?.another_is_live;
         l4.detach().await.map(|()| is_served)
     })?;
     super::write(if is_served {

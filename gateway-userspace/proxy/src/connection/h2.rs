@@ -71,7 +71,7 @@ pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
     ));
     let service = {
         let session = Rc::clone(&session);
-        // Boxed, for hyper and the executor move it from hand to hand.
+        // Boxed: hyper and the executor move it several times before its first poll.
         service_fn(move |request| Box::pin(stream::serve(session.begin(), request)))
     };
     let executor = LocalExecutor::new(&session);

@@ -30,7 +30,7 @@ pub enum Known {
     Http2Settings,
     /// `Keep-Alive`.
     KeepAlive,
-    /// `Proxy-Connection`, `Proxy-Authorization` and others of that beginning.
+    /// `Proxy`, `Proxy-Connection`, `Proxy-Authorization` and others of that beginning.
     Proxy,
     /// `Sec-WebSocket-Key`.
     WebSocketKey,
@@ -80,6 +80,8 @@ impl Known {
                 _ => Self::Other,
             },
             b'k' => exact(name, b"keep-alive", Self::KeepAlive),
+            // `Proxy` itself turns into HTTP_PROXY in a CGI program (CVE-2016-5385).
+            b'p' if name.len() == 5 => exact(name, b"proxy", Self::Proxy),
             b'p' => prefix(name, b"proxy-", Self::Proxy),
             b's' => match name.len() {
                 10 => exact(name, b"set-cookie", Self::Cookie),
