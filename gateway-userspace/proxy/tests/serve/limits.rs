@@ -171,7 +171,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     })
     .await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.time.write_stall = SHORT
+        l.time.write_stall = SHORT;
     })
     .await;
     let mut client = world.client().await;
@@ -208,7 +208,7 @@ async fn a_head_over_the_limits_is_431() {
 async fn connections_over_a_sources_limit_are_closed_and_others_go_on() {
     let backend = Backend::answering(HELLO).await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.connections.per_source = 2
+        l.connections.per_source = 2;
     })
     .await;
     let (mut first, mut second) = (world.client().await, world.client().await);
@@ -228,7 +228,7 @@ async fn connections_over_a_sources_limit_are_closed_and_others_go_on() {
 async fn a_connection_ends_after_so_many_requests() {
     let backend = Backend::answering(HELLO).await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.connections.requests = 3
+        l.connections.requests = 3;
     })
     .await;
     let mut client = world.client().await;
