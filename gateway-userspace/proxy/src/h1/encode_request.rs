@@ -34,7 +34,11 @@ pub fn encode_request(out: &mut Vec<u8>, head: &impl Source, plan: &RequestPlan<
     if !untouched {
         push_request_line(out, head, plan);
         let host = plan.rewrite.hostname.as_deref();
-        push_line(out, "Host", host.unwrap_or(head.authority()).as_bytes());
+        push_line(
+            out,
+            "Host",
+            host.map_or(head.authority_bytes(), str::as_bytes),
+        );
         head.push_fields(out, plan.edits);
     }
     push_framing(out, head);
@@ -151,6 +155,10 @@ pub(crate) fn push_runs(out: &mut Vec<u8>, fields: &Fields, buf: &[u8], skip: Sk
 impl Source for RequestView<'_> {
     fn authority(&self) -> &str {
         RequestView::authority(self)
+    }
+
+    fn authority_bytes(&self) -> &[u8] {
+        RequestView::authority_bytes(self)
     }
 
     fn body(&self) -> BodyKind {

@@ -279,7 +279,10 @@ fn parse_line(text: &[u8], offset: usize, names: u8) -> Result<(Field, usize), V
     let field = Field {
         name: Span::new(offset..offset + colon),
         value: Span::new(offset + start..offset + start + value_len),
-        known: Known::of(&text[..colon]),
+        known: match text.first_chunk() {
+            Some(first) => Known::of_first(*first, &text[..colon]),
+            None => Known::of(&text[..colon]),
+        },
         flags,
     };
     Ok((field, end + 2))
