@@ -68,7 +68,8 @@ pub(super) async fn serve(client: Client, first: Option<Buffer>) {
     ));
     let service = {
         let session = Rc::clone(&session);
-        service_fn(move |request| stream::serve(session.begin(), request))
+        // Boxed: hyper and the executor move it several times before its first poll.
+        service_fn(move |request| Box::pin(stream::serve(session.begin(), request)))
     };
     let executor = LocalExecutor::new(&session);
     let mut connection = pin!(builder(executor, limits).serve_connection(io, service));

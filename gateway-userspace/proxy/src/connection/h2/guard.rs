@@ -2,17 +2,17 @@
 //! closing its window.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
 use hyper::rt::Executor;
+use pin_project_lite::pin_project;
 
 use super::Session;
 use crate::timers::Deadline;
+use crate::worker::Worker;
 
 /// One stream, shared by its task, its service and its response body.
 #[derive(Debug)]
@@ -69,35 +69,48 @@ impl LocalExecutor {
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     /// hyper calls it right after the service, whose stream this therefore is.
     fn execute(&self, stream: F) {
-        let state = self.session.starting.borrow_mut().take();
-        let worker = Rc::clone(&self.session.downstream.worker);
-        tokio::task::spawn_local(async move {
-            let served = AssertUnwindSafe(guard(stream, state)).catch_unwind();
-            if served.await.is_err() {
-                worker.counters.panics.up();
-            }
+        tokio::task::spawn_local(StreamTask {
+            stream,
+            state: self.session.starting.borrow_mut().take(),
+            worker: Rc::clone(&self.session.downstream.worker),
         });
     }
 }
 
-/// Drives a stream until it is done, or until it has been stalled for too long while it was
-/// sending: dropping it resets the stream.
-async fn guard<F: Future>(stream: F, state: Option<Rc<StreamState>>) {
-    let mut stream = pin!(stream);
-    poll_fn(|cx| {
-        if stream.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+pin_project! {
+    /// Drives a stream until it is done, or until it has been stalled for too long while it was
+    /// sending: dropping it resets the stream. A panic ends that stream alone.
+    ///
+    /// Written out, because an `async` block would copy what hyper hands over four times.
+    struct StreamTask<F> {
+        #[pin]
+        stream: F,
+        state: Option<Rc<StreamState>>,
+        worker: Rc<Worker>,
+    }
+}
+
+impl<F: Future> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.project();
+        match catch_unwind(AssertUnwindSafe(|| task.stream.poll(cx))) {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(_)) => return Poll::Ready(()),
+            Err(_) => {
+                task.worker.counters.panics.up();
+                return Poll::Ready(());
+            }
         }
-        let Some(state) = &state else {
+        let Some(state) = task.state else {
             return Poll::Pending;
         };
         state.deadline.register(cx);
         if state.sending.get() && state.deadline.is_expired() {
-            let counters = &state.session.downstream.worker.counters;
-            counters.timeouts_downstream.up();
+            task.worker.counters.timeouts_downstream.up();
             return Poll::Ready(());
         }
         Poll::Pending
-    })
-    .await;
+    }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use gateway_model::head::Head;
 use gateway_model::ir::Timeouts;
-use gateway_model::snapshot::{CompiledEdits, CompiledRule};
+use gateway_model::snapshot::{CompiledFilters, CompiledRule, UpstreamId};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
@@ -32,7 +32,6 @@ use crate::head::Source;
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
-use gateway_model::snapshot::{CompiledFilters, UpstreamId};
 
 type Served = Response<ResponseBody>;
 
@@ -41,17 +40,43 @@ pub(super) async fn serve(
     state: Rc<StreamState>,
     request: Request<Incoming>,
 ) -> Result<Served, Infallible> {
+    let routing = state.session.downstream.routing();
+    Ok(match begin(&state, &routing, request) {
+        Begun::Answered(served) => served,
+        Begun::Forwarded(mut exchange) => match exchange.reach(&routing).await {
+            Ok((attempt, inbound)) => exchange.respond(attempt, inbound),
+            Err(error) => exchange.fail(error),
+        },
+    })
+}
+
+/// What becomes of a request once its head is judged.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart at once, for nearly every request the larger one"
+)]
+enum Begun<'a> {
+    Answered(Served),
+    Forwarded(Exchange<'a>),
+}
+
+/// Judges the head. Not part of the future: what the head takes is gone before anything is waited for.
+fn begin<'a>(
+    state: &'a Rc<StreamState>,
+    routing: &'a Rc<Routing>,
+    request: Request<Incoming>,
+) -> Begun<'a> {
     let (parts, body) = request.into_parts();
-    let session = Rc::clone(&state.session);
-    let downstream = &session.downstream;
+    let downstream = &state.session.downstream;
     let limits = &downstream.worker.limits().head;
     let head = match H2Head::check(&parts, limits, body.is_end_stream()) {
         Ok(head) => head,
-        Err(violation) => return Ok(refuse(&state, &ProxyError::downstream(violation))),
+        Err(violation) => {
+            return Begun::Answered(refuse(state, &ProxyError::downstream(violation)));
+        }
     };
-    let routing = downstream.routing();
-    let decision = decide(&routing, downstream, &head);
-    let mut record = Record::begin(downstream, &routing, &decision, &head, "HTTP/2");
+    let decision = decide(routing, downstream, &head);
+    let mut record = Record::begin(downstream, routing, &decision, &head, "HTTP/2");
     let wanted = Wanted::of(&head);
     let Act::Forward {
         filters,
@@ -60,23 +85,29 @@ pub(super) async fn serve(
     } = decision.action
     else {
         let answer = local::answer(downstream, &head, &decision, &mut record);
-        return Ok(finish(&state, answer, wanted, record, decision.rule));
+        return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
     };
     record.asks(label);
-    let upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
-    let mut upload = upload;
-    upload.copies = Copies::of(downstream, &routing, &decision, &head);
-    let cors = origin::response_lines(decision.rule.map(|rule| &**rule), &head);
-    let harmless = matches!(head.method(), "GET" | "HEAD" | "OPTIONS");
-    drop(head);
-    // The decoded head may be as large as the client likes; only its encoded form is kept.
-    drop(parts);
-    let exchange = Exchange {
-        cors,
-        ..Exchange::new(&state, upload, &decision, wanted, harmless)
-    };
-    let response = exchange.run(&routing, filters, upstream, decision.rule, record);
-    Ok(response.await)
+    let mut upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
+    upload.copies = Copies::of(downstream, routing, &decision, &head);
+    let worker = &downstream.worker;
+    let timeouts = decision
+        .rule
+        .map_or_else(Timeouts::default, |rule| rule.timeouts);
+    Begun::Forwarded(Exchange {
+        state,
+        rule: decision.rule,
+        filters,
+        upstream,
+        upload,
+        uploading: true,
+        budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
+        wanted,
+        harmless: matches!(head.method(), "GET" | "HEAD" | "OPTIONS"),
+        cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
+        response: worker.take_response_head(),
+        record,
+    })
 }
 
 /// The answer to a head that breaks the policy. The connection lives.
@@ -141,6 +172,9 @@ fn begin_upload(
 /// A forwarded request until its response begins.
 struct Exchange<'a> {
     state: &'a Rc<StreamState>,
+    rule: Option<&'a Arc<CompiledRule>>,
+    filters: &'a CompiledFilters,
+    upstream: UpstreamId,
     upload: Upload,
     uploading: bool,
     budget: Budget,
@@ -149,66 +183,17 @@ struct Exchange<'a> {
     harmless: bool,
     cors: Vec<CorsLine<'static>>,
     response: ResponseHead,
+    record: Record,
 }
 
-impl<'a> Exchange<'a> {
-    fn new(
-        state: &'a Rc<StreamState>,
-        upload: Upload,
-        decision: &Decision<'_>,
-        wanted: Wanted,
-        harmless: bool,
-    ) -> Self {
-        let worker = &state.session.downstream.worker;
-        let timeouts = decision
-            .rule
-            .map_or_else(Timeouts::default, |rule| rule.timeouts);
-        Self {
-            state,
-            upload,
-            uploading: true,
-            budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
-            wanted,
-            harmless,
-            cors: Vec::new(),
-            response: worker.take_response_head(),
-        }
-    }
-
-    async fn run(
-        mut self,
-        routing: &Routing,
-        filters: &CompiledFilters,
-        upstream: UpstreamId,
-        rule: Option<&Arc<CompiledRule>>,
-        mut record: Record,
-    ) -> Served {
-        match self.reach(routing, upstream, &mut record).await {
-            Ok((attempt, inbound)) => {
-                record.answered(self.response.status());
-                self.respond(attempt, inbound, &filters.response_headers, rule, record)
-            }
-            Err(error) => {
-                record.bytes_received = self.upload.received();
-                let answer = self.wanted.answer(&error);
-                record.error = Some(error);
-                finish(self.state, answer, self.wanted, record, rule)
-            }
-        }
-    }
-
+impl Exchange<'_> {
     /// Sends the request and waits for the head of a final response.
-    async fn reach(
-        &mut self,
-        routing: &Routing,
-        upstream: UpstreamId,
-        record: &mut Record,
-    ) -> Result<(Attempt, Inbound), ProxyError> {
+    async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
         self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(&worker, routing, upstream);
+        let begun = Attempt::begin(&worker, routing, self.upstream);
         let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
-        record.endpoint = Some(attempt.address());
+        self.record.endpoint = Some(attempt.address());
         let mut held = None;
         loop {
             self.response.reset();
@@ -288,19 +273,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// The response's head for hyper, and a body that brings the rest.
-    fn respond(
-        mut self,
-        attempt: Attempt,
-        mut inbound: Inbound,
-        edits: &CompiledEdits,
-        rule: Option<&Arc<CompiledRule>>,
-        mut record: Record,
-    ) -> Served {
+    fn respond(mut self, attempt: Attempt, mut inbound: Inbound) -> Served {
         let view = self.response.view(inbound.buffer.filled());
         let worker = &self.state.session.downstream.worker;
+        let edits = &self.filters.response_headers;
         let head = to_http(&view, edits, &self.cors, &worker.date());
         inbound.buffer.consume(inbound.head_len);
         self.budget.response_began();
+        let mut record = self.record;
+        record.answered(self.response.status());
         record.bytes_received = self.upload.received();
         let mut download = Download::new(
             attempt,
@@ -316,13 +297,22 @@ impl<'a> Exchange<'a> {
             worker.put_vec(self.upload.into_storage());
             record.bytes_sent = whole.len() as u64;
             download.release(worker);
-            record.end(&self.state.session.downstream, rule.map(|rule| &**rule));
+            let rule = self.rule.map(|rule| &**rule);
+            record.end(&self.state.session.downstream, rule);
             self.state.complete.set(true);
             return head.map(|()| ResponseBody::whole(whole));
         }
         let upload = (!self.upload.is_done()).then_some(self.upload);
-        let rule = rule.map(Arc::clone);
+        let rule = self.rule.map(Arc::clone);
         let state = Rc::clone(self.state);
         head.map(|()| ResponseBody::streamed(state, download, upload, self.budget, rule, record))
+    }
+
+    /// The answer when no response came.
+    fn fail(mut self, error: ProxyError) -> Served {
+        self.record.bytes_received = self.upload.received();
+        let answer = self.wanted.answer(&error);
+        self.record.error = Some(error);
+        finish(self.state, answer, self.wanted, self.record, self.rule)
     }
 }
