@@ -261,9 +261,8 @@ fn a_dead_endpoint_is_passed_over_and_none_left_is_an_error() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     let (dead, live) = (edge.backends[1].address, edge.backends[0].address);
     edge.backends[1].stop();
-    let both = gateway_tests::manifests::service("both", &[dead, live]);
-    let route =
-        gateway_tests::manifests::route("all", &[], &gateway_tests::manifests::forward("both"));
+    let both = manifests::service("both", &[dead, live]);
+    let route = manifests::route("all", &[], &manifests::forward("both"));
     edge.apply(&[route, both], "http://a.example.com/", |answer| {
         answer.status == 200
     })?;
@@ -272,8 +271,7 @@ fn a_dead_endpoint_is_passed_over_and_none_left_is_an_error() -> Result<()> {
         .limit(200)
         .run(edge.client())?
         .expect_clean()?;
-    let none =
-        gateway_tests::manifests::route("all", &[], &gateway_tests::manifests::forward("b1"));
+    let none = manifests::route("all", &[], &manifests::forward("b1"));
     edge.apply(&[none], "http://a.example.com/", |answer| {
         matches!(answer.status, 502 | 503)
     })

@@ -239,11 +239,12 @@ impl Parts {
             match told {
                 Ok(()) => tracing::info!(pid, "took over"),
                 Err(error) => {
-                    tracing::warn!(pid, error = %error, "took over from a process that does not answer")
+                    tracing::warn!(pid, error = %error, "took over from a process that does not answer");
                 }
             }
         }
         self.admin.life.send_replace(Life::Serving);
+        tracing::info!(state = %self.admin.config.state_dir.display(), "serving");
         self.open_admin_address().await;
         Ok(self.await_successor(server))
     }
@@ -281,7 +282,7 @@ impl Parts {
         match listening {
             Ok(()) => tracing::info!(%address, "admin server listens"),
             Err(error) => {
-                tracing::error!(%address, error = %error, "admin server cannot listen on this address")
+                tracing::error!(%address, error = %error, "admin server cannot listen on this address");
             }
         }
     }
