@@ -116,7 +116,9 @@ pub struct Http2Limits {
     /// Streams after which the share of early resets is looked at. Default 500; when more than half
     /// of them were reset by the client the connection is closed.
     pub reset_sample: u64,
-    /// Decoded heads that one connection may hold at once. Default 1 MiB (CVE-2026-47774).
+    /// Heads that one connection may have on their way to backends at once; a request over it is
+    /// answered with 431. Default 256 KiB: a client that repeats one header line by reference pays a
+    /// byte for kilobytes (CVE-2026-47774).
     pub head_budget: usize,
 }
 
@@ -219,7 +221,7 @@ impl Default for Http2Limits {
             pending_accept_resets: 20,
             local_error_resets: 100,
             reset_sample: 500,
-            head_budget: 1024 * 1024,
+            head_budget: 256 * 1024,
         }
     }
 }

@@ -101,6 +101,13 @@ impl Worker {
         })
     }
 
+    /// A worker without a thread, for tests.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Rc<Self> {
+        let shared = Shared::new(Settings::default()).expect("no log to open");
+        Self::new(0, &Arc::new(shared))
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
     }

@@ -1,5 +1,6 @@
 //! The engine over real sockets on loopback: scripted backends, raw clients, real snapshots.
 
+mod access_log;
 mod applying;
 mod draining;
 mod http1;
