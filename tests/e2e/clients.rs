@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gateway_tests::backend::{Seen, body_hash, pattern};
+use gateway_tests::manifests;
 use gateway_tests::raw::{End, Raw};
 use gateway_tests::tools::h2load;
 use gateway_tests::wait::PATIENCE;
@@ -260,9 +261,8 @@ fn a_dead_endpoint_is_passed_over_and_none_left_is_an_error() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
     let (dead, live) = (edge.backends[1].address, edge.backends[0].address);
     edge.backends[1].stop();
-    let both = gateway_tests::manifests::service("both", &[dead, live]);
-    let route =
-        gateway_tests::manifests::route("all", &[], &gateway_tests::manifests::forward("both"));
+    let both = manifests::service("both", &[dead, live]);
+    let route = manifests::route("all", &[], &manifests::forward("both"));
     edge.apply(&[route, both], "http://a.example.com/", |answer| {
         answer.status == 200
     })?;
@@ -271,8 +271,7 @@ fn a_dead_endpoint_is_passed_over_and_none_left_is_an_error() -> Result<()> {
         .limit(200)
         .run(edge.client())?
         .expect_clean()?;
-    let none =
-        gateway_tests::manifests::route("all", &[], &gateway_tests::manifests::forward("b1"));
+    let none = manifests::route("all", &[], &manifests::forward("b1"));
     edge.apply(&[none], "http://a.example.com/", |answer| {
         matches!(answer.status, 502 | 503)
     })
@@ -295,4 +294,34 @@ fn forwarding_headers_are_written_and_not_believed() -> Result<()> {
     let all = format!("{:?}", seen.headers);
     assert!(!all.contains("6.6.6.6"), "{all}");
     Ok(())
+}
+
+#[test]
+fn endpoints_may_be_ipv6_and_names() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    let own = gateway_tests::Backend::start(&edge.world.node, "own")?;
+    let v6 = std::net::SocketAddr::new(
+        edge.world.backends[1].v6.into(),
+        edge.backends[1].address.port(),
+    );
+    let by_name = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: named, namespace: default}}\n\
+         spec: {{type: ExternalName, externalName: localhost, ports: [{{port: {}}}]}}\n",
+        own.address.port()
+    );
+    let named = format!(
+        "  - backendRefs: [{{name: named, port: {}}}]\n",
+        own.address.port()
+    );
+    let documents = [
+        manifests::route("six", &["six.example.com"], &manifests::forward("six")),
+        manifests::service("six", &[v6]),
+        manifests::route("named", &["named.example.com"], &named),
+        by_name,
+    ];
+    let backend = |name: &'static str| {
+        move |answer: &gateway_tests::http1::Response| answer.header("x-backend") == Some(name)
+    };
+    edge.apply(&documents, "http://six.example.com/", backend("b1"))?;
+    edge.wait_served("http://named.example.com/", backend("own"))
 }

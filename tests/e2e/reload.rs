@@ -379,3 +379,40 @@ fn a_start_with_nothing_to_serve_waits_for_manifests() -> Result<()> {
     )?;
     edge.wait_served("http://a.example.com/", |answer| answer.status == 200)
 }
+
+#[test]
+fn files_that_cannot_be_read_hang_nothing_and_hide_nothing() -> Result<()> {
+    let edge = Edge::plan(Mode::Sockets).documents([numbered(0)]).start()?;
+    let dir = edge.manifests.dir();
+    // A pipe that nobody writes to, a link to itself, a link to nowhere, bytes that are no text, a
+    // directory with the name of a manifest, and a file that never ends.
+    let made = std::process::Command::new("mkfifo")
+        .arg(dir.join("pipe.yaml"))
+        .status()?;
+    ensure!(made.success(), "mkfifo");
+    std::os::unix::fs::symlink("loop.yaml", dir.join("loop.yaml"))?;
+    std::os::unix::fs::symlink(".", dir.join("circle"))?;
+    std::os::unix::fs::symlink("/nonexistent", dir.join("nowhere.yaml"))?;
+    std::os::unix::fs::symlink("/dev/zero", dir.join("endless.yaml"))?;
+    std::fs::write(dir.join("binary.yaml"), [0xff, 0xfe, 0, 1, 2])?;
+    std::fs::create_dir(dir.join("directory.yaml"))?;
+    std::fs::write(dir.join("empty.yaml"), "")?;
+    std::fs::write(dir.join("alias.yaml"), alias_bomb())?;
+    edge.apply(&[numbered(1)], "http://a.example.com/", |answer| {
+        answer.header("x-number") == Some("1")
+    })
+}
+
+/// A document of a few hundred bytes that stands for a billion nodes.
+fn alias_bomb() -> String {
+    let levels = ('b'..='j').scan('a', |previous, name| {
+        let before = std::mem::replace(previous, name);
+        Some(format!(
+            "{name}: &{name} [{}]\n",
+            vec![format!("*{before}"); 9].join(",")
+        ))
+    });
+    std::iter::once("a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned())
+        .chain(levels)
+        .collect()
+}

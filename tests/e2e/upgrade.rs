@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use gateway_tests::websocket::WebSocket;
-use gateway_tests::{Netns, Sluice, process, until, wait};
+use gateway_tests::{Netns, Sluice, manifests, process, until, wait};
 
 use crate::edge::{Edge, Mode};
 
@@ -134,6 +134,98 @@ fn a_successor_that_dies_before_it_is_ready_changes_nothing() -> Result<()> {
         load.wait_more(20)?;
     }
     load.stop()?.expect_clean()
+}
+
+#[test]
+fn an_upgrade_may_change_the_number_of_workers() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let (mut edge, start) = Edge::plan(mode).prepare()?;
+        edge.put_sluice(start.clone().ready()?);
+        let loads = [
+            edge.load("a.example.com").start(edge.client())?,
+            edge.load("a.example.com")
+                .new_connections()
+                .start(edge.client())?,
+        ];
+        for workers in ["1", "4", "3", "2"] {
+            loads.iter().try_for_each(|load| load.wait_more(50))?;
+            let successor = start.clone().args(["--workers", workers]).ready()?;
+            let mut old = edge.take_sluice();
+            edge.put_sluice(successor);
+            let status = old.wait_exit(Duration::from_secs(10))?;
+            assert!(
+                status.success(),
+                "{mode:?}, {workers} workers: {}",
+                old.log()
+            );
+        }
+        loads.iter().try_for_each(|load| load.wait_more(50))?;
+        for load in loads {
+            load.stop()?.expect_clean()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_successor_killed_after_its_take_over_is_replaced_by_the_next() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let (mut edge, start) = Edge::plan(mode).prepare()?;
+        edge.put_sluice(start.clone().ready()?);
+        let mut socket = WebSocket::open(edge.client(), edge.at(80), "a.example.com", "/", None)?;
+        let successor = start.clone().ready()?;
+        drop(successor.kill()?);
+        socket.echo("the drained process still holds this")?;
+        let mut old = edge.take_sluice();
+        edge.put_sluice(start.ready()?);
+        assert_eq!(edge.get("http://a.example.com/")?.status, 200, "{mode:?}");
+        socket.echo("and still does")?;
+        socket.close()?;
+        old.wait_exit(Duration::from_secs(10))?;
+        assert_eq!(edge.get("https://a.example.com/")?.status, 200, "{mode:?}");
+        edge.sluice().terminate()?;
+        edge.sluice().wait_exit(Duration::from_secs(10))?;
+        assert_eq!(left_behind(&edge)?, BTreeSet::new(), "{mode:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_may_switch_between_bpf_and_sockets() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Sockets).start()?;
+    let start = edge.sluice().restart();
+    for mode in ["bpf", "sockets", "bpf"] {
+        let successor = start.clone().args(["--l4", mode]).ready()?;
+        let mut old = edge.take_sluice();
+        edge.put_sluice(successor);
+        old.wait_exit(Duration::from_secs(10))?;
+        for url in ["http://a.example.com/", "https://a.example.com/"] {
+            assert_eq!(edge.get(url)?.status, 200, "after the switch to {mode}");
+        }
+        let l4 = edge.sluice().cli(&["l4"])?;
+        assert_eq!(l4.contains("sk-lookup"), mode == "bpf", "{l4}");
+    }
+    edge.sluice().terminate()?;
+    edge.sluice().wait_exit(Duration::from_secs(10))?;
+    assert_eq!(left_behind(&edge)?, BTreeSet::new());
+    Ok(())
+}
+
+#[test]
+fn routes_may_change_while_a_predecessor_drains() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Native).start()?;
+    let mut socket = WebSocket::open(edge.client(), edge.at(80), "a.example.com", "/", None)?;
+    let mut old = edge.sluice().upgrade()?;
+    for number in 0..3 {
+        let route = manifests::route("all", &[], &manifests::forward(&format!("b{number}")));
+        edge.apply(&[route], "http://a.example.com/", |answer| {
+            answer.header("x-backend") == Some(&format!("b{number}"))
+        })?;
+        socket.echo("still there")?;
+    }
+    socket.close()?;
+    assert!(old.wait_exit(Duration::from_secs(10))?.success());
+    Ok(())
 }
 
 /// What the kernel keeps of a namespace and of the pin directory.

@@ -293,6 +293,12 @@ impl Sluice {
         process::output(&self.start.ns, command)
     }
 
+    /// How it was started, to start another one with the same state directory.
+    #[must_use]
+    pub fn restart(&self) -> Start {
+        self.start.clone()
+    }
+
     /// Starts a second process with the same settings, waits until it has taken over, and gives
     /// the first one, which is draining.
     ///

@@ -42,6 +42,7 @@ const COMMANDS: &[(&str, &str, For)] = &[
     ("curl", "curl", For::All),
     ("h2load", "nghttp2-client", For::All),
     ("openssl", "openssl", For::All),
+    ("python3", "python3", For::All),
     ("update-ca-certificates", "ca-certificates", For::All),
     ("nginx", "nginx", For::Bench),
     ("haproxy", "haproxy", For::Bench),

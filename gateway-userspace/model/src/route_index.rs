@@ -30,7 +30,7 @@ use matcher::CompiledMatch;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RouteTable {
     /// By exact name, and by the suffix of a wildcard, which begins with a dot.
-    hosts: HashTrie<Arc<HostRules>>,
+    hosts: HashTrie<HostRules>,
     /// The lengths of the wildcards' suffixes.
     wildcards: Lengths,
     /// Matches of routes without hostname.
@@ -49,10 +49,9 @@ impl RouteTable {
             self.wildcards.add(suffix.len(), [0; 5]);
         }
         let key = key(host);
-        let new = || Arc::new(HostRules::new(key));
-        self.hosts.upsert(key.as_bytes(), new, |rules| {
-            Arc::make_mut(rules).insert(added);
-        });
+        let new = || HostRules::new(key);
+        self.hosts
+            .upsert(key.as_bytes(), new, |rules| rules.insert(added));
     }
 
     /// Puts a match in the place of one with the same conditions and order.
@@ -64,7 +63,7 @@ impl RouteTable {
     ) {
         match (host, &mut self.any) {
             (Some(host), _) => self.hosts.update(key(host).as_bytes(), |rules| {
-                Arc::make_mut(rules).replace(old, new);
+                rules.replace(old, new);
                 false
             }),
             (None, Some(any)) => Arc::make_mut(any).replace(old, new),
@@ -85,7 +84,6 @@ impl RouteTable {
             self.wildcards.remove(suffix.len());
         }
         self.hosts.update(key(host).as_bytes(), |rules| {
-            let rules = Arc::make_mut(rules);
             rules.remove(removed);
             rules.is_empty()
         });
@@ -95,7 +93,7 @@ impl RouteTable {
     pub fn seal(&self, host: Option<&Hostname>) {
         let rules = match host {
             Some(host) => self.hosts.get(key(host).as_bytes()),
-            None => self.any.as_ref(),
+            None => self.any.as_deref(),
         };
         if let Some(rules) = rules {
             rules.seal();
@@ -115,11 +113,11 @@ impl RouteTable {
     }
 
     /// The hostnames that cover this host, most specific first.
-    pub fn hosts_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRules>> {
+    pub fn hosts_for(&self, host: &str) -> impl Iterator<Item = &HostRules> {
         self.exact(host)
             .into_iter()
             .chain(self.wildcards_for(host))
-            .chain(&self.any)
+            .chain(self.any.as_deref())
     }
 
     fn find_less_specific<H: Head>(&self, head: &H) -> Option<Found<'_>> {
@@ -133,7 +131,7 @@ impl RouteTable {
     }
 
     #[inline]
-    fn exact(&self, host: &str) -> Option<&Arc<HostRules>> {
+    fn exact(&self, host: &str) -> Option<&HostRules> {
         // A name that begins with a dot is no name; it would be found as if it were a wildcard.
         match host.as_bytes() {
             [] | [b'.', ..] => None,
@@ -141,7 +139,7 @@ impl RouteTable {
         }
     }
 
-    fn wildcards_for(&self, host: &str) -> impl Iterator<Item = &Arc<HostRules>> {
+    fn wildcards_for(&self, host: &str) -> impl Iterator<Item = &HostRules> {
         memchr_iter(b'.', host.as_bytes())
             .filter(move |&dot| dot > 0 && self.wildcards.contains(host.len() - dot))
             .filter_map(move |dot| self.hosts.get(&host.as_bytes()[dot..]))

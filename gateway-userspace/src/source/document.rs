@@ -111,29 +111,33 @@ pub fn parse(text: &str, syntax: Syntax) -> Document {
 
 fn split_yaml(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
-    let (mut start, mut start_line, mut line, mut offset) = (0, 1, 1, 0);
-    let mut cut = |from: usize, to: usize, at: u32| {
-        if !is_blank(&text[from..to]) {
-            pieces.push(Piece {
-                line: at,
-                text: &text[from..to],
-            });
+    let (mut start, mut line) = (0, 1);
+    let mut cut = |end: usize| {
+        let piece = &text[start..end];
+        if !is_blank(piece) {
+            pieces.push(Piece { line, text: piece });
         }
+        line += lines(piece);
+        start = end;
     };
-    for full in text.split_inclusive('\n') {
-        let next = offset + full.len();
-        if is_marker(full, "---") {
-            cut(start, offset, start_line);
-            (start, start_line) = (offset, line);
-        } else if is_marker(full, "...") {
-            cut(start, next, start_line);
-            (start, start_line) = (next, line + 1);
+    for at in marker_lines(text) {
+        if is_marker(&text[at..], "---") {
+            cut(at);
+        } else if is_marker(&text[at..], "...") {
+            cut(text[at..].find('\n').map_or(text.len(), |end| at + end + 1));
         }
-        offset = next;
-        line += 1;
     }
-    cut(start, text.len(), start_line);
+    cut(text.len());
     pieces
+}
+
+/// The offsets of lines that begin with `---` or `...`.
+fn marker_lines(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let bytes = text.as_bytes();
+    let first = (bytes.starts_with(b"---") || bytes.starts_with(b"...")).then_some(0);
+    let is_marker = |at: &usize| matches!(bytes.get(*at..*at + 3), Some(b"---" | b"..."));
+    let others = memchr::memchr_iter(b'\n', bytes).map(|newline| newline + 1);
+    first.into_iter().chain(others.filter(is_marker))
 }
 
 fn is_marker(line: &str, marker: &str) -> bool {
@@ -180,7 +184,7 @@ fn split_json(text: &str) -> Vec<Piece<'_>> {
 }
 
 fn lines(text: &str) -> u32 {
-    u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+    u32::try_from(memchr::memchr_iter(b'\n', text.as_bytes()).count()).unwrap_or(u32::MAX)
 }
 
 fn value(text: &str, syntax: Syntax) -> Result<Value, Fault> {

@@ -264,24 +264,41 @@ impl Follower {
         }
     }
 
-    /// Parses what is new in a text; documents that were there before are taken over.
+    /// Parses what is new in a text; documents that were there before are taken over. Most of a
+    /// text is where it was, before or after the change, and is only compared.
     fn documents(&self, path: &Path, text: &str) -> Vec<Placed> {
         let syntax = scan::syntax(path).unwrap_or(document::Syntax::Yaml);
-        let known: HashMap<&str, &Arc<Document>, foldhash::fast::FixedState> = self
-            .claims
-            .documents(path)
+        let pieces = document::split(text, syntax);
+        let old = self.claims.documents(path);
+        let same = |(old, new): &(&Placed, &document::Piece<'_>)| *old.document.text == *new.text;
+        let before = old.iter().zip(&pieces).take_while(same).count();
+        let (old, changed) = (&old[before..], &pieces[before..]);
+        let after = old
+            .iter()
+            .rev()
+            .zip(changed.iter().rev())
+            .take_while(same)
+            .count();
+        let middle = &old[..old.len() - after];
+        let known: HashMap<&str, &Arc<Document>, foldhash::fast::FixedState> = middle
             .iter()
             .map(|placed| (&*placed.document.text, &placed.document))
             .collect();
-        let pieces = document::split(text, syntax).into_iter();
-        let place = |piece: document::Piece<'_>| Placed {
-            line: piece.line,
-            document: known.get(piece.text).map_or_else(
-                || Arc::new(document::parse(piece.text, syntax)),
-                |d| Arc::clone(d),
-            ),
+        let document = |at: usize, piece: &document::Piece<'_>| {
+            if at < before {
+                return Arc::clone(&self.claims.documents(path)[at].document);
+            }
+            if at >= pieces.len() - after {
+                return Arc::clone(&old[old.len() - (pieces.len() - at)].document);
+            }
+            let found = known.get(piece.text).map(|document| Arc::clone(document));
+            found.unwrap_or_else(|| Arc::new(document::parse(piece.text, syntax)))
         };
-        pieces.map(place).collect()
+        let place = |(at, piece): (usize, &document::Piece<'_>)| Placed {
+            line: piece.line,
+            document: document(at, piece),
+        };
+        pieces.iter().enumerate().map(place).collect()
     }
 
     /// Where an object in force stands: file, line and document, the file relative to the tree.

@@ -157,6 +157,8 @@ fn every_end_has_its_name() {
     let https = "10.0.0.1:443";
     let misdirected = outcome(&ir, https, Some("a.example"), "b.example/x");
     assert_eq!(misdirected, ExplainedOutcome::Misdirected);
+    let unclaimed = outcome(&ir, https, Some("a.example"), "c.example/x");
+    assert_eq!(unclaimed, ExplainedOutcome::NoListener);
 }
 
 #[test]

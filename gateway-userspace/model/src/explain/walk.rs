@@ -119,7 +119,7 @@ fn routes<H: Head>(
     listener: &CompiledListener,
     head: &H,
 ) {
-    let mut winner: Option<(&Arc<HostRules>, &Arc<CompiledMatch>)> = None;
+    let mut winner: Option<(&HostRules, &Arc<CompiledMatch>)> = None;
     for rules in listener.routes.hosts_for(head.host()) {
         let mut host = ExplainedHost {
             hostname: rules.hostname(),
@@ -136,7 +136,7 @@ fn routes<H: Head>(
             let won = matched && winner.is_none();
             let reason = failure.unwrap_or_else(|| match winner {
                 None => "every condition holds, and it is the first in order".to_owned(),
-                Some((of, best)) if Arc::ptr_eq(of, rules) => {
+                Some((of, best)) if std::ptr::eq(of, rules) => {
                     reason::precedence(best.source(), candidate.source())
                 }
                 Some((of, _)) => format!(

@@ -1,8 +1,8 @@
 //! A persistent hash table: a clone shares everything, and a change copies one path from the root.
 //!
 //! Inner nodes have 64 children, chosen by six bits of the hash from the top. Leaves are small
-//! tables of cache lines: seven entries and a byte of each one's hash, so that a lookup reads one
-//! line of a leaf and then the entry. At 100 000 entries there are two levels of inner nodes, and
+//! open-addressed tables that hold the entries themselves, at most half full: a lookup waits for
+//! memory once, where the entry is. At 100 000 entries there are two levels of inner nodes, and
 //! they stay in the cache.
 
 use std::hash::{BuildHasher, Hasher};
@@ -19,10 +19,8 @@ const LEAF_MAX: usize = 64;
 const MERGE_AT: usize = 16;
 /// Below this many unused bits a leaf is not split any more: so many equal bits are equal hashes.
 const LAST_SHIFT: u32 = 48;
-/// Entries of a group; with their tags they fill a cache line.
-const GROUP: usize = 7;
-/// Entries for which a leaf has one more group, so that few groups overflow.
-const GROUP_LOAD: usize = 5;
+/// Places in a leaf for each entry.
+const ROOM: usize = 2;
 
 /// What has a key that it is found by.
 pub(crate) trait Keyed {
@@ -47,7 +45,7 @@ pub(crate) struct HashTrie<T> {
 enum Node<T> {
     Empty,
     /// With at least one entry.
-    Leaf(Arc<[Group<T>]>),
+    Leaf(Arc<[Option<T>]>),
     Branch(Arc<Branch<T>>),
 }
 
@@ -55,15 +53,6 @@ enum Node<T> {
 struct Branch<T> {
     len: usize,
     children: [Node<T>; FAN_OUT],
-}
-
-#[derive(Clone, Debug)]
-#[repr(align(64))]
-struct Group<T> {
-    /// A byte of each entry's hash, 0 where there is none; the last one is not 0 if an entry that
-    /// belongs here may be in the next group.
-    tags: [u8; GROUP + 1],
-    entries: [Option<T>; GROUP],
 }
 
 impl<T> Default for HashTrie<T> {
@@ -95,10 +84,7 @@ impl<T: Keyed> HashTrie<T> {
             shift += BITS;
         }
         match node {
-            Node::Leaf(groups) => {
-                let (group, at) = position(groups, hash, key)?;
-                groups[group].entries[at].as_ref()
-            }
+            Node::Leaf(places) => places[position(places, hash, key)?].as_ref(),
             _ => None,
         }
     }
@@ -106,20 +92,20 @@ impl<T: Keyed> HashTrie<T> {
     /// Every entry, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let mut stack = vec![&self.root];
-        let mut groups: std::slice::Iter<'_, Group<T>> = [].iter();
-        let per_group = std::iter::from_fn(move || {
+        let mut places: std::slice::Iter<'_, Option<T>> = [].iter();
+        let all = std::iter::from_fn(move || {
             loop {
-                if let Some(group) = groups.next() {
-                    return Some(group);
+                if let Some(place) = places.next() {
+                    return Some(place);
                 }
                 match stack.pop()? {
                     Node::Empty => {}
-                    Node::Leaf(leaf) => groups = leaf.iter(),
+                    Node::Leaf(leaf) => places = leaf.iter(),
                     Node::Branch(branch) => stack.extend(&branch.children),
                 }
             }
         });
-        per_group.flat_map(|group| group.entries.iter().flatten())
+        all.flatten()
     }
 }
 
@@ -139,64 +125,6 @@ impl<T: Keyed + Clone> HashTrie<T> {
     }
 }
 
-impl<T> Default for Group<T> {
-    fn default() -> Self {
-        Self {
-            tags: [0; GROUP + 1],
-            entries: [const { None }; GROUP],
-        }
-    }
-}
-
-impl<T: Keyed> Group<T> {
-    /// Where the entry of that key is.
-    #[inline]
-    fn position(&self, tag: u8, key: &T::Key) -> Option<usize> {
-        // The bytes of `differences` that are 0 get their top bit; a byte above such a one may get
-        // it too, and its key then says no.
-        let differences = u64::from_le_bytes(self.tags) ^ (u64::from(tag) * LOW_BITS);
-        let mut hits = differences.wrapping_sub(LOW_BITS) & !differences & (TOP_BITS >> 8);
-        while hits != 0 {
-            let at = (hits.trailing_zeros() / 8) as usize;
-            if let Some(entry) = &self.entries[at]
-                && entry.key() == key
-            {
-                return Some(at);
-            }
-            hits &= hits - 1;
-        }
-        None
-    }
-}
-
-impl<T> Group<T> {
-    fn overflows(&self) -> bool {
-        self.tags[GROUP] != 0
-    }
-
-    fn len(&self) -> usize {
-        self.entries.iter().flatten().count()
-    }
-
-    /// Puts the entry into a free place, or gives it back.
-    fn put(&mut self, tag: u8, entry: T) -> Result<(), T> {
-        match self.entries.iter().position(Option::is_none) {
-            Some(at) => {
-                self.tags[at] = tag;
-                self.entries[at] = Some(entry);
-                Ok(())
-            }
-            None => {
-                self.tags[GROUP] = 1;
-                Err(entry)
-            }
-        }
-    }
-}
-
-const LOW_BITS: u64 = 0x0101_0101_0101_0101;
-const TOP_BITS: u64 = LOW_BITS << 7;
-
 #[inline]
 fn hash<T: Keyed>(hasher: &RandomState, key: &T::Key) -> u64 {
     let mut hasher = hasher.build_hasher();
@@ -208,31 +136,21 @@ fn child(hash: u64, shift: u32) -> usize {
     (hash << shift >> (u64::BITS - BITS)) as usize
 }
 
-fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
-}
-
-/// Spreads 32 bits of the hash, which neither the tag nor the first levels use, over the groups.
-fn first_group(hash: u64, groups: usize) -> usize {
-    let bits = (hash >> 8) & 0xFFFF_FFFF;
-    ((bits * groups as u64) >> 32) as usize
+/// Spreads bits of the hash that the first levels do not use over the places.
+fn first_place(hash: u64, places: usize) -> usize {
+    let bits = hash & 0xFFFF_FFFF;
+    ((bits * places as u64) >> 32) as usize
 }
 
 #[inline]
-fn position<T: Keyed>(groups: &[Group<T>], hash: u64, key: &T::Key) -> Option<(usize, usize)> {
-    let mut group = first_group(hash, groups.len());
-    for _ in 0..groups.len() {
-        if let Some(at) = groups[group].position(tag(hash), key) {
-            return Some((group, at));
+fn position<T: Keyed>(places: &[Option<T>], hash: u64, key: &T::Key) -> Option<usize> {
+    let mut at = first_place(hash, places.len());
+    // There are free places, so this ends.
+    while let Some(entry) = &places[at] {
+        if entry.key() == key {
+            return Some(at);
         }
-        if !groups[group].overflows() {
-            return None;
-        }
-        group = if group + 1 < groups.len() {
-            group + 1
-        } else {
-            0
-        };
+        at = if at + 1 < places.len() { at + 1 } else { 0 };
     }
     None
 }
@@ -253,22 +171,22 @@ fn upsert<T: Keyed + Clone>(
         branch.len += usize::from(added);
         return added;
     }
-    if let Node::Leaf(groups) = node
-        && let Some((group, at)) = position(groups, hash, key)
+    if let Node::Leaf(places) = node
+        && let Some(at) = position(places, hash, key)
     {
-        Arc::make_mut(groups)[group].entries[at].as_mut().map(edit);
+        Arc::make_mut(places)[at].as_mut().map(edit);
         return false;
     }
     let mut entry = new();
     edit(&mut entry);
     let len = entries(node);
     match node {
-        Node::Leaf(groups) if len < groups.len() * GROUP_LOAD => {
-            place(Arc::make_mut(groups), hash, entry);
+        Node::Leaf(places) if (len + 1) * ROOM <= places.len() => {
+            place(Arc::make_mut(places), hash, entry);
         }
         _ => {
             let mut all = Vec::with_capacity(len + 1);
-            gather(node, hasher, &mut all);
+            gather(std::mem::replace(node, Node::Empty), hasher, &mut all);
             all.push((hash, entry));
             *node = build(all, shift);
         }
@@ -293,56 +211,57 @@ fn update<T: Keyed + Clone>(
             branch.len -= usize::from(dropped);
             dropped
         }
-        Node::Leaf(groups) => position(groups, hash, key).is_some_and(|(group, at)| {
-            let group = &mut Arc::make_mut(groups)[group];
-            let dropped = group.entries[at].as_mut().is_some_and(edit);
+        Node::Leaf(places) => position(places, hash, key).is_some_and(|at| {
+            let place = &mut Arc::make_mut(places)[at];
+            let dropped = place.as_mut().is_some_and(edit);
             if dropped {
-                group.entries[at] = None;
-                group.tags[at] = 0;
+                *place = None;
             }
             dropped
         }),
     };
     if dropped && is_sparse(node) {
         let mut all = Vec::new();
-        gather(node, hasher, &mut all);
+        gather(std::mem::replace(node, Node::Empty), hasher, &mut all);
         *node = build(all, shift);
     }
     dropped
 }
 
+/// Whether a node that lost an entry is built anew. A leaf is, for entries that stood behind the
+/// lost one would not be found any more.
 fn is_sparse<T>(node: &Node<T>) -> bool {
     match node {
         Node::Empty => false,
         Node::Branch(branch) => branch.len <= MERGE_AT,
-        Node::Leaf(groups) => {
-            let len = entries(node);
-            len == 0 || (groups.len() > 1 && len * 4 <= groups.len() * GROUP_LOAD)
-        }
+        Node::Leaf(_) => true,
     }
 }
 
 fn entries<T>(node: &Node<T>) -> usize {
     match node {
         Node::Empty => 0,
-        Node::Leaf(groups) => groups.iter().map(Group::len).sum(),
+        Node::Leaf(places) => places.iter().flatten().count(),
         Node::Branch(branch) => branch.len,
     }
 }
 
-fn gather<T: Keyed + Clone>(node: &Node<T>, hasher: &RandomState, all: &mut Vec<(u64, T)>) {
+/// Every entry with its hash, moved out of what nobody else sees.
+fn gather<T: Keyed + Clone>(node: Node<T>, hasher: &RandomState, all: &mut Vec<(u64, T)>) {
     match node {
         Node::Empty => {}
-        Node::Leaf(groups) => {
-            let each = groups
-                .iter()
-                .flat_map(|group| group.entries.iter().flatten());
-            all.extend(each.map(|entry| (hash::<T>(hasher, entry.key()), entry.clone())));
+        Node::Leaf(mut places) => {
+            let mut add = |entry: T| all.push((hash::<T>(hasher, entry.key()), entry));
+            match Arc::get_mut(&mut places) {
+                Some(own) => own.iter_mut().filter_map(Option::take).for_each(add),
+                None => places.iter().flatten().cloned().for_each(&mut add),
+            }
         }
         Node::Branch(branch) => {
+            let branch = Arc::unwrap_or_clone(branch);
             branch
                 .children
-                .iter()
+                .into_iter()
                 .for_each(|each| gather(each, hasher, all));
         }
     }
@@ -361,22 +280,22 @@ fn build<T>(all: Vec<(u64, T)>, shift: u32) -> Node<T> {
         let children = parts.map(|part| build(part, shift + BITS));
         return Node::Branch(Arc::new(Branch { len, children }));
     }
-    let groups = len.div_ceil(GROUP_LOAD);
-    let mut leaf: Vec<Group<T>> = (0..groups).map(|_| Group::default()).collect();
+    // Room for the next few, so that not each of them builds the leaf anew.
+    let places = (len + 2) * ROOM;
+    let mut leaf: Vec<Option<T>> = (0..places).map(|_| None).collect();
     for (hash, entry) in all {
         place(&mut leaf, hash, entry);
     }
     Node::Leaf(leaf.into())
 }
 
-/// Puts an entry into the first group from its own that has a free place. There is one.
-fn place<T>(groups: &mut [Group<T>], hash: u64, mut entry: T) {
-    let first = first_group(hash, groups.len());
-    for group in (first..groups.len()).chain(0..first) {
-        match groups[group].put(tag(hash), entry) {
-            Ok(()) => return,
-            Err(back) => entry = back,
-        }
+/// Puts an entry into the first free place from its own. There is one.
+fn place<T>(places: &mut [Option<T>], hash: u64, entry: T) {
+    let first = first_place(hash, places.len());
+    let (before, from) = places.split_at_mut(first);
+    let free = from.iter_mut().chain(before).find(|place| place.is_none());
+    if let Some(free) = free {
+        *free = Some(entry);
     }
 }
 
@@ -473,10 +392,10 @@ mod tests {
         while let Node::Branch(branch) = node {
             node = &branch.children[0];
         }
-        let Node::Leaf(groups) = node else {
+        let Node::Leaf(places) = node else {
             panic!("somewhere is a leaf")
         };
-        assert!((0..200u16).all(|key| position(groups, 7, &key.to_be_bytes()[..]).is_some()));
-        assert!(position(groups, 7, b"absent").is_none());
+        assert!((0..200u16).all(|key| position(places, 7, &key.to_be_bytes()[..]).is_some()));
+        assert!(position(places, 7, b"absent").is_none());
     }
 }

@@ -48,7 +48,7 @@ enum PathKind {
     Regex,
 }
 
-impl Keyed for Arc<HostRules> {
+impl Keyed for HostRules {
     type Key = [u8];
 
     #[inline]

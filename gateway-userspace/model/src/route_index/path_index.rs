@@ -20,8 +20,8 @@ use crate::snapshot::Found;
 /// The matches of one hostname by path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PathIndex {
-    exact: HashTrie<Arc<PathEntry>>,
-    prefixes: HashTrie<Arc<PathEntry>>,
+    exact: HashTrie<PathEntry>,
+    prefixes: HashTrie<PathEntry>,
     /// The lengths of the prefixes, and the earliest match among those up to a length.
     prefix_lengths: Lengths,
     regexes: RegexList,
@@ -34,7 +34,7 @@ struct PathEntry {
     candidates: OneOrMany<Candidate>,
 }
 
-impl Keyed for Arc<PathEntry> {
+impl Keyed for PathEntry {
     type Key = [u8];
 
     #[inline]
@@ -70,7 +70,7 @@ impl PathIndex {
             CompiledPath::Regex(_) => return self.regexes.replace(old, new),
         };
         entries.update(path.as_bytes(), |entry| {
-            let mut all = Arc::make_mut(entry).candidates.as_mut_slice().iter_mut();
+            let mut all = entry.candidates.as_mut_slice().iter_mut();
             if let Some(found) = all.find(|each| Arc::ptr_eq(&each.detail, old)) {
                 *found = Candidate::new(new);
             }
@@ -171,23 +171,19 @@ impl PathEntry {
     }
 }
 
-fn insert(trie: &mut HashTrie<Arc<PathEntry>>, path: &str, candidate: Candidate) {
-    let new = || {
-        Arc::new(PathEntry {
-            path: InlineStr::new(path),
-            candidates: OneOrMany::default(),
-        })
+fn insert(trie: &mut HashTrie<PathEntry>, path: &str, candidate: Candidate) {
+    let new = || PathEntry {
+        path: InlineStr::new(path),
+        candidates: OneOrMany::default(),
     };
     trie.upsert(path.as_bytes(), new, |entry| {
-        Arc::make_mut(entry)
-            .candidates
-            .insert_by(candidate, Candidate::order);
+        entry.candidates.insert_by(candidate, Candidate::order);
     });
 }
 
-fn remove(trie: &mut HashTrie<Arc<PathEntry>>, path: &str, removed: &Arc<CompiledMatch>) {
+fn remove(trie: &mut HashTrie<PathEntry>, path: &str, removed: &Arc<CompiledMatch>) {
     trie.update(path.as_bytes(), |entry| {
-        let candidates = &mut Arc::make_mut(entry).candidates;
+        let candidates = &mut entry.candidates;
         candidates.retain(|each| !Arc::ptr_eq(&each.detail, removed));
         candidates.as_slice().is_empty()
     });

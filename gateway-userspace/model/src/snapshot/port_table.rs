@@ -136,8 +136,8 @@ impl PortTable {
         }
         let by_sni = self.listener_for(sni.unwrap_or_default());
         match (by_sni, by_host) {
+            (_, None) => Err(NoListener::Unclaimed),
             (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ok(b),
-            (None, None) => Err(NoListener::Unclaimed),
             _ => Err(NoListener::Misdirected),
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::listeners::expiry;
 use crate::cli::status::{all_conditions, troubles_of};
+use crate::status::parsed;
 use crate::view::listeners::{certificates, listeners};
 use crate::view::routes::{ActionView, RouteView, routes};
 use crate::world::World;
@@ -52,7 +53,8 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
             .map(|(object, reason)| error(format!("{object}: {reason}"))),
     );
     for (object, status) in &world.statuses {
-        let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(status)
+        let status = parsed(status);
+        let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(&status)
             .into_iter()
             .partition(|(_, condition)| condition["type"] == "OverlappingTLSConfig");
         let line = |text: String| format!("{object}: {text}");

@@ -145,11 +145,24 @@ impl Claimant {
     }
 }
 
-/// The documents of which one side has more, and how many more the new side has.
+/// The documents of which one side has more, and how many more the new side has. What both sides
+/// begin and end with is only compared.
 fn differences(old: &[Placed], new: &[Placed]) -> Vec<(Arc<Document>, isize)> {
+    let same = |(a, b): &(&Placed, &Placed)| Arc::ptr_eq(&a.document, &b.document);
+    let before = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[before..], &new[before..]);
+    let after = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take_while(same)
+        .count();
     let mut counts: HashMap<*const Document, (isize, &Arc<Document>), foldhash::fast::FixedState> =
-        HashMap::with_capacity_and_hasher(new.len(), foldhash::fast::FixedState::default());
-    for (list, delta) in [(old, -1), (new, 1)] {
+        HashMap::default();
+    for (list, delta) in [
+        (&old[..old.len() - after], -1),
+        (&new[..new.len() - after], 1),
+    ] {
         for placed in list {
             counts
                 .entry(Arc::as_ptr(&placed.document))

@@ -1,6 +1,6 @@
 //! What the demo prints: a line for each point, and below it the evidence.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -90,17 +90,9 @@ impl Show {
         for line in stage.map() {
             println!("  {}", self.cyan(&line));
         }
-        println!(
-            "\n  {}",
-            self.dim("Every curl below reads its address book and its CA from one file:")
-        );
-        println!(
-            "  {}\n",
-            self.dim(&format!(
-                "curl() {{ command curl -K {} \"$@\"; }}",
-                stage.curl_file().display()
-            ))
-        );
+        let file = stage.curl_file().display().to_string();
+        let shorthand = format!("curl stands for `curl -K {file}`: addresses and CA of this demo");
+        println!("\n  {}\n", self.dim(&shorthand));
     }
 
     /// Runs one point and prints it with its evidence. Gives what the point made.
@@ -110,8 +102,12 @@ impl Show {
         act: impl FnOnce(&mut Evidence) -> Result<T>,
     ) -> Option<T> {
         self.points += 1;
+        self.pending(title);
         let mut evidence = Evidence::default();
         let outcome = act(&mut evidence);
+        if self.colours {
+            print!("\r\x1b[2K");
+        }
         let mark = match &outcome {
             Ok(_) => self.paint("1;32", "✓"),
             Err(_) => self.paint("1;31", "✗"),
@@ -138,6 +134,15 @@ impl Show {
                 println!();
                 None
             }
+        }
+    }
+
+    /// On a terminal, what is under way stands there until it is done.
+    fn pending(&self, title: &str) {
+        if self.colours {
+            print!("  {} {}", self.paint("2", "…"), self.dim(title));
+            // A terminal that takes no output takes none of what follows either.
+            let _ = std::io::stdout().flush();
         }
     }
 

@@ -197,25 +197,23 @@ impl Stage {
         }
     }
 
-    /// A picture of the stage.
-    pub fn map(&self) -> Vec<String> {
-        let ports = format!("{} and {}", self.http.port(), self.https.port());
-        match &self.place {
-            Place::World(world) => vec![
-                format!("client {}", world.client.v4),
-                format!("   │ veth, dials {} ports {ports}", World::VIP4),
-                format!(
-                    "node {}      XDP → sk_lookup → sluice, two workers",
-                    world.node.v4
-                ),
-                "   ├────────────────────┬──────────────────────┐".to_owned(),
-                format!("{:<22} {:<22} {}", SERVICES[0], SERVICES[1], SERVICES[2]),
-            ],
-            Place::Loopback { .. } => vec![
-                format!("client → 127.0.0.1 ports {ports} → sluice on ordinary sockets"),
-                format!("       → {}", SERVICES.join(", ")),
-            ],
-        }
+    /// A picture of the stage, three lines.
+    pub fn map(&self) -> [String; 3] {
+        let (http, https) = (self.http.port(), self.https.port());
+        let before = match &self.place {
+            Place::World(world) => format!(
+                "client {} ──▶ {} :{http} :{https}  XDP ▸ sk_lookup ▸ sluice ",
+                world.client.v4,
+                self.http.ip()
+            ),
+            Place::Loopback { .. } => format!("curl ──▶ 127.0.0.1 :{http} :{https}  sluice "),
+        };
+        let indent = " ".repeat(before.chars().count());
+        [
+            format!("{before}┬─▶ {}", SERVICES[0]),
+            format!("{indent}├─▶ {}", SERVICES[1]),
+            format!("{indent}└─▶ {}", SERVICES[2]),
+        ]
     }
 
     /// Runs curl in the client's place and notes what one would have typed and what came.
