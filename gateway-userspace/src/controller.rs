@@ -159,7 +159,7 @@ impl Controller {
             .as_ref()
             .filter(|e| before.unreadable.as_ref() != Some(e))
         {
-            tracing::error!(directory = %report.directory.display(), error, "manifests cannot be read; serving the last good configuration");
+            tracing::error!(directory = %report.directory.display(), error, "manifests cannot be read; serving what was good");
         }
         for finding in report
             .findings

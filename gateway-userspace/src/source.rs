@@ -3,6 +3,10 @@
 //! A source sends the difference to what it said before, as the events that a cluster's watch
 //! would send, and a report of what it could not understand. Nothing here knows what an object
 //! means.
+//!
+//! Files have no `metadata.creationTimestamp` unless somebody wrote one. An object without it counts
+//! as older than every object with one, so among files all ties of precedence end by namespace and
+//! name; the time of a file is never taken for it, for a copy of a directory must mean the same.
 
 mod claims;
 mod document;

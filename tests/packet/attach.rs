@@ -152,6 +152,7 @@ fn an_interface_that_is_not_there_is_named() {
             matches!(&error, L4Error::NoInterface { name } if name == "nowhere0"),
             "{error}"
         );
+        assert!(!wire.pin_dir.exists(), "a start that fails leaves nothing");
     });
 }
 

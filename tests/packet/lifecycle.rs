@@ -225,6 +225,35 @@ fn what_a_killed_process_leaves_harms_nobody_and_is_taken_over() {
 }
 
 #[test]
+fn a_predecessor_may_stop_while_its_successor_starts() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let old_workers = Workers::listen(1);
+        let old = live(&wire, &old_workers, &open()).await;
+        let mut l4 = wire.start(Attach::Auto).await;
+        l4.apply(&open()).await.expect("apply");
+        old.detach().await.expect("detach");
+        drop(old_workers);
+        let workers = Workers::listen(1);
+        l4.take_over(&workers.steering()).await.expect("take over");
+        assert!(l4.is_live());
+        // Everything is pinned again: another successor finds it.
+        let hook = front(&l4).hook;
+        let next_workers = Workers::listen(1);
+        let next = live(&wire, &next_workers, &open()).await;
+        assert!(!l4.is_live());
+        drop((l4, workers));
+        assert_eq!(front(&next).hook, hook);
+        for vip in VIP {
+            let _dialled = wire.connect(vip, 443);
+            next_workers.accept(vip);
+        }
+        next.detach().await.expect("detach");
+        is_clean(&wire);
+    });
+}
+
+#[test]
 fn what_a_killed_process_leaves_can_be_cleaned_up() {
     let wire = Wire::new();
     wire.node.block_on(async {

@@ -81,19 +81,16 @@ impl Attachments {
             )?;
         }
         for (index, front) in &mut self.fronts {
-            let Some(held) = &mut front.held else {
-                continue;
-            };
-            let program = match sys::link_info(held.fd.as_fd()).map(|info| info.place) {
-                Ok(Place::Tcx(_)) => programs.tc()?,
-                _ => programs.xdp()?,
-            };
-            held.take_over(
-                program,
-                pins.front_path(*index),
-                "sluice_front",
-                &front.interface,
-            )?;
+            if let Err(error) = front.take_over(*index, programs, pins) {
+                let source: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    interface = front.interface,
+                    error = source,
+                    "front is lost here"
+                );
+                front.note = Some(format!("lost at the take-over: {error}"));
+                front.held = None;
+            }
         }
         for link in pins.front_links()? {
             if !self
@@ -156,18 +153,18 @@ impl Held {
         name: &'static str,
         target: &str,
     ) -> Result<(), L4Error> {
-        if !self.inherited {
-            return Ok(());
+        if self.inherited {
+            let target = target.to_owned();
+            sys::update_link(self.fd.as_fd(), program).map_err(|source| L4Error::Attach {
+                program: name,
+                target,
+                source,
+            })?;
+            self.inherited = false;
         }
-        let target = target.to_owned();
-        sys::update_link(self.fd.as_fd(), program).map_err(|source| L4Error::Attach {
-            program: name,
-            target,
-            source,
-        })?;
-        self.inherited = false;
+        // The predecessor's layout may be another, or it has stopped and removed its pins.
+        pins::pin_if_absent(self.fd.as_fd(), &path)?;
         if self.path != path {
-            pin(&self.fd, &path)?;
             pins::unpin(&self.path)?;
             self.path = path;
         }
@@ -202,6 +199,22 @@ impl Held {
 }
 
 impl Front {
+    fn take_over(&mut self, index: u32, programs: &Programs, pins: &Pins) -> Result<(), L4Error> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        let program = match sys::link_info(held.fd.as_fd()).map(|info| info.place) {
+            Ok(Place::Tcx(_)) => programs.tc()?,
+            _ => programs.xdp()?,
+        };
+        held.take_over(
+            program,
+            pins.front_path(index),
+            "sluice_front",
+            &self.interface,
+        )
+    }
+
     fn inherited(interface: &Interface, link: PinnedLink) -> Self {
         let native = interface.xdp.is_some_and(|(_, native)| native);
         Self {

@@ -85,25 +85,35 @@ impl L4 {
         })?;
         loader::missing_privilege()?;
         let mut notes = Vec::new();
-        let pins = Arc::new(Pins::open(
-            &settings.pin_dir,
-            &loader::layout(),
-            &mut notes,
-        )?);
+        let pins = Pins::open(&settings.pin_dir, &loader::layout(), &mut notes)?;
+        let pins = Arc::new(pins);
         let _locked = pins.lock().await?;
-        let mut programs = Programs::load(object, &pins, &mut notes)?;
-        let maps = Maps::take(programs.ebpf())?;
+        let loaded = Self::attach(settings, object, &pins, notes).await;
+        if loaded.is_err() && !pins.another_is_live() {
+            // What could not be set up whole is not left in part; the cause is told, not this.
+            let _ = pins.remove();
+        }
+        loaded
+    }
+
+    async fn attach(
+        settings: &Settings,
+        object: &[u8],
+        pins: &Arc<Pins>,
+        mut notes: Vec<String>,
+    ) -> Result<Self, L4Error> {
+        let mut programs = Programs::load(object, pins, &mut notes)?;
+        let shared = Shared::new(Maps::take(programs.ebpf())?);
         let tracer = Tracer::start(programs.ebpf())?;
         let netlink = Netlink::open()?;
         let attachments =
-            Attachments::establish(settings, &programs, &pins, &netlink, &mut notes).await?;
-        let shared = Shared::new(maps);
+            Attachments::establish(settings, &programs, pins, &netlink, &mut notes).await?;
         let watch = Watch::start(shared.clone(), pins.clone(), netlink.clone())?;
         for note in &notes {
             tracing::info!(note, "packet path");
         }
         Ok(Self {
-            pins,
+            pins: pins.clone(),
             programs,
             shared,
             attachments,
@@ -146,6 +156,7 @@ impl L4 {
         } else {
             self.pins.lock().await?
         };
+        self.programs.repin_maps(&self.pins)?;
         self.shared.lock().maps.forget();
         let plan = self.plan.clone();
         self.publish(&plan, Some(sockets)).await?;

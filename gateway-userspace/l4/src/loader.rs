@@ -1,7 +1,7 @@
 //! From the embedded object to verified programs and shared maps.
 
 use std::hash::Hasher;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fs, io};
 
 use aya::programs::{Program, ProgramError};
@@ -11,7 +11,7 @@ use gateway_common::{
     maps as abi,
 };
 
-use crate::pins::Pins;
+use crate::pins::{self, Pins};
 use crate::status::ProgramStatus;
 use crate::{L4Error, sys};
 
@@ -20,6 +20,8 @@ pub struct Programs {
     ebpf: Ebpf,
     /// Which of the two forms of `front` for XDP the kernel took.
     xdp: &'static str,
+    /// The pinned maps.
+    maps: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Programs {
@@ -37,12 +39,33 @@ impl Programs {
         let xdp = load_xdp(&mut ebpf, notes)?;
         load(&mut ebpf, abi::PROGRAM_TC)?;
         load(&mut ebpf, abi::PROGRAM_STEER)?;
-        Ok(Self { ebpf, xdp })
+        let open = |name| {
+            let path = pins.map(name);
+            let opened = sys::open_pin(&path);
+            opened.map(|fd| (name, fd)).map_err(|source| L4Error::Pin {
+                operation: "open",
+                path,
+                source,
+            })
+        };
+        let maps = abi::PINNED
+            .into_iter()
+            .map(open)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { ebpf, xdp, maps })
     }
 
     /// The object, to take maps from.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+
+    /// Pins the maps again where a predecessor that stopped meanwhile has removed them.
+    pub fn repin_maps(&self, pins: &Pins) -> Result<(), L4Error> {
+        for (name, fd) in &self.maps {
+            pins::pin_if_absent(fd.as_fd(), &pins.map(name))?;
+        }
+        Ok(())
     }
 
     /// `front` for XDP.

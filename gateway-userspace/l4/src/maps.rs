@@ -159,17 +159,23 @@ impl Maps {
             .keys()
             .collect::<Result<_, _>>()
             .map_err(failed("read", abi::NODE_ADDRESSES))?;
-        for address in wanted
-            .difference(&present)
-            .take(abi::NODE_ADDRESSES_MAX as usize)
-        {
-            self.node_addresses
-                .insert(address, 1, 0)
-                .map_err(failed("write", abi::NODE_ADDRESSES))?;
-        }
         for address in present.difference(&wanted) {
             ignore_absent(self.node_addresses.remove(address))
                 .map_err(failed("write", abi::NODE_ADDRESSES))?;
+        }
+        for address in wanted.difference(&present) {
+            match self.node_addresses.insert(address, 1, 0) {
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
+                {
+                    tracing::warn!(
+                        limit = abi::NODE_ADDRESSES_MAX,
+                        "the node has more addresses than front can know"
+                    );
+                    return Ok(());
+                }
+                result => result.map_err(failed("write", abi::NODE_ADDRESSES))?,
+            }
         }
         Ok(())
     }

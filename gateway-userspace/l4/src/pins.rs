@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -75,6 +75,8 @@ impl Pins {
     /// Waits for the lock; every write to what processes share happens under it. It may be held over an await, so
     /// nothing that runs on the same thread may wait for it by blocking.
     pub async fn lock(&self) -> Result<Locked, L4Error> {
+        // A predecessor that stopped has removed everything.
+        fs::create_dir_all(&self.layout).map_err(failed("create", &self.layout))?;
         let base = self.base.clone();
         let waiting = tokio::task::spawn_blocking(move || lock(&base));
         waiting
@@ -167,8 +169,7 @@ impl Pins {
                     continue;
                 }
                 let fd = sys::open_pin(&path).map_err(failed("open", &path))?;
-                let info = sys::link_info(std::os::fd::AsFd::as_fd(&fd))
-                    .map_err(failed("inspect", &path))?;
+                let info = sys::link_info(fd.as_fd()).map_err(failed("inspect", &path))?;
                 found.push(PinnedLink { fd, path, info });
             }
         }
@@ -201,6 +202,14 @@ fn lock(base: &Path) -> Result<Locked, L4Error> {
 pub fn netns_inode() -> Result<u64, L4Error> {
     let path = Path::new("/proc/thread-self/ns/net");
     Ok(fs::metadata(path).map_err(failed("inspect", path))?.ino())
+}
+
+/// Pins an object, unless there is a pin already.
+pub fn pin_if_absent(object: BorrowedFd<'_>, path: &Path) -> Result<(), L4Error> {
+    if path.exists() {
+        return Ok(());
+    }
+    sys::pin(object, path).map_err(failed("pin", path))
 }
 
 /// Removes a pin that may be gone already.
@@ -245,7 +254,7 @@ fn remove_dead_namespaces(pin_dir: &Path, own: &Path, notes: &mut Vec<String>) {
         let dead = list(&base).unwrap_or_default().iter().any(|layout| {
             let steer = sys::open_pin(&layout.join(STEER));
             steer
-                .and_then(|fd| sys::link_info(std::os::fd::AsFd::as_fd(&fd)))
+                .and_then(|fd| sys::link_info(fd.as_fd()))
                 .is_ok_and(|info| info.place == sys::Place::Netns(0))
         });
         if dead && remove_directory(&base).is_ok() {

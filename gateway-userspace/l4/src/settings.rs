@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// How the packet path is set up.
+///
+/// A frontend on every address of the node includes loopback, as a socket bound to no address does: `steer` comes
+/// before a process that listens on `127.0.0.1` and the same port. A link that a predecessor left is kept with its
+/// hook, whatever [`Settings::attach`] says; interfaces that are not wanted any more are let go at the take-over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whether to use BPF at all. Default: auto.

@@ -31,12 +31,14 @@ pub(crate) use h1::Workspaces;
 /// Serves a connection in a task of its own. A panic ends that connection alone.
 pub(crate) fn spawn(worker: &Rc<Worker>, downstream: Downstream, stream: TcpStream) {
     let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        let served = AssertUnwindSafe(serve(downstream, stream)).catch_unwind();
-        if served.await.is_err() {
-            worker.counters.panics.up();
-        }
-    });
+    tokio::task::spawn_local(async move { caught(&worker, serve(downstream, stream)).await });
+}
+
+/// Turns a panic into a count.
+async fn caught(worker: &Worker, served: impl Future<Output = ()>) {
+    if AssertUnwindSafe(served).catch_unwind().await.is_err() {
+        worker.counters.panics.up();
+    }
 }
 
 async fn serve(downstream: Downstream, stream: TcpStream) {
@@ -59,7 +61,7 @@ enum Spoken {
     Http2,
 }
 
-type Begun = Option<(Client, Option<Buffer>, Spoken)>;
+type Begun = Option<(Box<Client>, Option<Buffer>, Spoken)>;
 
 /// TLS: the handshake tells what is spoken.
 async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
@@ -67,7 +69,10 @@ async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
     downstream.sni = shaken.sni;
     downstream.tls = true;
     downstream.tls_version = shaken.version;
-    let client = Client::new(downstream, Stream::Tls(Box::new(shaken.stream)));
+    let client = Box::new(Client::new(
+        downstream,
+        Stream::Tls(Box::new(shaken.stream)),
+    ));
     let spoken = if shaken.h2 {
         Spoken::Http2
     } else {
@@ -79,7 +84,7 @@ async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
 /// Clear text: the first bytes tell HTTP/2 with prior knowledge from HTTP/1.
 async fn begin_clear(downstream: Downstream, stream: TcpStream) -> Begun {
     let limit = downstream.worker.limits().time.first_byte;
-    let mut client = Client::new(downstream, Stream::Plain(stream));
+    let mut client = Box::new(Client::new(downstream, Stream::Plain(stream)));
     let mut first = client.next_bytes(limit).await?;
     loop {
         match is_http2_preface(first.filled()) {
@@ -87,5 +92,36 @@ async fn begin_clear(downstream: Downstream, stream: TcpStream) -> Begun {
             Some(false) => return Some((client, Some(first), Spoken::Http1)),
             None => client.fill(&mut first).await.ok()?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that such a function gives.
+    fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_an_idle_connection_keeps_is_small() {
+        // With the client's own 0.3 KiB and the socket's registration: below 4 KiB.
+        assert!(size(serve) <= 3_000, "{}", size(serve));
+    }
+
+    #[test]
+    fn a_panic_ends_one_connection_and_is_counted() {
+        let worker = Worker::alone();
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let local = tokio::task::LocalSet::new();
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        local.block_on(&runtime.expect("a runtime"), async {
+            caught(&worker, async { panic!("on purpose") }).await;
+            caught(&worker, async {}).await;
+        });
+        std::panic::set_hook(quiet);
+        assert_eq!(worker.counters.panics.read(), 1);
     }
 }

@@ -20,6 +20,8 @@ pub struct Limits {
     pub upstream: UpstreamLimits,
     /// Copies of requests.
     pub mirror: MirrorLimits,
+    /// What is given up when memory runs out.
+    pub memory: MemoryLimits,
 }
 
 /// Connections and the sockets they arrive on.
@@ -116,7 +118,9 @@ pub struct Http2Limits {
     /// Streams after which the share of early resets is looked at. Default 500; when more than half
     /// of them were reset by the client the connection is closed.
     pub reset_sample: u64,
-    /// Decoded heads that one connection may hold at once. Default 1 MiB (CVE-2026-47774).
+    /// Heads that one connection may have on their way to backends at once; a request over it is
+    /// answered with 431. Default 256 KiB: a client that repeats one header line by reference pays a
+    /// byte for kilobytes (CVE-2026-47774).
     pub head_budget: usize,
 }
 
@@ -147,6 +151,20 @@ pub struct MirrorLimits {
     pub concurrent: usize,
     /// How long a copy may take. Default 10 s.
     pub timeout: Duration,
+}
+
+/// What is given up when memory runs out. Looked at four times a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// What 100 % is. Default none: the limit of the control group, and no watch if it has none. A
+    /// number is compared with the process's resident memory; 0 switches the watch off.
+    pub bytes: Option<u64>,
+    /// From here on connections end after the request they are serving. Default 92.
+    pub end_keep_alive_percent: u64,
+    /// From here on new requests are answered with 503. Default 95.
+    pub refuse_requests_percent: u64,
+    /// From here on new connections are closed at once. Default 98.
+    pub refuse_connections_percent: u64,
 }
 
 impl Default for Limits {
@@ -185,6 +203,12 @@ impl Default for Limits {
                 concurrent: 256,
                 timeout: Duration::from_secs(10),
             },
+            memory: MemoryLimits {
+                bytes: None,
+                end_keep_alive_percent: 92,
+                refuse_requests_percent: 95,
+                refuse_connections_percent: 98,
+            },
         }
     }
 }
@@ -219,7 +243,7 @@ impl Default for Http2Limits {
             pending_accept_resets: 20,
             local_error_resets: 100,
             reset_sample: 500,
-            head_budget: 1024 * 1024,
+            head_budget: 256 * 1024,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
 use crate::limits::Limits;
 use crate::log::Log;
+use crate::overload::Pressure;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -101,6 +102,13 @@ impl Worker {
         })
     }
 
+    /// A worker without a thread, for tests.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Rc<Self> {
+        let shared = Shared::new(Settings::default()).expect("no log to open");
+        Self::new(0, &Arc::new(shared))
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
     }
@@ -117,6 +125,11 @@ impl Worker {
     /// Whether `known` is what is served now.
     pub(crate) fn is_serving(&self, known: &Rc<Serving>) -> bool {
         Rc::ptr_eq(&self.serving.borrow(), known)
+    }
+
+    /// How short memory is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.shared.overload.pressure()
     }
 
     /// Whether connections are to end as soon as they can.

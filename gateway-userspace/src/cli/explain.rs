@@ -139,7 +139,7 @@ fn backend_text(backend: &ExplainedBackend) -> String {
     let share = crate::view::routes::share(backend.weight, backend.of);
     let endpoints = match backend.endpoints.as_slice() {
         [] => "no endpoint".to_owned(),
-        [few @ ..] if few.len() <= 4 => few.join(", "),
+        few if few.len() <= 4 => few.join(", "),
         [first, second, rest @ ..] => format!("{first}, {second} and {} more", rest.len()),
         [one] => one.clone(),
     };

@@ -28,7 +28,7 @@ fn parse(text: &str) -> anyhow::Result<Map<String, Value>> {
         _ => anyhow::bail!("is no map of settings, such as `workers: 4`"),
     };
     let known = known_keys();
-    for key in map.keys().filter(|key| !known.contains(key)) {
+    if let Some(key) = map.keys().find(|key| !known.contains(key)) {
         match nearest(key, known.iter().map(String::as_str)) {
             Some(near) => anyhow::bail!("unknown setting `{key}`; is `{near}` meant?"),
             None => anyhow::bail!("unknown setting `{key}`; `sluice run --help` lists them"),

@@ -216,10 +216,10 @@ fn integer(text: &str, unit: Unit) -> Result<u64, String> {
 
 fn show(number: u64, unit: Unit) -> String {
     match unit {
-        Unit::Bytes if number >= 1 << 20 && number % (1 << 20) == 0 => {
+        Unit::Bytes if number >= 1 << 20 && number.is_multiple_of(1 << 20) => {
             format!("{}MiB", number >> 20)
         }
-        Unit::Bytes if number >= 1 << 10 && number % (1 << 10) == 0 => {
+        Unit::Bytes if number >= 1 << 10 && number.is_multiple_of(1 << 10) => {
             format!("{}KiB", number >> 10)
         }
         _ => number.to_string(),

@@ -214,10 +214,17 @@ impl Parts {
 
     /// Waits for the first revision.
     async fn get_ready(&mut self) -> anyhow::Result<()> {
-        self.world
+        let world = self
+            .world
             .wait_for(Option::is_some)
             .await
             .context("nothing can be applied")?;
+        let is_founded = world.as_ref().is_some_and(|world| world.is_founded());
+        anyhow::ensure!(
+            is_founded || self.predecessor.is_none(),
+            "the manifests cannot be read and there is no last good configuration; the running \
+             sluice serves on"
+        );
         Ok(())
     }
 
@@ -239,11 +246,12 @@ impl Parts {
             match told {
                 Ok(()) => tracing::info!(pid, "took over"),
                 Err(error) => {
-                    tracing::warn!(pid, error = %error, "took over from a process that does not answer")
+                    tracing::warn!(pid, error = %error, "took over from a process that does not answer");
                 }
             }
         }
         self.admin.life.send_replace(Life::Serving);
+        tracing::info!(state = %self.admin.config.state_dir.display(), "serving");
         self.open_admin_address().await;
         Ok(self.await_successor(server))
     }
@@ -281,7 +289,7 @@ impl Parts {
         match listening {
             Ok(()) => tracing::info!(%address, "admin server listens"),
             Err(error) => {
-                tracing::error!(%address, error = %error, "admin server cannot listen on this address")
+                tracing::error!(%address, error = %error, "admin server cannot listen on this address");
             }
         }
     }

@@ -147,8 +147,8 @@ pub fn explain(world: &World, question: &Question) -> Answer {
     let limits = gateway_proxy::Limits::default().head;
     match parser.parse(&head, &limits) {
         Ok(Progress::Complete(_)) => {}
-        Ok(Progress::Partial) => return refuse(Some(400), "the head is not complete"),
-        Err(violation) => return refuse(Some(violation.status()), violation),
+        Ok(Progress::Partial) => return refuse(Some(400), &"the head is not complete"),
+        Err(violation) => return refuse(Some(violation.status()), &violation),
     }
     let snapshot = &world.snapshot;
     let local = question.local(snapshot);
@@ -158,13 +158,13 @@ pub fn explain(world: &World, question: &Question) -> Answer {
         (Some(true), Scheme::Http) => {
             return refuse(
                 None,
-                format!("port {port} speaks TLS, and the URL says http"),
+                &format!("port {port} speaks TLS, and the URL says http"),
             );
         }
         (Some(false), Scheme::Https) => {
             return refuse(
                 None,
-                format!("port {port} does not speak TLS, and the URL says https"),
+                &format!("port {port} does not speak TLS, and the URL says https"),
             );
         }
         _ => {}
@@ -187,7 +187,7 @@ pub fn explain(world: &World, question: &Question) -> Answer {
     }
 }
 
-fn refuse(status: Option<u16>, reason: impl ToString) -> Answer {
+fn refuse(status: Option<u16>, reason: &dyn std::fmt::Display) -> Answer {
     let refused = Some(Refusal {
         status,
         reason: reason.to_string(),

@@ -69,8 +69,12 @@ impl Attempt {
     pub(super) fn keep(mut self, worker: &Worker) {
         self.connection.idle_since_ms = worker.timers.now_ms();
         self.connection.used = true;
-        let limit = worker.limits().upstream.idle_per_endpoint;
-        self.active.endpoint().keep(self.connection, limit);
+        let limits = &worker.limits().upstream;
+        let age_ms = self.connection.idle_since_ms - self.connection.made_ms;
+        if u128::from(age_ms) < limits.age.as_millis() {
+            let endpoint = self.active.endpoint();
+            endpoint.keep(self.connection, limits.idle_per_endpoint);
+        }
     }
 
     fn reuse(worker: &Worker, endpoint: &Rc<Endpoint>, connection: UpstreamConnection) -> Self {

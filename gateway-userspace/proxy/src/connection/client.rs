@@ -119,7 +119,7 @@ impl Client {
 
     /// Ends the connection so that what was sent last arrives: closes our side, then reads what the
     /// client still sends until it closes its own, within limits.
-    pub(super) async fn close(mut self) {
+    pub(super) async fn close(mut self: Box<Self>) {
         self.deadline.set(LINGER);
         let shut = poll_fn(|cx| match Pin::new(&mut self.stream).poll_shutdown(cx) {
             Poll::Pending => self.poll_expired(cx),

@@ -21,7 +21,7 @@ enum Next {
 }
 
 /// Serves a connection to its end. `first` is what has been read already.
-pub(super) async fn serve(mut client: Client, first: Option<Buffer>) {
+pub(super) async fn serve(mut client: Box<Client>, first: Option<Buffer>) {
     let time = &client.downstream.worker.limits().time;
     let (first_byte, keep_alive) = (time.first_byte, time.keep_alive);
     let mut held = first;

@@ -35,6 +35,8 @@ pub(super) struct Session {
     streams: Cell<u64>,
     /// Streams that the client reset before their answer was complete.
     resets: Cell<u64>,
+    /// Bytes of heads on their way to backends.
+    held_bytes: Cell<usize>,
     /// The stream whose task is about to be spawned.
     starting: RefCell<Option<Rc<StreamState>>>,
     /// When an idle connection ends.
@@ -42,12 +44,12 @@ pub(super) struct Session {
 }
 
 /// Serves a connection to its end. `first` is what has been read already.
-pub(super) async fn serve(client: Client, first: Option<Buffer>) {
+pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
     let Client {
         downstream,
         stream,
         deadline,
-    } = client;
+    } = *client;
     let worker = Rc::clone(&downstream.worker);
     let limits = worker.limits();
     deadline.set(limits.time.keep_alive);
@@ -56,6 +58,7 @@ pub(super) async fn serve(client: Client, first: Option<Buffer>) {
         active: Cell::new(0),
         streams: Cell::new(0),
         resets: Cell::new(0),
+        held_bytes: Cell::new(0),
         starting: RefCell::default(),
         idle: deadline,
     });

@@ -311,3 +311,24 @@ async fn a_connection_of_resets_is_cut_off() {
         .until("it is gone", |stats| stats.connections_open == 0)
         .await;
 }
+
+#[tokio::test]
+async fn heads_that_wait_for_a_backend_have_a_budget() {
+    let backend =
+        Backend::start(|mut conn| async move { while conn.head().await.is_some() {} }).await;
+    let world = World::with(Config::to(&[backend.address]), |limits| {
+        limits.http2.head_budget = 16 * 1024;
+    })
+    .await;
+    let mut client = prior_knowledge(&world).await;
+    let value = "v".repeat(20 * 1024);
+    let request = Request::get("http://shop.example/")
+        .header("x-large", value)
+        .body(empty());
+    let response = client.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(
+        response.status(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    assert_eq!(world.proxy.stats().http2_abuse, 1);
+}

@@ -24,6 +24,8 @@ pub(super) struct StreamState {
     pub(super) sending: Cell<bool>,
     /// Whether the whole response has been handed to hyper.
     pub(super) complete: Cell<bool>,
+    /// Bytes of this stream's head on its way to the backend.
+    held_bytes: Cell<usize>,
 }
 
 impl StreamState {
@@ -33,11 +35,26 @@ impl StreamState {
             deadline: session.downstream.worker.timers.deadline(),
             sending: Cell::new(false),
             complete: Cell::new(false),
+            held_bytes: Cell::new(0),
         }
     }
 }
 
 impl StreamState {
+    /// Counts a head of so many bytes; false when the connection holds more than it may.
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        self.held_bytes.set(bytes);
+        let held = &self.session.held_bytes;
+        held.set(held.get() + bytes);
+        held.get() <= self.session.downstream.worker.limits().http2.head_budget
+    }
+
+    /// The head has gone to the backend.
+    pub(super) fn let_go(&self) {
+        let held = &self.session.held_bytes;
+        held.set(held.get() - self.held_bytes.take());
+    }
+
     /// The response's head is handed to hyper: from now on the client has to take what comes.
     pub(super) fn begins_sending(&self) {
         let worker = &self.session.downstream.worker;
@@ -48,6 +65,7 @@ impl StreamState {
 
 impl Drop for StreamState {
     fn drop(&mut self) {
+        self.let_go();
         self.session.end(self.complete.get());
     }
 }

@@ -27,8 +27,7 @@ use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http};
-use crate::head::H2Head;
-use crate::head::Source;
+use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
@@ -89,6 +88,13 @@ fn begin<'a>(
     };
     record.asks(label);
     let mut upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
+    if !state.hold(upload.head_len()) {
+        downstream.worker.counters.http2_abuse.up();
+        let error = ProxyError::downstream(Violation::HeadTooLarge);
+        let answer = wanted.answer(&error);
+        record.error = Some(error);
+        return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
+    }
     upload.copies = Copies::of(downstream, routing, &decision, &head);
     let worker = &downstream.worker;
     let timeouts = decision
@@ -234,6 +240,9 @@ impl Exchange<'_> {
             && let Poll::Ready(sent) = self.upload.poll(cx, stream)
         {
             self.uploading = false;
+            if self.upload.forget_large_head() {
+                self.state.let_go();
+            }
             if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
                 copies.send();
             }

@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 use crate::connection::mirror::Copies;
 use crate::h1::{BodyKind, CHUNK_END, LAST_CHUNK, push_chunk_head};
 
+/// A head longer than this is not kept until the response comes.
+const LARGE_HEAD_BYTES: usize = 2 * 1024;
+
 /// A head and the body that follows it.
 pub(super) struct Upload {
     head: Vec<u8>,
@@ -74,9 +77,24 @@ impl Upload {
         std::mem::take(&mut self.moved)
     }
 
+    /// How long the head is.
+    pub(super) fn head_len(&self) -> usize {
+        self.head.len()
+    }
+
     /// Whether all of it is still in hand.
     pub(super) fn is_replayable(&self) -> bool {
-        !self.begun_body && self.body.is_none()
+        !self.begun_body && self.body.is_none() && !self.head.is_empty()
+    }
+
+    /// Gives up a large head that has been written, for the client decides how long it is kept.
+    pub(super) fn forget_large_head(&mut self) -> bool {
+        let large = self.is_done() && self.head.len() > LARGE_HEAD_BYTES;
+        if large {
+            self.head = Vec::new();
+            self.written = 0;
+        }
+        large
     }
 
     /// Begins anew.

@@ -1,0 +1,75 @@
+//! Access log lines as they arrive in a file.
+
+use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
+
+use crate::support::{Backend, Config, World};
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+async fn lines(format: AccessLogFormat) -> Vec<String> {
+    let backend = Backend::answering(HELLO).await;
+    let directory =
+        std::env::temp_dir().join(format!("sluice-log-{}-{format:?}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("access.log");
+    let settings = Settings {
+        workers: 1.try_into().unwrap(),
+        access_log: format,
+        access_log_output: AccessLogOutput::File(path.clone()),
+        ..Settings::default()
+    };
+    let world = World::start(Config::to(&[backend.address]), settings).await;
+    let mut client = world.client().await;
+    client.get("shop.example", "/a?b").await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUser-Agent: x\"\ty\r\n\r\n")
+        .await;
+    client.response().await;
+    client.ends().await;
+    world.proxy.drain(std::time::Duration::from_secs(30)).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn json_names_everything_between_client_and_endpoint() {
+    let lines = lines(AccessLogFormat::Json).await;
+    assert_eq!(lines.len(), 2);
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    for (name, value) in [
+        ("gateway", "test/gateway"),
+        ("listener", "http"),
+        ("route", "test/route-1"),
+        ("backend", "test/app:80"),
+        ("method", "GET"),
+        ("host", "shop.example"),
+        ("path", "/a"),
+        ("query", "b"),
+        ("client", "127.0.0.1"),
+        ("protocol", "HTTP/1.1"),
+    ] {
+        assert_eq!(line[name], value, "{line}");
+    }
+    assert_eq!(
+        (&line["status"], &line["revision"], &line["bytes_sent"]),
+        (&200.into(), &1.into(), &5.into())
+    );
+    assert!(
+        line["endpoint"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{line}"
+    );
+    let line: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!(line["user_agent"], "x\"\ty");
+}
+
+#[tokio::test]
+async fn text_is_one_line_a_request() {
+    let lines = lines(AccessLogFormat::Text).await;
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0].contains(" 127.0.0.1 GET shop.example /a?b HTTP/1.1 200 "),
+        "{}",
+        lines[0]
+    );
+}
