@@ -111,6 +111,12 @@ impl World {
         }
     }
 
+    /// Whether it is founded on anything: a directory that cannot be read, with nothing kept from
+    /// better times, is no reason to serve nothing.
+    pub fn is_founded(&self) -> bool {
+        self.source.unreadable.is_none() || self.source.objects > 0
+    }
+
     /// The revision that is served.
     pub fn revision(&self) -> Revision {
         self.snapshot.revision()

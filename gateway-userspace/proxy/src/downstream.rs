@@ -11,6 +11,7 @@ use gateway_model::snapshot::PortTable;
 
 use crate::admission::Permit;
 use crate::forwarded::Forwarding;
+use crate::overload::Pressure;
 use crate::worker::{OpenConnection, Serving, Worker};
 
 /// A client's connection.
@@ -103,6 +104,7 @@ impl Downstream {
     pub(crate) fn is_ending(&self) -> bool {
         let most = self.worker.limits().connections.requests;
         self.worker.is_draining()
+            || self.worker.pressure() >= Pressure::NoKeepAlive
             || (most > 0 && self.requests.get() >= most)
             || self.worker.timers.now_ms() >= self.expires_ms
     }

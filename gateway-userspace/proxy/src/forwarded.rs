@@ -94,7 +94,7 @@ impl Forwarding {
     pub(crate) fn push(&self, out: &mut Vec<u8>, head: &impl Source, edits: &CompiledEdits) {
         if self.trusted_hops == 0 && edits.dropped().is_empty() {
             out.extend_from_slice(&self.lines);
-            out.extend_from_slice(head.authority().as_bytes());
+            out.extend_from_slice(head.authority_bytes());
             out.extend_from_slice(b"\r\n");
         } else {
             self.push_selected(out, head, edits);
@@ -174,7 +174,7 @@ impl Forwarding {
 /// Makes request ids: 32 hexadecimal digits that do not repeat within a process. Not a secret.
 #[derive(Clone, Debug)]
 pub struct RequestIds {
-    prefix: u64,
+    digits: [u8; 32],
     counter: u64,
 }
 
@@ -186,8 +186,10 @@ impl RequestIds {
     /// Ids that begin from this seed; give each worker a random one.
     #[must_use]
     pub fn new(seed: u128) -> Self {
+        let mut digits = [0; 32];
+        digits[..16].copy_from_slice(&hex((seed >> 64) as u64));
         Self {
-            prefix: (seed >> 64) as u64,
+            digits,
             counter: seed as u64,
         }
     }
@@ -202,15 +204,23 @@ impl RequestIds {
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        let mut digits = [0; 32];
-        let words = [self.prefix, mixed];
-        for (word, place) in words.into_iter().zip(digits.chunks_exact_mut(16)) {
-            for (index, digit) in place.iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(word >> (60 - 4 * index) & 15) as usize];
-            }
-        }
-        RequestId(digits)
+        self.digits[16..].copy_from_slice(&hex(mixed));
+        RequestId(self.digits)
     }
+}
+
+/// Sixteen hexadecimal digits, all at once.
+fn hex(word: u64) -> [u8; 16] {
+    const NIBBLES: u128 = u128::from_be_bytes([0x0f; 16]);
+    const ONES: u128 = u128::from_be_bytes([1; 16]);
+    let mut spread = u128::from(word);
+    spread = (spread | spread << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & NIBBLES;
+    // A nibble above 9 carries into the upper half of its byte when 6 is added.
+    let letters = (spread + ONES * 6) >> 4 & ONES;
+    (spread + ONES * u128::from(b'0') + letters * u128::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 impl RequestId {
@@ -308,5 +318,8 @@ mod tests {
         assert_ne!(a, b);
         assert!(a.as_str().starts_with("0000000000000007"), "{}", a.as_str());
         assert!(b.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
+        for word in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0x9a00_0000_0000_00a9] {
+            assert_eq!(bytes::ascii(&hex(word)), format!("{word:016x}"));
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod limits;
 mod listen;
 mod log;
 mod origin;
+mod overload;
 mod proxy;
 pub mod respond;
 pub mod rewrite;

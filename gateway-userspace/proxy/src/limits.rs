@@ -20,6 +20,8 @@ pub struct Limits {
     pub upstream: UpstreamLimits,
     /// Copies of requests.
     pub mirror: MirrorLimits,
+    /// What is given up when memory runs out.
+    pub memory: MemoryLimits,
 }
 
 /// Connections and the sockets they arrive on.
@@ -151,6 +153,20 @@ pub struct MirrorLimits {
     pub timeout: Duration,
 }
 
+/// What is given up when memory runs out. Looked at four times a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// What 100 % is. Default none: the limit of the control group, and no watch if it has none. A
+    /// number is compared with the process's resident memory; 0 switches the watch off.
+    pub bytes: Option<u64>,
+    /// From here on connections end after the request they are serving. Default 92.
+    pub end_keep_alive_percent: u64,
+    /// From here on new requests are answered with 503. Default 95.
+    pub refuse_requests_percent: u64,
+    /// From here on new connections are closed at once. Default 98.
+    pub refuse_connections_percent: u64,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -186,6 +202,12 @@ impl Default for Limits {
                 body_bytes: 64 * 1024,
                 concurrent: 256,
                 timeout: Duration::from_secs(10),
+            },
+            memory: MemoryLimits {
+                bytes: None,
+                end_keep_alive_percent: 92,
+                refuse_requests_percent: 95,
+                refuse_connections_percent: 98,
             },
         }
     }

@@ -12,6 +12,7 @@ use crate::downstream::{Downstream, Routing};
 use crate::error::Kind;
 use crate::head::Source;
 use crate::origin;
+use crate::overload::Pressure;
 
 /// What is done with a request, and which listener and rule said so.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,10 @@ pub(crate) fn decide<'a>(
     let Some(table) = routing.table() else {
         return decision;
     };
+    if downstream.worker.pressure() >= Pressure::NoRequests {
+        decision.action = Act::Refuse(Kind::Overloaded, "memory");
+        return decision;
+    }
     if head.path() == "*" {
         decision.action = Act::Asterisk;
         return decision;

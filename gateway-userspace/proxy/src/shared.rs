@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::log::LogSink;
+use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 
@@ -15,6 +16,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) admission: Arc<Admission>,
     pub(crate) log: LogSink,
+    pub(crate) overload: Arc<Overload>,
     counters: Vec<Arc<Counters>>,
 }
 
@@ -25,6 +27,7 @@ impl Shared {
         connections.total = connections.total.min(descriptors_for_clients());
         Ok(Self {
             log: LogSink::start(&settings)?,
+            overload: Overload::watch(&settings.limits.memory),
             admission: Admission::new(settings.limits.connections.clone()),
             settings,
             counters: (0..workers).map(|_| Arc::default()).collect(),

@@ -23,6 +23,7 @@ use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
 use crate::limits::Limits;
 use crate::log::Log;
+use crate::overload::Pressure;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -124,6 +125,11 @@ impl Worker {
     /// Whether `known` is what is served now.
     pub(crate) fn is_serving(&self, known: &Rc<Serving>) -> bool {
         Rc::ptr_eq(&self.serving.borrow(), known)
+    }
+
+    /// How short memory is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.shared.overload.pressure()
     }
 
     /// Whether connections are to end as soon as they can.

@@ -88,11 +88,15 @@ fn of_world(
 
 fn ready(state: &AdminState) -> Response<Body> {
     let life = *state.life.borrow();
-    match life {
-        Life::Serving if state.world.borrow().is_some() => {
-            plain(StatusCode::OK, "ready\n".to_owned())
+    if life != Life::Serving {
+        return unavailable(&format!("{}\n", life.as_str()));
+    }
+    match &*state.world.borrow() {
+        Some(world) if world.is_founded() => plain(StatusCode::OK, "ready\n".to_owned()),
+        Some(_) => {
+            unavailable("the manifests cannot be read, and there is no last good configuration\n")
         }
-        other => unavailable(&format!("{}\n", other.as_str())),
+        None => unavailable("no revision has been applied yet\n"),
     }
 }
 

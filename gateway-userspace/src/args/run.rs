@@ -66,7 +66,7 @@ pub struct RunArgs {
     pub controller_name: Option<String>,
 
     /// Addresses to report for Gateways that ask for none
-    /// [default: the interfaces' own]
+    /// [default: the source addresses of the default routes]
     #[arg(
         long,
         env = "SLUICE_NODE_ADDRESSES",

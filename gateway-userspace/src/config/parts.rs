@@ -46,11 +46,12 @@ impl Config {
 
     /// What the translator is told.
     pub fn translate_settings(&self) -> gateway_translate::Settings {
-        translate_settings(
-            &self.controller_name,
-            &self.class_names,
-            &self.node_addresses,
-        )
+        let own = if self.node_addresses.is_empty() {
+            own_addresses()
+        } else {
+            self.node_addresses.clone()
+        };
+        translate_settings(&self.controller_name, &self.class_names, &own)
     }
 }
 
@@ -85,4 +86,20 @@ pub fn offline_settings() -> gateway_translate::Settings {
     let controller = text("SLUICE_CONTROLLER_NAME");
     let default = gateway_translate::Settings::default().controller_name;
     translate_settings(controller.as_deref().unwrap_or(&default), &names, &[])
+}
+
+/// The addresses that this node uses towards the world: the sources of its default routes. Asks the
+/// routing table by connecting a datagram socket, which sends nothing (RFC 5737, RFC 3849 addresses).
+fn own_addresses() -> Vec<IpAddr> {
+    let source = |from: &str, to: &str| {
+        let socket = std::net::UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let v4 = source("0.0.0.0:0", "192.0.2.1:9");
+    let v6 = source("[::]:0", "[2001:db8::1]:9");
+    v4.into_iter()
+        .chain(v6)
+        .filter(|address| !address.is_loopback())
+        .collect()
 }

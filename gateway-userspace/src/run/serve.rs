@@ -214,10 +214,17 @@ impl Parts {
 
     /// Waits for the first revision.
     async fn get_ready(&mut self) -> anyhow::Result<()> {
-        self.world
+        let world = self
+            .world
             .wait_for(Option::is_some)
             .await
             .context("nothing can be applied")?;
+        let is_founded = world.as_ref().is_some_and(|world| world.is_founded());
+        anyhow::ensure!(
+            is_founded || self.predecessor.is_none(),
+            "the manifests cannot be read and there is no last good configuration; the running \
+             sluice serves on"
+        );
         Ok(())
     }
 

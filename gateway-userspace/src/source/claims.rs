@@ -30,7 +30,8 @@ pub struct Placed {
 #[derive(Debug, Default)]
 pub struct Claims {
     files: BTreeMap<Arc<Path>, Claimant>,
-    by_object: HashMap<ObjectRef, BTreeSet<Arc<Path>>>,
+    /// The files that say an object, sorted.
+    by_object: HashMap<ObjectRef, Vec<Arc<Path>>>,
     contested: BTreeSet<ObjectRef>,
     /// Files with a broken document or with objects of an earlier life.
     damaged: BTreeSet<Arc<Path>>,
@@ -73,11 +74,14 @@ impl Claims {
         }
         for object in changed {
             let count = claimant.count(&object);
-            let paths = self.by_object.entry(object.clone()).or_default();
-            if count > 0 {
-                paths.insert(Arc::clone(path));
-            } else {
-                paths.remove(path);
+            let paths = self
+                .by_object
+                .entry(object.clone())
+                .or_insert_with(|| Vec::with_capacity(1));
+            match (paths.binary_search(path), count) {
+                (Ok(at), 0) => drop(paths.remove(at)),
+                (Err(at), 1..) => paths.insert(at, Arc::clone(path)),
+                _ => {}
             }
             if count > 1 || paths.len() > 1 {
                 self.contested.insert(object.clone());

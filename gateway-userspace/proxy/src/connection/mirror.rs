@@ -102,7 +102,7 @@ impl Copies {
     }
 
     /// The body is complete: sends the copies.
-    pub(super) fn send(mut self: Box<Self>) {
+    pub(super) fn send(mut self) {
         let worker = Rc::clone(&self.worker);
         for (upstream, mut request) in std::mem::take(&mut self.heads) {
             if worker.mirrors.get() >= worker.limits().mirror.concurrent {

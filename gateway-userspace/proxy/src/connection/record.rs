@@ -208,6 +208,7 @@ fn count_error(downstream: &Downstream, error: &ProxyError) {
     match (error.side, error.kind) {
         (_, Kind::Misdirected) => counters.requests_misdirected.up(),
         (_, Kind::NoRoute) => counters.requests_unrouted.up(),
+        (_, Kind::Overloaded) => counters.overload_refusals.up(),
         (_, Kind::SourceDenied) => counters.connections_denied.up(),
         (Side::Upstream, Kind::Protocol(_)) => counters.upstream_protocol_errors.up(),
         (_, Kind::Protocol(_)) => counters.requests_refused.up(),

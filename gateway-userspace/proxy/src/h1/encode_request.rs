@@ -34,7 +34,11 @@ pub fn encode_request(out: &mut Vec<u8>, head: &impl Source, plan: &RequestPlan<
     if !untouched {
         push_request_line(out, head, plan);
         let host = plan.rewrite.hostname.as_deref();
-        push_line(out, "Host", host.unwrap_or(head.authority()).as_bytes());
+        push_line(
+            out,
+            "Host",
+            host.map_or(head.authority_bytes(), str::as_bytes),
+        );
         head.push_fields(out, plan.edits);
     }
     push_framing(out, head);
@@ -102,6 +106,8 @@ pub(crate) fn push_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Which lines of a parsed head are not copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skip<'a> {
+    /// Where copying begins: at the first line, or at the start line if that is copied too.
+    pub from: usize,
     /// Lines that carry one of these flags.
     pub flags: u8,
     /// Lines that a route's filters drop; none drops nothing.
@@ -127,10 +133,10 @@ pub(crate) fn push_runs(out: &mut Vec<u8>, fields: &Fields, buf: &[u8], skip: Sk
     let block = |from: usize, to: usize| buf.get(from..to).unwrap_or_default();
     let by_name = skip.by_name();
     if fields.flags & (skip.flags | RESPELL) == 0 && !by_name {
-        out.extend_from_slice(block(fields.start, fields.end));
+        out.extend_from_slice(block(skip.from, fields.end));
         return;
     }
-    let mut run = fields.start;
+    let mut run = skip.from;
     for (index, field) in fields.list.iter().enumerate() {
         let dropped = field.flags & skip.flags != 0 || by_name && skip.name(field.name.of(buf));
         if !dropped && field.flags & RESPELL == 0 {
@@ -151,6 +157,10 @@ pub(crate) fn push_runs(out: &mut Vec<u8>, fields: &Fields, buf: &[u8], skip: Sk
 impl Source for RequestView<'_> {
     fn authority(&self) -> &str {
         RequestView::authority(self)
+    }
+
+    fn authority_bytes(&self) -> &[u8] {
+        RequestView::authority_bytes(self)
     }
 
     fn body(&self) -> BodyKind {
@@ -175,6 +185,7 @@ impl Source for RequestView<'_> {
 
     fn push_fields(&self, out: &mut Vec<u8>, edits: &CompiledEdits) {
         let skip = Skip {
+            from: self.head.fields.start,
             flags: DROP | FORWARDING | HOST,
             edits: Some(edits),
             cors: false,
@@ -191,14 +202,13 @@ impl Source for RequestView<'_> {
         if !head.line_is_normal() || !head.host_is_normal() {
             return false;
         }
-        let fields = &head.fields;
-        out.extend_from_slice(self.buf.get(head.start()..fields.start).unwrap_or_default());
         let skip = Skip {
+            from: head.start(),
             flags: DROP | FORWARDING,
             edits: None,
             cors: false,
         };
-        push_runs(out, fields, self.buf, skip);
+        push_runs(out, &head.fields, self.buf, skip);
         true
     }
 }

@@ -58,8 +58,13 @@ pub fn encode_response(
     let head = view.head;
     let body = body_out(head.body(), plan.http10);
     let keep_alive = plan.keep_alive && body != BodyOut::UntilClose && !head.is_upgrade();
-    push_status_line(out, view);
-    push_fields(out, view, plan);
+    let skip = Skip {
+        from: push_status_line(out, view),
+        flags: view.skip(),
+        edits: Some(plan.edits),
+        cors: !plan.cors.is_empty(),
+    };
+    push_runs(out, &head.fields, view.buf, skip);
     if head.fields.flags & DATE == 0 && !head.is_upgrade() {
         push_line(out, "Date", plan.date);
     }
@@ -81,8 +86,8 @@ pub fn encode_response(
 
 /// Appends an informational response (1xx but 101) for an HTTP/1.1 client; one of HTTP/1.0 gets none.
 pub fn encode_informational(out: &mut Vec<u8>, view: &ResponseView<'_>) {
-    push_status_line(out, view);
     let skip = Skip {
+        from: push_status_line(out, view),
         flags: view.skip(),
         edits: None,
         cors: false,
@@ -103,21 +108,18 @@ fn body_out(kind: BodyKind, http10: bool) -> BodyOut {
     }
 }
 
-fn push_status_line(out: &mut Vec<u8>, view: &ResponseView<'_>) {
+/// Appends the status line, unless it can be copied along with what follows it; gives where
+/// copying begins.
+fn push_status_line(out: &mut Vec<u8>, view: &ResponseView<'_>) -> usize {
+    if view.line_is_normal() {
+        return 0;
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     bytes::push_decimal(out, view.head.status().into());
     out.push(b' ');
     out.extend_from_slice(view.reason());
     out.extend_from_slice(b"\r\n");
-}
-
-fn push_fields(out: &mut Vec<u8>, view: &ResponseView<'_>, plan: &ResponsePlan<'_>) {
-    let skip = Skip {
-        flags: view.skip(),
-        edits: Some(plan.edits),
-        cors: !plan.cors.is_empty(),
-    };
-    push_runs(out, &view.head.fields, view.buf, skip);
+    view.head.fields.start
 }
 
 fn push_framing(

@@ -85,12 +85,12 @@ impl Fields {
     }
 
     /// Reads header lines until the empty one; true when it was reached. `note` sees every line.
-    pub(crate) fn read(
+    /// `NAMES` is the class of bytes that names are made of.
+    pub(crate) fn read<const NAMES: u8>(
         &mut self,
         lines: &mut Lines,
         buf: &[u8],
         limits: &HeadLimits,
-        names: u8,
         mut note: impl FnMut(usize, Field, &[u8]) -> Result<u8, Violation>,
     ) -> Result<bool, Violation> {
         let buf = lines.visible(buf, limits);
@@ -108,7 +108,7 @@ impl Fields {
                 }
                 [] | [b'\r'] => return lines.wait(buf, limits),
                 _ if self.list.len() >= limits.lines => return Err(Violation::TooManyHeaders),
-                rest => match parse_line(rest, at, names) {
+                rest => match parse_line::<NAMES>(rest, at) {
                     Ok((mut field, len)) => {
                         let value = field.value.of(buf);
                         field.flags |=
@@ -161,7 +161,7 @@ impl Fields {
             Known::ContentLength => self.length(value),
             Known::TransferEncoding => self.coding(value).map(|()| DROP),
             Known::Connection => {
-                self.connections = true;
+                self.connection(value);
                 Ok(DROP)
             }
             Known::Host => Ok(HOST),
@@ -169,6 +169,15 @@ impl Fields {
             known if known.is_hop_by_hop() => Ok(DROP),
             known if known.is_forwarding() => Ok(FORWARDING),
             _ => Ok(0),
+        }
+    }
+
+    /// Most say one thing; what says more waits until all lines are known.
+    fn connection(&mut self, value: &[u8]) {
+        match value.len() {
+            10 if value.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+            5 if value.eq_ignore_ascii_case(b"close") => self.close = true,
+            _ => self.connections = true,
         }
     }
 
@@ -248,9 +257,9 @@ impl Fields {
 
 /// Parses the line `name: value` that begins the text and stands at `offset` of the head; gives its
 /// length too. What is not whole yet fails like what is malformed.
-#[inline]
-fn parse_line(text: &[u8], offset: usize, names: u8) -> Result<(Field, usize), Violation> {
-    let colon = bytes::run(text, names);
+#[inline(always)]
+fn parse_line<const NAMES: u8>(text: &[u8], offset: usize) -> Result<(Field, usize), Violation> {
+    let colon = bytes::run(text, NAMES);
     if text.get(colon) != Some(&b':') || colon == 0 {
         return Err(malformed(text, colon));
     }
@@ -279,7 +288,10 @@ fn parse_line(text: &[u8], offset: usize, names: u8) -> Result<(Field, usize), V
     let field = Field {
         name: Span::new(offset..offset + colon),
         value: Span::new(offset + start..offset + start + value_len),
-        known: Known::of(&text[..colon]),
+        known: match text.first_chunk() {
+            Some(first) => Known::of_first(*first, &text[..colon]),
+            None => Known::of(&text[..colon]),
+        },
         flags,
     };
     Ok((field, end + 2))

@@ -220,7 +220,7 @@ impl<'a> RequestView<'a> {
         self.head
     }
 
-    fn authority_bytes(&self) -> &'a [u8] {
+    pub(crate) fn authority_bytes(&self) -> &'a [u8] {
         self.head.authority.of(self.buf, &self.head.scratch)
     }
 }

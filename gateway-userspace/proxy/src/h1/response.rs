@@ -36,6 +36,8 @@ pub struct ResponseHead {
     status: u16,
     reason: Span,
     http10: bool,
+    /// The status line says `HTTP/1.1` and holds a reason, if only an empty one.
+    line_is_normal: bool,
     body: BodyKind,
 }
 
@@ -129,7 +131,7 @@ impl ResponseHead {
         let note = |_, _, _: &[u8]| Ok(0);
         if !self
             .fields
-            .read(&mut self.lines, buf, limits, TCHAR, note)?
+            .read::<TCHAR>(&mut self.lines, buf, limits, note)?
         {
             return Ok(Progress::Partial);
         }
@@ -150,6 +152,7 @@ impl ResponseHead {
         if !(100..600).contains(&self.status) {
             return Err(Violation::StatusUnexpected);
         }
+        self.line_is_normal = !self.http10 && !reason.is_empty();
         let start = offset + 13;
         self.reason = match reason {
             [] => Span::default(),
@@ -213,6 +216,11 @@ impl<'a> ResponseView<'a> {
     /// Whether the status allows no `Content-Length` (RFC 9110 §8.6).
     pub(crate) fn forbids_length(&self) -> bool {
         self.head.status < 200 || self.head.status == 204
+    }
+
+    /// Whether the status line can be forwarded as it was sent.
+    pub(crate) fn line_is_normal(&self) -> bool {
+        self.head.line_is_normal
     }
 
     /// Flags of the lines that are not forwarded.

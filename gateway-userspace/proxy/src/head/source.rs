@@ -11,6 +11,11 @@ pub trait Source: Head {
     /// `host [":" port]` in normal form; empty if an HTTP/1.0 request has none.
     fn authority(&self) -> &str;
 
+    /// [`Source::authority`] for who only copies it.
+    fn authority_bytes(&self) -> &[u8] {
+        self.authority().as_bytes()
+    }
+
     /// What follows the head.
     fn body(&self) -> BodyKind;
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::Worker;
 use crate::connection;
 use crate::downstream::Downstream;
+use crate::overload::Pressure;
 
 /// How long accepting rests when the system has no file descriptor or memory left. Connections
 /// wait in the kernel's queue meanwhile.
@@ -115,6 +116,10 @@ fn admit(
         .any(|l| permits(&l.listener.source_policy))
     {
         worker.counters.connections_denied.up();
+        return None;
+    }
+    if worker.pressure() >= Pressure::NoConnections {
+        worker.counters.overload_refusals.up();
         return None;
     }
     let Some(permit) = worker.shared.admission.admit(local, peer.ip()) else {

@@ -171,7 +171,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     })
     .await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.time.write_stall = SHORT
+        l.time.write_stall = SHORT;
     })
     .await;
     let mut client = world.client().await;
@@ -208,7 +208,7 @@ async fn a_head_over_the_limits_is_431() {
 async fn connections_over_a_sources_limit_are_closed_and_others_go_on() {
     let backend = Backend::answering(HELLO).await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.connections.per_source = 2
+        l.connections.per_source = 2;
     })
     .await;
     let (mut first, mut second) = (world.client().await, world.client().await);
@@ -228,7 +228,7 @@ async fn connections_over_a_sources_limit_are_closed_and_others_go_on() {
 async fn a_connection_ends_after_so_many_requests() {
     let backend = Backend::answering(HELLO).await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.connections.requests = 3
+        l.connections.requests = 3;
     })
     .await;
     let mut client = world.client().await;
@@ -300,4 +300,35 @@ async fn many_idle_connections_cost_no_buffers_and_still_answer() {
     for client in &mut clients {
         assert_eq!(client.get("a", "/").await.status, 200);
     }
+}
+
+/// A world that believes to use this much of its memory.
+async fn pressed(backend: &Backend, thresholds: [u64; 3]) -> World {
+    World::with(Config::to(&[backend.address]), |limits| {
+        limits.memory.bytes = Some(1);
+        limits.memory.end_keep_alive_percent = thresholds[0];
+        limits.memory.refuse_requests_percent = thresholds[1];
+        limits.memory.refuse_connections_percent = thresholds[2];
+    })
+    .await
+}
+
+#[tokio::test]
+async fn short_memory_costs_keep_alive_then_requests_then_connections() {
+    const NEVER: u64 = u64::MAX;
+    let backend = Backend::answering(HELLO).await;
+    let world = pressed(&backend, [1, NEVER, NEVER]).await;
+    let response = world.get("a", "/").await;
+    assert_eq!(response.status, 200);
+    assert!(
+        response.head.contains("Connection: close"),
+        "{}",
+        response.head
+    );
+    let world = pressed(&backend, [1, 1, NEVER]).await;
+    assert_eq!(world.get("a", "/").await.status, 503);
+    let world = pressed(&backend, [1, 1, 1]).await;
+    world.client().await.ends().await;
+    assert_eq!(world.proxy.stats().overload_refusals, 1);
+    assert_eq!(backend.connections(), 1);
 }

@@ -1,5 +1,7 @@
 //! The engine over real sockets on loopback: scripted backends, raw clients, real snapshots.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod access_log;
 mod applying;
 mod draining;

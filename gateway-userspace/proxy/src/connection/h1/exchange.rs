@@ -1,5 +1,7 @@
 //! A forwarded request: head and body to the upstream, the response back, both at once.
 
+mod response;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
-use crate::connection::inbound::{self, Inbound, NoHead, client_io, download_error};
+use crate::connection::inbound::{self, Inbound, NoHead, client_io};
 use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
@@ -23,8 +25,8 @@ use crate::cors::CorsLine;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{
-    Asked, BodyDecoder, BodyKind, BodyOut, CONTINUE, Method, RequestPlan, ResponsePlan,
-    encode_informational, encode_request, encode_response,
+    Asked, BodyDecoder, BodyKind, CONTINUE, Method, RequestPlan, encode_informational,
+    encode_request,
 };
 use crate::head::Violation;
 use crate::origin;
@@ -332,118 +334,5 @@ impl Exchange<'_> {
         }
         inbound.buffer.consume(inbound.head_len);
         Ok(())
-    }
-
-    /// Sends the response, its body as it comes.
-    async fn respond(
-        &mut self,
-        mut attempt: Attempt,
-        mut inbound: Inbound,
-        forward: Forward<'_>,
-        record: &mut Record,
-    ) -> Result<End, ProxyError> {
-        let head = &self.work.response;
-        let downstream = &self.client.downstream;
-        let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
-        let plan = ResponsePlan {
-            edits: &forward.filters.response_headers,
-            cors: &self.cors,
-            date: &downstream.worker.date(),
-            http10: self.work.request.is_http10(),
-            // A response that comes before the end of the request ends the connection.
-            keep_alive: wants_more && !self.uploading && self.upload.is_done(),
-        };
-        let mut out = std::mem::take(&mut self.work.to_client);
-        out.clear();
-        let encoded = encode_response(&mut out, &head.view(inbound.buffer.filled()), &plan);
-        record.answered(head.status());
-        inbound.buffer.consume(inbound.head_len);
-        if head.is_upgrade() {
-            self.client.send(&out).await.map_err(client_io)?;
-            return Ok(End::Tunnel(attempt, inbound.buffer));
-        }
-        let framing = match encoded.body {
-            BodyOut::Chunked => Framing::Chunked,
-            BodyOut::None | BodyOut::Length | BodyOut::UntilClose => Framing::AsIs,
-        };
-        let decoder = BodyDecoder::new(head.body(), &downstream.worker.limits().head);
-        let mut download = Relay::new(out, inbound.buffer, 0, decoder, framing);
-        self.answerable = false;
-        let streamed = poll_fn(|cx| self.poll_stream(cx, &mut attempt, &mut download)).await;
-        record.bytes_sent = download.body_bytes();
-        let (out, rest) = download.into_parts();
-        self.work.to_client = out;
-        if streamed.is_err() && encoded.body == BodyOut::UntilClose {
-            // An orderly close would tell this client that the body is complete.
-            self.client.stream.reset_on_drop();
-        }
-        streamed?;
-        let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
-        if clean {
-            attempt.keep(&self.client.downstream.worker);
-        }
-        Ok(End::Response {
-            keep: encoded.keep_alive,
-        })
-    }
-
-    fn poll_stream(
-        &mut self,
-        cx: &mut Context<'_>,
-        attempt: &mut Attempt,
-        download: &mut Relay,
-    ) -> Poll<Result<(), ProxyError>> {
-        let client = &mut *self.client;
-        match download.poll(cx, &mut attempt.connection.stream, &mut client.stream) {
-            Poll::Ready(result) => return Poll::Ready(result.map_err(download_error)),
-            Poll::Pending => {}
-        }
-        if let Poll::Ready(Err(error)) = self.poll_upload(cx, attempt) {
-            return Poll::Ready(Err(error));
-        }
-        if !self.uploading
-            && self
-                .client
-                .poll_left(cx, &mut self.upload.buffer)
-                .is_ready()
-        {
-            return Poll::Ready(Err(ProxyError::new(Side::Downstream, Kind::Closed)));
-        }
-        let time = &self.client.downstream.worker.limits().time;
-        let (limit, stalled) = match download.is_writing() {
-            true => (time.write_stall, (Side::Downstream, Kind::WriteTimeout)),
-            false => (time.body_idle, (Side::Upstream, Kind::BodyTimeout)),
-        };
-        // One's progress is enough: either body may pause while the other moves.
-        let moved = download.take_moved() | self.upload.take_moved();
-        if moved || self.stall_ms == u64::MAX {
-            self.stall_ms = self.client.deadline.timers().at(limit);
-            self.budget.arm_at(&self.client.deadline, self.stall_ms);
-        }
-        let over = self.budget.poll_over(cx, &self.client.deadline, stalled);
-        over.map(Err)
-    }
-
-    fn finish(self, keep: bool, record: &mut Record) -> Next {
-        record.bytes_received = self.upload.body_bytes();
-        let (out, rest) = self.upload.into_parts();
-        self.work.to_upstream = out;
-        match keep {
-            true => Next::Request(Some(rest).filter(|rest| !rest.is_empty())),
-            false => Next::Close,
-        }
-    }
-
-    fn fail(self, error: ProxyError, record: &mut Record) -> Failed {
-        record.bytes_received = self.upload.body_bytes();
-        let body_end = self.upload.is_sealed().then(|| self.upload.rest_at());
-        let (out, buffer) = self.upload.into_storage();
-        self.work.to_upstream = out;
-        Failed {
-            error,
-            buffer,
-            body_end,
-            answerable: self.answerable,
-        }
     }
 }

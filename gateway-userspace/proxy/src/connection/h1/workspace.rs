@@ -18,6 +18,10 @@ pub(super) struct Workspace {
 
 /// Free workspaces of one worker.
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a workspace is lent, and moved, as a pointer"
+)]
 pub(crate) struct Workspaces {
     free: RefCell<Vec<Box<Workspace>>>,
 }

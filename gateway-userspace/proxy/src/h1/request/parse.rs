@@ -20,7 +20,10 @@ impl RequestHead {
         }
         let facts = &mut self.facts;
         let note = |index, field, value: &[u8]| facts.note(index, field, value);
-        if !self.fields.read(&mut self.lines, buf, limits, NAME, note)? {
+        if !self
+            .fields
+            .read::<NAME>(&mut self.lines, buf, limits, note)?
+        {
             return Ok(Progress::Partial);
         }
         self.finish(buf)?;

@@ -132,7 +132,7 @@ impl Conn {
     }
 
     async fn more(&mut self) -> bool {
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 16 * 1024];
         match self.stream.read(&mut chunk).await {
             Ok(n @ 1..) => {
                 self.read.extend_from_slice(&chunk[..n]);

@@ -1,0 +1,131 @@
+//! Sockets bound to the addresses of the snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use gateway_model::snapshot::{PortTable, Snapshot};
+
+use super::{Change, socket};
+use crate::proxy::Failures;
+
+/// The sockets of every address that is served, each worker's own.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    workers: usize,
+    backlog: u32,
+    /// A predecessor's, until the first snapshot says which are wanted.
+    inherited: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+    /// Duplicates of what the workers listen on.
+    open: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+}
+
+impl Bound {
+    pub(super) fn new(workers: usize, backlog: u32, inherited: Vec<(SocketAddr, OwnedFd)>) -> Self {
+        let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (address, fd) in inherited {
+            by_address.entry(address).or_default().push(fd);
+        }
+        Self {
+            workers,
+            backlog,
+            inherited: by_address,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Opens the sockets that this snapshot asks for and names those that it does not.
+    pub(super) fn change(&mut self, snapshot: &Snapshot, failures: &mut Failures) -> Change {
+        let mut change = Change {
+            add: (0..self.workers).map(|_| Vec::new()).collect(),
+            remove: Vec::new(),
+        };
+        let mut wanted = BTreeSet::new();
+        for table in snapshot.port_tables() {
+            wanted.extend(addresses_of(table));
+            if let Err(reason) = self.open_table(table, &mut change) {
+                for listener in &table.listeners {
+                    failures.add(listener.key(), || reason.clone());
+                }
+            }
+        }
+        self.inherited.clear();
+        let unwanted = self.open.keys().filter(|address| !wanted.contains(address));
+        change.remove = unwanted.copied().collect();
+        self.open.retain(|address, _| wanted.contains(address));
+        change
+    }
+
+    /// Opens what a table lacks. An address family that this system does not have is no failure of
+    /// a table for every address.
+    fn open_table(&mut self, table: &PortTable, change: &mut Change) -> Result<(), String> {
+        let mut served = false;
+        let mut reasons = Vec::new();
+        for address in addresses_of(table) {
+            match self.open_address(address, change) {
+                Ok(()) => served = true,
+                Err(error) if table.address.is_none() && socket::is_family_missing(&error) => {}
+                Err(error) => reasons.push(bind_failure(address, &error)),
+            }
+        }
+        match reasons[..] {
+            [] if served => Ok(()),
+            [] => Err(format!(
+                "no address family to listen on port {} with",
+                table.port
+            )),
+            _ => Err(reasons.join("; ")),
+        }
+    }
+
+    fn open_address(&mut self, address: SocketAddr, change: &mut Change) -> io::Result<()> {
+        if self.open.contains_key(&address) {
+            return Ok(());
+        }
+        let adopted = self.inherited.remove(&address).unwrap_or_default();
+        let (sockets, duplicates) = socket::open(address, adopted, self.workers, self.backlog)?;
+        for (index, socket) in sockets {
+            change.add[index % self.workers].push((address, socket));
+        }
+        self.open.insert(address, duplicates);
+        Ok(())
+    }
+
+    /// Duplicates of all sockets.
+    pub(super) fn duplicates(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let all = self.open.iter();
+        all.flat_map(|(address, fds)| fds.iter().map(|fd| Ok((*address, fd.try_clone()?))))
+            .collect()
+    }
+
+    /// Gives up the duplicates.
+    pub(super) fn release(&mut self) {
+        self.open.clear();
+    }
+}
+
+fn addresses_of(table: &PortTable) -> Vec<SocketAddr> {
+    let ips: &[IpAddr] = match &table.address {
+        Some(ip) => std::slice::from_ref(ip),
+        None => &[
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ],
+    };
+    ips.iter()
+        .map(|ip| SocketAddr::new(*ip, table.port))
+        .collect()
+}
+
+fn bind_failure(address: SocketAddr, error: &io::Error) -> String {
+    let cause = match error.kind() {
+        io::ErrorKind::AddrInUse => ": another process listens there",
+        io::ErrorKind::AddrNotAvailable => ": no interface of this node has that address",
+        io::ErrorKind::PermissionDenied => {
+            ": ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start"
+        }
+        _ => return format!("cannot listen on {address}: {error}"),
+    };
+    format!("cannot listen on {address}{cause}")
+}
