@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::cors;
 use crate::downstream::Downstream;
 use crate::error::{ProxyError, Side};
-use crate::head::{Known, Source};
+use crate::head::Source;
 use crate::origin;
 use crate::respond::{Answer, Asker};
 use crate::rewrite::{RedirectFrom, push_location};
@@ -63,13 +63,17 @@ pub(super) struct Wanted {
     head: bool,
 }
 
+const JSON: &[u8] = b"application/json";
+
 impl Wanted {
     pub(super) fn of(head: &impl Source) -> Self {
         static ACCEPT: LazyLock<Option<HeaderName>> = LazyLock::new(|| HeaderName::parse("accept"));
-        let accepts_json =
-            |value: &[u8]| memchr::memmem::find(value, b"application/json").is_some();
+        let accepts_json = |value: &[u8]| {
+            // What is too short for it, as `*/*`, needs no searcher.
+            value.len() >= JSON.len() && memchr::memmem::find(value, JSON).is_some()
+        };
         let accept = ACCEPT.as_ref();
-        let content_type = head.known_values(Known::ContentType).next();
+        let content_type = head.first("content-type");
         Self {
             json: accept.is_some_and(|name| head.header_values(name).any(accepts_json)),
             grpc: content_type.is_some_and(crate::respond::is_grpc),

@@ -8,6 +8,7 @@ use super::fields::{DATE, DROP};
 use super::response::ResponseView;
 use crate::clock::HTTP_DATE_LEN;
 use crate::cors::{self, CorsLine};
+use crate::head::Known;
 
 /// The head for an HTTP/2 client: no line that concerns a connection, edits applied, `date` if the
 /// upstream wrote none. A line that HTTP/2 cannot carry is left out; the strict parse lets none through.
@@ -23,7 +24,7 @@ pub fn to_http(
     *response.status_mut() =
         StatusCode::from_u16(view.head.status()).unwrap_or(StatusCode::BAD_GATEWAY);
     let headers = response.headers_mut();
-    headers.reserve(fields.list.len() + edits.appended().len() + cors.len());
+    headers.reserve(fields.list.len() + 1 + edits.appended().len() + cors.len());
     // One copy for all values; each is a slice of it.
     let head = Bytes::copy_from_slice(view.buf.get(..fields.end).unwrap_or_default());
     for field in &fields.list {
@@ -32,8 +33,12 @@ pub fn to_http(
             || edits.drops(name)
             || !cors.is_empty() && cors::is_cors_name(name);
         let value = field.value.start()..field.value.end();
-        if !dropped && value.end <= head.len() {
-            append(headers, name, head.slice(value));
+        if dropped || value.end > head.len() {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(head.slice(value));
+        if let (Some(name), Ok(value)) = (header_name(field.known, name), value) {
+            headers.append(name, value);
         }
     }
     if fields.own_length
@@ -42,8 +47,10 @@ pub fn to_http(
     {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
-    if fields.flags & DATE == 0 {
-        append(headers, b"date", Bytes::copy_from_slice(date));
+    if fields.flags & DATE == 0
+        && let Ok(date) = HeaderValue::from_bytes(date)
+    {
+        headers.insert(http::header::DATE, date);
     }
     for (name, value) in cors {
         append(headers, name.as_bytes(), Bytes::copy_from_slice(value));
@@ -53,6 +60,17 @@ pub fn to_http(
         append(headers, line.name.as_str().as_bytes(), value);
     }
     response
+}
+
+/// The names that nearly every response has need no parsing.
+#[inline]
+fn header_name(known: Known, name: &[u8]) -> Option<HeaderName> {
+    match known {
+        Known::ContentLength => Some(http::header::CONTENT_LENGTH),
+        Known::ContentType => Some(http::header::CONTENT_TYPE),
+        Known::Date => Some(http::header::DATE),
+        _ => HeaderName::from_bytes(name).ok(),
+    }
 }
 
 fn append(headers: &mut HeaderMap, name: &[u8], value: Bytes) {
