@@ -1,16 +1,16 @@
 //! Joins the parts: what the source says is translated, compiled, applied to the proxy and to the
 //! packet path, and answered with statuses. One task; one change at a time.
 
+mod announce;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_l4::L4;
-use gateway_model::names::{ListenerKey, ObjectRef, Revision};
-use gateway_model::snapshot::{PortTable, Snapshot};
+use gateway_model::names::{ListenerKey, Revision};
+use gateway_model::snapshot::Snapshot;
 use gateway_proxy::{ListenerFailure, Proxy};
 use gateway_translate::Applied;
 use jiff::Timestamp;
@@ -39,7 +39,12 @@ pub struct Controller {
     times: Arc<StageTimes>,
     reported: Option<Arc<Report>>,
     failures: BTreeMap<ListenerKey, String>,
+    l4_failure: Option<String>,
+    last: Option<Outcome>,
 }
+
+/// The first and the longest pause before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 impl Controller {
     /// A controller that has seen nothing. `world` is where every applied revision is published;
@@ -61,22 +66,62 @@ impl Controller {
             times,
             reported: None,
             failures: BTreeMap::new(),
+            l4_failure: None,
+            last: None,
         }
     }
 
-    /// Applies updates until the source ends.
+    /// Applies updates until the source ends. What the system refused is tried again, at doubling
+    /// pauses, for the reason may lie outside: a port that another process gives up, a route.
     pub async fn run(mut self, mut source: Source) {
-        while let Some(update) = source.updates.recv().await {
-            self.apply(update).await;
+        let mut pause = RETRY.0;
+        loop {
+            let update = if self.failures.is_empty() {
+                pause = RETRY.0;
+                Ok(source.updates.recv().await)
+            } else {
+                tokio::time::timeout(pause, source.updates.recv()).await
+            };
+            match update {
+                Ok(Some(update)) => self.apply(update).await,
+                Ok(None) => return,
+                Err(_) => {
+                    self.retry().await;
+                    pause = (pause * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Applies the last revision again.
+    pub async fn retry(&mut self) {
+        let (Some(outcome), Some(source)) = (self.last.take(), self.reported.clone()) else {
+            return;
+        };
+        let before = self.failures.clone();
+        let outcome = Outcome {
+            is_new: false,
+            ..outcome
+        };
+        self.publish(&outcome, &mut Stages::default()).await;
+        if self.failures != before {
+            for listener in before
+                .keys()
+                .filter(|listener| !self.failures.contains_key(listener))
+            {
+                tracing::info!(%listener, "listener is served now");
+            }
+            self.settle(outcome, source, Stages::default());
+        } else {
+            self.last = Some(outcome);
         }
     }
 
     /// Carries one change through.
     pub async fn apply(&mut self, update: Update) {
-        self.report(&update.report);
+        announce::report(&mut self.reported, &update.report);
         let read = update.seen.elapsed();
         let outcome = self.pipeline.absorb(update.events);
-        let rejected = rejections(&outcome);
         let mut stages = Stages {
             read_us: micros(read),
             translate_us: micros(outcome.translate),
@@ -87,7 +132,7 @@ impl Controller {
             self.publish(&outcome, &mut stages).await;
         }
         stages.total_us = micros(update.seen.elapsed());
-        self.settle(&outcome, rejected, update.report, stages);
+        self.settle(outcome, update.report, stages);
     }
 
     /// Make before break: certificates and sockets, then routes, then packets.
@@ -104,25 +149,32 @@ impl Controller {
     async fn steer(&mut self, snapshot: &Snapshot) {
         let mut l4 = self.l4.lock().await;
         let Some(l4) = l4.as_mut() else { return };
-        let Err(error) = l4.apply(snapshot.l4_plan()).await else {
-            return;
-        };
-        let reason = chain(&error);
-        tracing::error!(revision = %snapshot.revision(), error = reason, "packet path keeps its previous tables");
-        for listener in snapshot.ir().listeners.keys() {
-            self.failures
-                .entry(listener.clone())
-                .or_insert_with(|| format!("packet path: {reason}"));
+        let failed = l4
+            .apply(snapshot.l4_plan())
+            .await
+            .err()
+            .map(|error| chain(&error));
+        if failed != self.l4_failure {
+            match &failed {
+                Some(error) => {
+                    tracing::error!(revision = %snapshot.revision(), error, "packet path keeps its previous tables");
+                }
+                None => {
+                    tracing::info!(revision = %snapshot.revision(), "packet path follows again");
+                }
+            }
         }
+        if let Some(reason) = &failed {
+            for listener in snapshot.ir().listeners.keys() {
+                let failure = self.failures.entry(listener.clone());
+                failure.or_insert_with(|| format!("packet path: {reason}"));
+            }
+        }
+        self.l4_failure = failed;
     }
 
-    fn settle(
-        &mut self,
-        outcome: &Outcome,
-        rejected: BTreeMap<ObjectRef, String>,
-        source: Arc<Report>,
-        stages: Stages,
-    ) {
+    fn settle(&mut self, outcome: Outcome, source: Arc<Report>, stages: Stages) {
+        let rejected = rejections(&outcome);
         let applied = Applied {
             revision: outcome.snapshot.revision(),
             failures: self.failures.clone(),
@@ -143,96 +195,16 @@ impl Controller {
         };
         if outcome.is_new {
             self.times.record(&stages);
-            announce(&world, before.as_deref());
+            announce::announce(&world, before.as_deref());
         }
         self.world.send_replace(Some(Arc::new(world)));
+        self.last = Some(outcome);
     }
-
-    /// Says what is new in a report, once.
-    fn report(&mut self, report: &Arc<Report>) {
-        let before = self
-            .reported
-            .replace(Arc::clone(report))
-            .unwrap_or_default();
-        if let Some(error) = report
-            .unreadable
-            .as_ref()
-            .filter(|e| before.unreadable.as_ref() != Some(e))
-        {
-            tracing::error!(directory = %report.directory.display(), error, "manifests cannot be read; serving what was good");
-        }
-        for finding in report
-            .findings
-            .iter()
-            .filter(|f| !before.findings.contains(f))
-        {
-            tracing::warn!(
-                file = %finding.file.display(),
-                line = finding.line,
-                document = finding.document,
-                object = finding.object.as_ref().map(tracing::field::display),
-                error = finding.message,
-                "manifest is not used"
-            );
-        }
-        for held in report
-            .held
-            .iter()
-            .filter(|held| !before.held.contains(held))
-        {
-            tracing::warn!(object = %held.object, file = %held.file.display(), "file is broken; serving the last good form");
-        }
-        let healed = report.findings.is_empty() && report.held.is_empty();
-        if healed && !(before.findings.is_empty() && before.held.is_empty()) {
-            tracing::info!(files = report.files, "manifests are without mistakes");
-        }
-    }
-}
-
-fn announce(world: &World, before: Option<&World>) {
-    let snapshot = &world.snapshot;
-    tracing::info!(
-        revision = %snapshot.revision(),
-        listeners = listening(world),
-        routes = snapshot.ir().routes.len(),
-        upstreams = snapshot.ir().upstreams.len(),
-        total_us = world.stages.total_us,
-        "revision applied"
-    );
-    let is_empty = |world: &World| world.snapshot.ir().listeners.is_empty();
-    if is_empty(world) && before.is_none_or(|before| !is_empty(before)) {
-        tracing::warn!("no listeners: waiting for a Gateway of a class that is ours");
-    }
-    let known = before.map(|before| (&before.failures, &before.rejected));
-    for (listener, reason) in &world.failures {
-        if known.is_none_or(|(failures, _)| failures.get(listener) != Some(reason)) {
-            tracing::error!(%listener, error = reason, "listener is not served");
-        }
-    }
-    for (object, reason) in &world.rejected {
-        if known.is_none_or(|(_, rejected)| rejected.get(object) != Some(reason)) {
-            tracing::warn!(%object, error = reason, "object keeps its last good form");
-        }
-    }
-}
-
-/// The ports that are served: `80 http, 443 https`.
-fn listening(world: &World) -> String {
-    let port = |table: &Arc<PortTable>| {
-        let protocol = if table.tls { "https" } else { "http" };
-        match table.address {
-            Some(address) => format!("{} {protocol}", SocketAddr::new(address, table.port)),
-            None => format!("{} {protocol}", table.port),
-        }
-    };
-    world
-        .snapshot
-        .port_tables()
-        .map(port)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn by_listener(failure: ListenerFailure) -> (ListenerKey, String) {
     (failure.listener, failure.reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,10 @@ fn a_port_that_another_program_holds_fails_alone_and_is_told() -> Result<()> {
     let status = edge.sluice().cli(&["status"])?;
     assert!(status.contains("False"), "{status}");
     let listeners = edge.sluice().cli(&["listeners"])?;
-    assert!(listeners.contains("another process listens there"), "{listeners}");
+    assert!(
+        listeners.contains("another process listens there"),
+        "{listeners}"
+    );
     drop(other);
     // Another look is taken when something changes.
     let both = [route("all", &[], &forward("b1"))];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 /// What the object is built for.
 pub const TARGET: &str = "bpfel-unknown-none";
@@ -19,13 +19,20 @@ pub struct Args {
 
 /// Builds the object.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let toolchain = Toolchain::find()?;
-    if !args.quiet {
-        println!("build-ebpf: using {}", toolchain.description);
+    let toolchains = Toolchain::usable()?;
+    let mut built = Err(anyhow!("no toolchain"));
+    for toolchain in &toolchains {
+        if !args.quiet {
+            println!("build-ebpf: using {}", toolchain.description);
+        }
+        built = toolchain.build(args.quiet);
+        match &built {
+            Ok(_) => break,
+            Err(error) => eprintln!("build-ebpf: {}: {error:#}", toolchain.description),
+        }
     }
-    let built = toolchain.build(args.quiet)?;
     let output = directory().join("gateway-ebpf");
-    install(&built, &output)?;
+    install(&built?, &output)?;
     if !args.quiet {
         println!("build-ebpf: {}", output.display());
     }
@@ -39,23 +46,58 @@ pub struct Toolchain {
     rustc: PathBuf,
     /// Compile `core` from its sources.
     build_std: bool,
+    /// The major version of its LLVM, if it tells.
+    llvm: Option<u32>,
 }
 
 impl Toolchain {
-    /// The first toolchain that can build the object: rustup's nightly with rust-src, else a system
-    /// rustc with a prebuilt `core` for the target.
-    pub fn find() -> anyhow::Result<Self> {
-        let Some(found) = nightly().or_else(system) else {
+    /// The toolchains that can build the object, in the order of preference: rustup's nightly with rust-src, a
+    /// system rustc with a prebuilt `core` for the target. bpf-linker reads what they write, so it has to be of
+    /// the same LLVM.
+    pub fn usable() -> anyhow::Result<Vec<Self>> {
+        let found = Self::found();
+        if found.is_empty() {
             bail!(
                 "no Rust toolchain can build for {TARGET}: neither rustup's nightly with rust-src nor a \
                  system rustc with a prebuilt core (Debian: rustc-web, libstd-rust-web-dev-bpf); \
                  `cargo xtask setup` installs one"
             );
-        };
-        if which("bpf-linker").is_none() {
-            bail!("bpf-linker is not on the PATH; `cargo xtask setup` installs it");
         }
-        Ok(found)
+        let Some(linker) = which("bpf-linker") else {
+            bail!("bpf-linker is not on the PATH; `cargo xtask setup` installs it");
+        };
+        let llvm = linker_llvm(&linker);
+        let (usable, others): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|toolchain| toolchain.fits(llvm));
+        if usable.is_empty() {
+            let names: Vec<_> = others
+                .iter()
+                .map(|other| other.description.as_str())
+                .collect();
+            bail!(
+                "bpf-linker is built with LLVM {}, and no toolchain is: {}; `cargo xtask setup` installs one",
+                llvm.unwrap_or(0),
+                names.join(", ")
+            );
+        }
+        Ok(usable)
+    }
+
+    /// Whether there is a toolchain for a bpf-linker of this LLVM.
+    pub fn exists_for(llvm: Option<u32>) -> bool {
+        Self::found().iter().any(|toolchain| toolchain.fits(llvm))
+    }
+
+    fn found() -> Vec<Self> {
+        nightly().into_iter().chain(system()).collect()
+    }
+
+    /// What is not known is tried.
+    fn fits(&self, llvm: Option<u32>) -> bool {
+        self.llvm
+            .zip(llvm)
+            .is_none_or(|(own, wanted)| own == wanted)
     }
 
     fn build(&self, quiet: bool) -> anyhow::Result<PathBuf> {
@@ -93,9 +135,19 @@ impl Toolchain {
     }
 }
 
-/// Whether there is a compiler for the target, be there a linker or not.
-pub fn has_compiler() -> bool {
-    nightly().or_else(system).is_some()
+/// The major version of the LLVM that a bpf-linker loads; none if it carries its own.
+pub fn linker_llvm(linker: &Path) -> Option<u32> {
+    let binary = fs::read(linker).ok()?;
+    let name = b"libLLVM.so.";
+    let at = binary
+        .windows(name.len())
+        .position(|window| window == name)?
+        + name.len();
+    let digits = binary[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    String::from_utf8(digits.copied().collect())
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// The flags that the programs rely on: aya's bindings want the machine's name, names of maps and programs
@@ -118,6 +170,7 @@ fn nightly() -> Option<Toolchain> {
     let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/src/lib.rs");
     source.is_file().then(|| Toolchain {
         description: format!("rustup nightly with rust-src ({})", version(&rustc)),
+        llvm: llvm(&rustc),
         rustc,
         build_std: true,
     })
@@ -137,6 +190,7 @@ fn system() -> Option<Toolchain> {
                 rustc.display(),
                 version(&rustc)
             ),
+            llvm: llvm(&rustc),
             rustc,
             build_std: false,
         })
@@ -144,6 +198,14 @@ fn system() -> Option<Toolchain> {
 
 fn version(rustc: &Path) -> String {
     output(Command::new(rustc).arg("--version")).unwrap_or_else(|| "unknown version".to_owned())
+}
+
+fn llvm(rustc: &Path) -> Option<u32> {
+    let told = output(Command::new(rustc).arg("-vV"))?;
+    let version = told
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.parse().ok()
 }
 
 /// Puts the object in place, but only if it is another one: its date decides whether others rebuild.

@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if which("bpf-linker").is_none() {
         bpf_linker(&mut done)?;
     }
-    let toolchain = Toolchain::find()?;
+    let toolchain = &Toolchain::usable()?[0];
     println!("setup: eBPF is built with {}", toolchain.description);
     mount_bpffs(&mut done);
     if done.is_empty() {
@@ -78,10 +78,14 @@ fn packages(args: &Args, done: &mut Vec<String>) -> anyhow::Result<()> {
         .filter(|(command, _, _)| find(command).is_none())
         .map(|(_, package, _)| (*package).to_owned())
         .collect();
-    if !ebpf::has_compiler() {
+    let linker = which("bpf-linker");
+    let llvm_of_linker = linker
+        .as_deref()
+        .map_or(LLVM.parse().ok(), ebpf::linker_llvm);
+    if !Toolchain::exists_for(llvm_of_linker) {
         missing.extend(BPF_RUST.map(ToOwned::to_owned));
     }
-    if which("bpf-linker").is_none() && !Path::new(&llvm("bin/llvm-config")).is_file() {
+    if linker.is_none() && !Path::new(&llvm("bin/llvm-config")).is_file() {
         missing.insert(format!("llvm-{LLVM}-dev"));
     }
     if missing.is_empty() {

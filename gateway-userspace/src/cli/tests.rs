@@ -204,3 +204,36 @@ fn a_directory_that_is_not_there_is_named() {
         .to_string();
     assert!(error.contains("/nonexistent/manifests"), "{error}");
 }
+
+#[test]
+fn the_packet_path_in_tables() {
+    let frontend = |address: &str, port: u16, restricted: bool| {
+        serde_json::json!({
+            "address": if address.is_empty() { None } else { Some(address) }, "port": port,
+            "protocol": "tcp", "restricted": restricted, "passed_packets": 3608,
+            "passed_bytes": 555_477, "dropped_packets": 2, "steered": 214,
+        })
+    };
+    let view = serde_json::json!({
+        "mode": "bpf",
+        "status": {
+            "pin_dir": "/sys/fs/bpf/sluice/net-1/v1", "live": true, "workers": 2,
+            "notes": ["eth1 has another XDP program; attached to tc instead"],
+            "local_routes": ["192.0.2.1"],
+            "attachments": [
+                {"interface": "eth0", "ifindex": 2, "hook": "xdp-native", "program_id": 39, "note": null},
+                {"interface": "eth1", "ifindex": 3, "hook": "none", "program_id": 0, "note": "no such hook"},
+            ],
+            "maps": [{"name": "FRONTENDS", "id": 7, "entries": 2, "limit": 8192}],
+        },
+        "counters": {
+            "reasons": {"open": 3608, "denied": 0},
+            "frontends": [frontend("", 80, false), frontend("2001:db8::1", 443, true)],
+        },
+    });
+    let sockets = serde_json::json!({"mode": "sockets", "reason": "sockets mode was asked for"});
+    golden(
+        "l4.txt",
+        &format!("{}\n{}", l4::text(&view, false), l4::text(&sockets, false)),
+    );
+}
