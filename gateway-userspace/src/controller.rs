@@ -160,7 +160,7 @@ impl Controller {
                     tracing::error!(revision = %snapshot.revision(), error, "packet path keeps its previous tables");
                 }
                 None => {
-                    tracing::info!(revision = %snapshot.revision(), "packet path follows again")
+                    tracing::info!(revision = %snapshot.revision(), "packet path follows again");
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use gateway_tests::backend::{Seen, body_hash, pattern};
+use gateway_tests::h2frames::{self, END_HEADERS, END_STREAM, Frame, Http2, frame, kind};
 use gateway_tests::manifests;
 use gateway_tests::raw::{End, Raw};
 use gateway_tests::tools::h2load;
@@ -324,4 +325,96 @@ fn endpoints_may_be_ipv6_and_names() -> Result<()> {
     };
     edge.apply(&documents, "http://six.example.com/", backend("b1"))?;
     edge.wait_served("http://named.example.com/", backend("own"))
+}
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_reaches_the_client() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    let file = edge.world.dir().join("upload");
+    std::fs::write(&file, pattern(20_000_000))?;
+    let upload = format!("@{}", file.display());
+    for (url, flag) in [
+        ("http://a.example.com/", "--http1.1"),
+        ("https://a.example.com/", "--http1.1"),
+    ] {
+        for query in ["early&status=413&bytes=9", "early&close&status=413&bytes=9"] {
+            let call = edge.curl(&format!("{url}?{query}"))?;
+            // Without `Expect`, so that all of it is on its way when the answer comes.
+            let call = call.args([flag, "-H", "Expect:", "--data-binary", &upload]);
+            let answer = call.run(edge.client())?;
+            assert_eq!(
+                (answer.status, answer.body.len()),
+                (413, 9),
+                "{url} {flag} {query}"
+            );
+        }
+    }
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    Ok(())
+}
+
+#[test]
+fn http2_answers_without_a_body_end_their_stream() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    for (query, arguments, status) in [
+        ("bytes=100", &["-I"][..], 200),
+        ("status=204", &[], 204),
+        ("status=304", &[], 304),
+        ("interim=103&bytes=5", &[], 200),
+        ("bytes=0", &[], 200),
+        ("chunked&bytes=70000&trailer=X-Sum:1", &[], 200),
+        ("http10&bytes=70000", &[], 200),
+    ] {
+        let call = edge.curl(&format!("https://a.example.com/?{query}"))?;
+        let answer = call
+            .arg("--http2")
+            .args(arguments.iter().copied())
+            .run(edge.client())?;
+        assert_eq!(answer.status, status, "{query}");
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.1: after a complete response the server may ask the client to stop sending, by
+/// `RST_STREAM` with `NO_ERROR`.
+#[test]
+fn an_answer_before_the_end_of_an_http2_upload_is_whole_and_ends_only_its_stream() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    let raw = Raw::connect(edge.client(), edge.at(80))?;
+    let mut http2 = Http2::open(raw, &[])?;
+    for (stream, query) in [
+        (1, "/?early&status=413&bytes=9"),
+        (3, "/?early&close&bytes=9"),
+    ] {
+        let mut fields = h2frames::get("a.example.com", query);
+        fields[0].1 = "POST";
+        let head = frame(
+            kind::HEADERS,
+            END_HEADERS,
+            stream,
+            &h2frames::block(&fields),
+        );
+        http2.send(&[head, frame(kind::DATA, 0, stream, &[b'x'; 16_000])].concat())?;
+        let of = |frame: &Frame, kind: u8| frame.stream == stream && frame.kind == kind;
+        let data = http2.wait_frame(PATIENCE, |frame| of(frame, kind::DATA))?;
+        assert_eq!(data.map(|frame| frame.payload), Some(pattern(9)));
+        let reset = http2.wait_frame(PATIENCE, |frame| of(frame, kind::RST_STREAM))?;
+        assert_eq!(
+            reset.and_then(|frame| frame.error_code()),
+            Some(0),
+            "NO_ERROR"
+        );
+    }
+    http2.send(&frame(
+        kind::HEADERS,
+        END_HEADERS | END_STREAM,
+        5,
+        &h2frames::block(&h2frames::get("a.example.com", "/")),
+    ))?;
+    assert!(
+        http2
+            .wait_frame(PATIENCE, |frame| frame.stream == 5)?
+            .is_some()
+    );
+    Ok(())
 }

@@ -8,6 +8,7 @@ mod documents;
 mod edge;
 mod harness;
 mod hostile;
+mod idle;
 mod limits;
 mod listeners;
 mod packet_path;

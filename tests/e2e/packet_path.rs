@@ -96,9 +96,8 @@ fn each_connection_moves_the_verdict_and_steering_counters() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_denied_source_is_dropped_in_the_kernel_and_others_are_served() -> Result<()> {
-    let mut edge = Edge::plan(Mode::Native).start()?;
+fn denied_source(mode: Mode, counter: &str) -> Result<()> {
+    let mut edge = Edge::plan(mode).start()?;
     let path = edge.manifests.path("gateway.yaml");
     let denied = World::CLIENTS4[0].to_string();
     let text = std::fs::read_to_string(&path)?.replace(
@@ -112,14 +111,24 @@ fn a_denied_source_is_dropped_in_the_kernel_and_others_are_served() -> Result<()
             .args(["--interface", source, "--connect-timeout", "1"])
             .run(edge.client()))
     };
-    // The proxy asks the same policy, and hears of a revision first.
-    gateway_tests::until("the denied source's packets are dropped", || {
+    // With BPF the proxy asks the same policy, and hears of a revision first.
+    gateway_tests::until("the denied source is refused, and counted", || {
         let refused = call(&edge, &denied).ok()?.is_err();
-        let dropped = edge.sluice().metric("sluice_l4_dropped_packets_total", &[]);
-        (refused && dropped.ok()? >= 1.0).then_some(())
+        let counted = edge.sluice().metric(counter, &[]);
+        (refused && counted.ok()? >= 1.0).then_some(())
     })?;
     assert_eq!(call(&edge, &World::CLIENTS4[1].to_string())??.status, 200);
     Ok(())
+}
+
+#[test]
+fn a_denied_source_is_dropped_in_the_kernel_and_others_are_served() -> Result<()> {
+    denied_source(Mode::Native, "sluice_l4_dropped_packets_total")
+}
+
+#[test]
+fn a_denied_source_is_hung_up_on_by_ordinary_sockets_and_others_are_served() -> Result<()> {
+    denied_source(Mode::Sockets, "sluice_connections_denied_total")
 }
 
 #[test]

@@ -87,6 +87,10 @@ fn revision(edge: &mut Edge) -> Option<f64> {
     edge.sluice().metric("sluice_config_revision", &[]).ok()
 }
 
+fn memory_of(edge: &mut Edge) -> Result<u64> {
+    Ok(gateway_tests::sys::usage(edge.sluice().pid())?.1)
+}
+
 fn a_thousand_changes(mode: Mode) -> Result<()> {
     let mut edge = Edge::plan(mode).documents([numbered(0)]).start()?;
     let windows = Arc::new(Windows::default());
@@ -105,6 +109,7 @@ fn a_thousand_changes(mode: Mode) -> Result<()> {
             .start(edge.client())?,
     ];
     let mut current = revision(&mut edge).context("no revision")?;
+    let mut memory = 0;
     for number in 1..=1000 {
         windows.written(number);
         edge.manifests.write("routes.yaml", &[numbered(number)])?;
@@ -112,7 +117,16 @@ fn a_thousand_changes(mode: Mode) -> Result<()> {
             revision(&mut edge).filter(|now| *now > current)
         })?;
         windows.served(number);
+        if number == 200 {
+            memory = memory_of(&mut edge)?;
+        }
     }
+    let grown = memory_of(&mut edge)?.saturating_sub(memory);
+    assert!(
+        grown < 16 << 20,
+        "800 changes cost {} MiB of memory",
+        grown >> 20
+    );
     for load in loads {
         load.wait_more(10)?;
         load.stop()?.expect_clean()?;

@@ -81,6 +81,10 @@ static ROWS: &[Row] = rows! {
     Time upstream.idle "upstream.idle" "how long an idle connection is kept";
     Time upstream.age "upstream.age" "age after which a connection is not used again";
     Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";
+    Bytes memory.bytes "memory.bytes" "what 100 % is; auto: the control group's limit; 0: no watch";
+    Count memory.end_keep_alive_percent "memory.end-keep-alive-percent" "from here on connections end after their request";
+    Count memory.refuse_requests_percent "memory.refuse-requests-percent" "from here on new requests get 503";
+    Count memory.refuse_connections_percent "memory.refuse-connections-percent" "from here on new connections are closed";
     Bytes mirror.body_bytes "mirror.body-bytes" "the largest body that is copied";
     Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
     Time mirror.timeout "mirror.timeout" "how long a copy may take";
@@ -175,6 +179,20 @@ impl Limit for Duration {
     }
 }
 
+impl Limit for Option<u64> {
+    fn parse(text: &str, unit: Unit) -> Result<Self, String> {
+        if text == "auto" {
+            Ok(None)
+        } else {
+            integer(text, unit).map(Some)
+        }
+    }
+
+    fn show(&self, unit: Unit) -> String {
+        self.map_or_else(|| "auto".to_owned(), |number| show(number, unit))
+    }
+}
+
 macro_rules! integer_limit {
     ($($type:ty),*) => {$(
         impl Limit for $type {
@@ -239,7 +257,7 @@ mod tests {
     #[test]
     fn every_limit_of_the_proxy_has_a_name() {
         let debug = format!("{:?}", Limits::default());
-        let groups = 7;
+        let groups = 8;
         assert_eq!(ROWS.len() + groups, debug.matches(": ").count());
     }
 

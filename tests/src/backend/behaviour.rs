@@ -12,7 +12,7 @@
 //! | `interim=N` | first an interim response of that status |
 //! | `close` | `Connection: close`, and closes |
 //! | `http10` | answers as HTTP/1.0, ended by the close |
-//! | `early` | answers before it has read the body |
+//! | `early` | answers before it has read the body, and with `close` never reads it |
 //! | `cut=N` | closes after N bytes of the body |
 //! | `reset` | resets the connection instead of answering |
 //! | `silent` | never answers |

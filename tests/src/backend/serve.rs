@@ -101,7 +101,10 @@ impl Connection<'_> {
     /// One request and its answer; whether another one may follow.
     async fn request(&mut self, head: &Head, wants: &Behaviour) -> Result<bool> {
         if wants.has("early") {
-            self.answer(head, wants, &[], Vec::new()).await?;
+            let goes_on = self.answer(head, wants, &[], Vec::new()).await?;
+            if !goes_on {
+                return Ok(false);
+            }
         }
         if head.has_token("expect", "100-continue") && !wants.has("early") {
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;

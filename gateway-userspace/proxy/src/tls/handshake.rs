@@ -83,7 +83,8 @@ async fn shake(downstream: &Downstream, mut stream: TcpStream) -> io::Result<Han
         downstream.worker.counters.connections_denied.up();
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    let config = routing.serving().tls.config(listener.key());
+    let tls = &routing.serving().tls;
+    let config = tls.config(listener.key(), &accepted.client_hello());
     let Some(config) = config else {
         stream.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(io::Error::other("the listener has no usable certificate"));

@@ -192,3 +192,32 @@ async fn a_large_response_arrives_whole_through_tls() {
         assert!(client.get("one.example", "/").await.body == body);
     }
 }
+
+#[tokio::test]
+async fn aes_128_comes_first_unless_the_client_wants_chacha() {
+    use rustls::CipherSuite;
+    let shops = Shops::new().await;
+    let world = World::new(shops.config()).await;
+    for (first, agreed) in [
+        (
+            CipherSuite::TLS13_AES_256_GCM_SHA384,
+            CipherSuite::TLS13_AES_128_GCM_SHA256,
+        ),
+        (
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+    ] {
+        let config = shops.authority.client_preferring(first);
+        let stream = tls_connect(&config, world.address, "one.example")
+            .await
+            .unwrap();
+        let suite = stream
+            .get_ref()
+            .1
+            .negotiated_cipher_suite()
+            .unwrap()
+            .suite();
+        assert_eq!(suite, agreed, "{first:?} first");
+    }
+}

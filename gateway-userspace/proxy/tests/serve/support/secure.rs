@@ -8,8 +8,9 @@ use gateway_model::ir::{Certificate, PrivateKey};
 use http_body_util::combinators::BoxBody;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -47,13 +48,28 @@ impl Authority {
         })
     }
 
-    /// A client that trusts this authority and offers these protocols.
-    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+    /// A client that trusts this authority and puts this cipher suite first.
+    pub fn client_preferring(&self, first: CipherSuite) -> Arc<ClientConfig> {
+        let mut provider = aws_lc_rs::default_provider();
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| suite.suite() != first);
+        Arc::new(self.config(provider))
+    }
+
+    fn config(&self, provider: CryptoProvider) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let mut config = ClientConfig::builder()
+        ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_no_client_auth()
+    }
+
+    /// A client that trusts this authority and offers these protocols.
+    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        let mut config = self.config(aws_lc_rs::default_provider());
         config.alpn_protocols = protocols
             .iter()
             .map(|name| name.as_bytes().to_vec())
