@@ -19,12 +19,13 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// A connection for a request: an idle one of the chosen endpoint, else a new one, to another
+    /// A connection for a request, which may be `repeatable` or not: an idle one of the chosen endpoint, else a new one, to another
     /// endpoint when that cannot be made.
     pub(super) async fn begin(
         worker: &Rc<Worker>,
         routing: &Routing,
         upstream: UpstreamId,
+        repeatable: bool,
     ) -> Result<Self, ProxyError> {
         let pool = worker.upstreams.pool(&routing.serving().snapshot, upstream);
         let pool = pool.ok_or_else(no_endpoint)?;
@@ -37,12 +38,12 @@ impl Attempt {
         }
         if let Some(members) = pool.known_members() {
             let endpoint = pool.choose(members, &[]).ok_or_else(no_endpoint)?;
-            return match endpoint.take_idle() {
+            return match endpoint.take_idle(repeatable) {
                 Some(connection) => Ok(Self::reuse(worker, &endpoint, connection)),
                 None => Box::pin(Self::dial(worker, &pool, members, endpoint)).await,
             };
         }
-        Box::pin(Self::resolve_and_dial(worker, &pool)).await
+        Box::pin(Self::resolve_and_dial(worker, &pool, repeatable)).await
     }
 
     /// A new connection to the same endpoint, after an idle one proved to be closed.
@@ -85,7 +86,11 @@ impl Attempt {
         }
     }
 
-    async fn resolve_and_dial(worker: &Rc<Worker>, pool: &Pool) -> Result<Self, ProxyError> {
+    async fn resolve_and_dial(
+        worker: &Rc<Worker>,
+        pool: &Pool,
+        repeatable: bool,
+    ) -> Result<Self, ProxyError> {
         let refresh = worker.limits().upstream.dns_refresh;
         let members = pool
             .members(&worker.upstreams, &worker.timers, refresh)
@@ -93,7 +98,7 @@ impl Attempt {
         let members = members
             .map_err(|error| ProxyError::new(Side::Upstream, Kind::Connect).because(error))?;
         let endpoint = pool.choose(&members, &[]).ok_or_else(no_endpoint)?;
-        match endpoint.take_idle() {
+        match endpoint.take_idle(repeatable) {
             Some(connection) => Ok(Self::reuse(worker, &endpoint, connection)),
             None => Self::dial(worker, pool, &members, endpoint).await,
         }

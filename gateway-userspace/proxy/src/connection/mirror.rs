@@ -173,7 +173,7 @@ async fn copy(
     request: &[u8],
     asked: Asked,
 ) -> Result<(), ProxyError> {
-    let mut attempt = Attempt::begin(worker, routing, upstream).await?;
+    let mut attempt = Attempt::begin(worker, routing, upstream, false).await?;
     let written = attempt.connection.stream.write_all(request).await;
     written.map_err(|error| upstream_closed(Some(error)))?;
     let mut head = worker.take_response_head();

@@ -1,9 +1,11 @@
 //! One connection to an endpoint.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection to an endpoint, in use or idle.
@@ -53,5 +55,13 @@ impl UpstreamConnection {
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0];
         matches!(self.stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the kernel instead of what it has told so far. For requests that cannot be
+    /// repeated: a connection that the endpoint has closed a moment ago is found out.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let seen = SockRef::from(&self.stream).peek(&mut byte);
+        matches!(seen, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -43,11 +43,12 @@ impl Endpoint {
         Active(Rc::clone(self))
     }
 
-    /// An idle connection that is not known to be closed. Those found closed are dropped.
-    pub(crate) fn take_idle(&self) -> Option<UpstreamConnection> {
+    /// An idle connection that is not known to be closed; the kernel is asked for a request that is
+    /// not `repeatable`. Those found closed are dropped.
+    pub(crate) fn take_idle(&self, repeatable: bool) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
-            if connection.is_quiet() {
+            if connection.is_quiet() && (repeatable || connection.is_quiet_now()) {
                 return Some(connection);
             }
         }

@@ -74,6 +74,31 @@ async fn a_request_that_is_not_safe_to_repeat_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_not_safe_to_repeat_gets_no_connection_that_is_known_to_be_closed() {
+    let (told, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut conn| {
+        let told = told.clone();
+        async move {
+            conn.head().await.unwrap();
+            conn.write(HELLO).await;
+            // On loopback the end has arrived when this returns, whatever the proxy has noticed.
+            drop(conn);
+            told.send(()).unwrap();
+        }
+    })
+    .await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    for _ in 0..20 {
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+        client.send(request).await;
+        assert_eq!(client.response().await.status, 200);
+        closed.recv().await.unwrap();
+    }
+    assert_eq!(backend.connections(), 20);
+}
+
+#[tokio::test]
 async fn a_fresh_connection_that_closes_is_a_bad_gateway() {
     let backend = Backend::start(|mut conn| async move {
         conn.head().await;

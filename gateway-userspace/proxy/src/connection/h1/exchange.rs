@@ -171,7 +171,7 @@ impl Exchange<'_> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
         record.asks(forward.label);
-        let begun = Attempt::begin(&worker, routing, forward.upstream);
+        let begun = Attempt::begin(&worker, routing, forward.upstream, self.is_harmless());
         let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
@@ -205,11 +205,15 @@ impl Exchange<'_> {
     /// connection, everything that was sent is still in hand, and saying it twice does no harm
     /// (RFC 9110 §9.2.2).
     fn may_repeat(&self, attempt: &Attempt) -> bool {
-        let harmless = matches!(
+        attempt.connection.used && self.upload.is_replayable() && self.is_harmless()
+    }
+
+    /// Whether saying it twice does no harm.
+    fn is_harmless(&self) -> bool {
+        matches!(
             self.work.request.method(),
             Method::Get | Method::Head | Method::Options
-        );
-        attempt.connection.used && self.upload.is_replayable() && harmless
+        )
     }
 
     /// Sends the request and waits for a response's head; goes on sending the body meanwhile.

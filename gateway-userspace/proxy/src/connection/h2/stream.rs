@@ -197,7 +197,7 @@ impl Exchange<'_> {
     async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
         self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(&worker, routing, self.upstream);
+        let begun = Attempt::begin(&worker, routing, self.upstream, self.harmless);
         let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
         self.record.endpoint = Some(attempt.address());
         let mut held = None;
