@@ -60,6 +60,7 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
+    let mut is_deaf = false;
     let end = loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -70,6 +71,11 @@ async fn live(
                 }
             },
             Ok(taken_over) = &mut successor => break End::Successor(taken_over),
+            ended = &mut parts.controller, if !is_deaf => {
+                is_deaf = true;
+                let error = ended.err().map(|error| error.to_string());
+                tracing::error!(error, "manifests are not followed any more; serving the last revision");
+            }
         }
     };
     parts.end(end, &mut signals).await;
