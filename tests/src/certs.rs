@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// Signs certificates and is trusted by the clients of a test.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Authority {
         })
     }
 
-    /// Signs a certificate for these DNS names.
+    /// Signs a certificate for these DNS names, good for 90 days.
     ///
     /// # Errors
     /// When a name is none.
@@ -57,6 +60,9 @@ impl Authority {
         let mut params = CertificateParams::new(names.clone())?;
         let common = names.first().cloned().unwrap_or_default();
         params.distinguished_name.push(DnType::CommonName, common);
+        let now = SystemTime::now();
+        params.not_before = (now - DAY).into();
+        params.not_after = (now + 90 * DAY).into();
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
