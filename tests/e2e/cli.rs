@@ -186,3 +186,109 @@ fn a_mistaken_setting_is_refused_with_a_hint() -> Result<()> {
     edge.put_sluice(sluice);
     Ok(())
 }
+
+/// Rules that overlap in every way: each answer says which one it was.
+fn overlapping_routes() -> Vec<String> {
+    let rule = |mark: &str, conditions: &str| {
+        format!(
+            "  - matches: [{{{conditions}}}]\n    filters: [{{type: ResponseHeaderModifier, \
+             responseHeaderModifier: {{set: [{{name: x-rule, value: '{mark}'}}]}}}}]\n    \
+             backendRefs: [{{name: b0, port: 80}}]\n"
+        )
+    };
+    let rules = |name: &str, conditions: &[&str]| -> String {
+        let marked = conditions.iter().enumerate();
+        marked
+            .map(|(i, c)| rule(&format!("{name}/{i}"), c))
+            .collect()
+    };
+    let header = "headers: [{name: x-a, value: '1'}]";
+    let both = "headers: [{name: x-a, value: '1'}, {name: x-b, value: '2'}]";
+    let query = "queryParams: [{name: q, value: '1'}]";
+    let one = rules(
+        "one",
+        &[
+            "path: {value: /}",
+            "path: {value: /a}",
+            "path: {type: Exact, value: /a/b}",
+            "path: {value: /a}, method: POST",
+            &format!("path: {{value: /a}}, {header}"),
+            &format!("path: {{value: /a}}, {both}"),
+            &format!("path: {{value: /a}}, {query}"),
+            "path: {type: RegularExpression, value: '/r.*'}",
+        ],
+    );
+    let two = rules(
+        "two",
+        &[
+            "path: {value: /a/b}",
+            &format!("path: {{value: /}}, {both}"),
+            "path: {value: /a}",
+        ],
+    );
+    let wild = rules(
+        "wild",
+        &["path: {value: /only-wild}", "path: {value: /a/b/c}"],
+    );
+    vec![
+        route("one", &["www.example.com", "one.example.com"], &one),
+        route("two", &["www.example.com"], &two),
+        route("wild", &["*.example.com"], &wild),
+    ]
+}
+
+#[test]
+fn explain_names_the_rule_that_answers_whatever_is_asked() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Sockets)
+        .documents(overlapping_routes())
+        .start()?;
+    let hosts = [
+        "www.example.com",
+        "one.example.com",
+        "x.example.com",
+        "elsewhere.test",
+    ];
+    let paths = [
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "/a/b/c",
+        "/ab",
+        "/only-wild",
+        "/rr",
+        "/a?q=1",
+        "/a/../a/b",
+    ];
+    let headers: [&[&str]; 3] = [&[], &["-H", "x-a: 1"], &["-H", "x-a: 1", "-H", "x-b: 2"]];
+    let mut asked = 0;
+    for (host, path) in hosts
+        .iter()
+        .flat_map(|host| paths.iter().map(move |path| (host, path)))
+    {
+        for (headers, method) in headers.iter().zip(["GET", "POST", "GET"]) {
+            let url = format!("http://{host}{path}");
+            let call = [&["explain", method, &url], *headers].concat();
+            let explained = edge.sluice().cli_json(&call)?;
+            let winner = explained
+                .get("winner")
+                .filter(|winner| !winner.is_null())
+                .map(|winner| {
+                    let name = winner.pointer("/route/name").and_then(|name| name.as_str());
+                    let index = winner.get("rule_index").and_then(serde_json::Value::as_u64);
+                    format!("{}/{}", name.unwrap_or("?"), index.unwrap_or(u64::MAX))
+                });
+            let answer = edge.curl(&url)?.args(["--path-as-is", "-X", method]);
+            let answer = answer.args(headers.iter().copied()).run(edge.client())?;
+            let answered = answer.header("x-rule").map(str::to_owned);
+            assert_eq!(
+                winner, answered,
+                "{method} {url} {headers:?}: {explained:#}"
+            );
+            assert_eq!(answered.is_none(), answer.status == 404, "{method} {url}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 120);
+    Ok(())
+}

@@ -520,3 +520,71 @@ fn bytes_sent_before_a_websocket_is_accepted_wait_and_are_no_request() -> Result
     );
     Ok(())
 }
+
+/// A generator of the same numbers every time (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % n as u64).unwrap_or(0)
+    }
+
+    /// Flips, doubles, drops and inserts bytes.
+    fn spoil(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len().max(1));
+            match self.below(4) {
+                _ if bytes.is_empty() => return,
+                0 => bytes[at] ^= 1 << self.below(8),
+                1 => bytes.insert(at, b"\r\n\0 :;,\t%/\xff0"[self.below(12)]),
+                2 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+    }
+}
+
+#[test]
+fn spoiled_bytes_never_make_a_worker_panic() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Sockets).start()?;
+    let mut dice = Dice(0x5eed_1e55_5eed_1e55);
+    let cases = corpus::requests();
+    let get = h2frames::block(&h2frames::get("a", "/"));
+    let http2 = [
+        h2frames::PREFACE.to_vec(),
+        frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]),
+        frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, &get),
+        frame(kind::HEADERS, END_HEADERS, 3, &get),
+        frame(kind::DATA, 0, 3, b"some data"),
+        frame(kind::WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0]),
+        frame(kind::RST_STREAM, 0, 3, &[0, 0, 0, 8]),
+    ]
+    .concat();
+    let mut held = std::collections::VecDeque::new();
+    for round in 0..3000 {
+        let mut bytes = match round % 3 {
+            0 => http2.clone(),
+            _ => cases[dice.below(cases.len())].bytes.clone(),
+        };
+        bytes.truncate(10_000);
+        dice.spoil(&mut bytes);
+        let mut raw = Raw::connect(edge.client(), edge.at(80))?;
+        raw.send(&bytes)?;
+        // A few are left open for a while, so that what they began goes on.
+        held.push_back(raw);
+        if held.len() > 100 {
+            held.pop_front();
+        }
+    }
+    drop(held);
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    assert!(
+        edge.sluice().metric("sluice_panics_total", &[])? < 0.5,
+        "{}",
+        edge.sluice().log()
+    );
+    Ok(())
+}

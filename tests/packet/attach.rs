@@ -84,6 +84,7 @@ fn a_foreign_program_stays_and_front_goes_to_tc() {
             pinned.display()
         )])
         .expect("attach");
+    std::fs::remove_file(&pinned).expect("unpin");
     wire.node.block_on(async {
         let l4 = wire.start(Attach::Auto).await;
         let attached = front(&l4);

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: set-up, build, and every ring of tests, each with its time.
 
 use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,8 @@ struct Ring {
     name: &'static str,
     what: &'static str,
     root: bool,
-    /// Arguments of `cargo test`, one list per call.
-    calls: &'static [&'static [&'static str]],
-    /// How many tests run side by side; more only get in each other's way on small machines.
-    threads: Option<&'static str>,
+    /// The test target that it is; none for all others.
+    target: Option<&'static str>,
 }
 
 const RINGS: [Ring; 3] = [
@@ -33,27 +32,43 @@ const RINGS: [Ring; 3] = [
         name: "unit",
         what: "unit and golden tests of every crate",
         root: false,
-        calls: &[
-            &["--workspace", "--exclude", "gateway-tests"],
-            &["--package", "gateway-tests", "--lib", "--bins"],
-        ],
-        threads: None,
+        target: None,
     },
     Ring {
         name: "packet",
         what: "packets through the verified programs",
         root: true,
-        calls: &[&["--package", "gateway-tests", "--test", "packet"]],
-        threads: Some("2"),
+        target: Some("packet"),
     },
     Ring {
         name: "e2e",
         what: "the release binary in network namespaces",
         root: true,
-        calls: &[&["--package", "gateway-tests", "--test", "e2e"]],
-        threads: Some("2"),
+        target: Some("e2e"),
     },
 ];
+
+/// How many tests that need the kernel run side by side; more only get in each other's way on
+/// small machines.
+const KERNEL_THREADS: &str = "2";
+
+/// A test binary, as cargo tells of it.
+struct Binary {
+    package: PathBuf,
+    target: String,
+    executable: PathBuf,
+}
+
+impl Ring {
+    fn has(&self, binary: &Binary) -> bool {
+        let named =
+            |ring: &Ring| ring.target == Some(&binary.target) && binary.package.ends_with("tests");
+        match self.target {
+            Some(_) => named(self),
+            None => !RINGS.iter().any(named),
+        }
+    }
+}
 
 /// One line of the summary.
 struct Line {
@@ -62,18 +77,29 @@ struct Line {
     took: Duration,
 }
 
+impl Line {
+    fn of_step<T>(name: &'static str, done: &anyhow::Result<T>, took: Duration) -> Self {
+        let outcome = match done {
+            Ok(_) => Ok(String::new()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        Self {
+            name,
+            outcome,
+            took,
+        }
+    }
+}
+
 /// Runs it. A step that builds ends it when it fails; a ring does not, so that one run shows all.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut lines = Vec::new();
     let built = build(args, &mut lines);
-    if built.is_ok() {
-        for ring in RINGS
-            .iter()
-            .filter(|ring| args.rings.is_empty() || args.rings.iter().any(|r| r == ring.name))
-        {
+    if let Ok(binaries) = &built {
+        for ring in RINGS.iter().filter(|ring| args.wants(ring.name)) {
             heading(&format!("{}: {}", ring.name, ring.what));
-            let (outcome, took) = timed(|| run_ring(ring, args.only.as_deref()));
+            let (outcome, took) = timed(|| run_ring(ring, binaries, args.only.as_deref()));
             lines.push(Line {
                 name: ring.name,
                 outcome: outcome.map_err(|e| format!("{e:#}")),
@@ -89,92 +115,129 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<()> {
-    let needs_binary = args.rings.is_empty() || args.rings.iter().any(|ring| ring != "unit");
+impl Args {
+    fn wants(&self, ring: &str) -> bool {
+        self.rings.is_empty() || self.rings.iter().any(|wanted| wanted == ring)
+    }
+}
+
+fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
     let mut step = |name: &'static str, command: Command| -> anyhow::Result<()> {
         heading(name);
         let (done, took) = timed(|| succeed(command));
-        let outcome = done
-            .as_ref()
-            .map(|()| String::new())
-            .map_err(|error| format!("{error:#}"));
-        lines.push(Line {
-            name,
-            outcome,
-            took,
-        });
+        lines.push(Line::of_step(name, &done, took));
         done
     };
-    if needs_binary {
+    if args.wants("packet") || args.wants("e2e") {
         step("set-up", xtask("setup")?)?;
         step("eBPF object", xtask("build-ebpf")?)?;
-        step(
-            "release binary",
-            cargo(&[
-                "build",
-                "--locked",
-                "--release",
-                "--package",
-                "gateway-userspace",
-            ]),
-        )?;
+        let release = [
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "gateway-userspace",
+        ];
+        step("release binary", cargo(&release))?;
     }
-    let tests = ["test", "--locked", "--workspace", "--no-run", "--quiet"];
-    step("test binaries", cargo(&tests))
+    heading("test binaries");
+    let (binaries, took) = timed(test_binaries);
+    lines.push(Line::of_step("test binaries", &binaries, took));
+    binaries
 }
 
-fn run_ring(ring: &Ring, only: Option<&str>) -> anyhow::Result<String> {
+/// Builds every test of the workspace in one go, so that all crates see the same features, and
+/// asks cargo where the binaries are.
+fn test_binaries() -> anyhow::Result<Vec<Binary>> {
+    let format = "--message-format=json-render-diagnostics";
+    let mut command = cargo(&["test", "--locked", "--workspace", "--no-run", format]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = child.stdout.take().context("no pipe from cargo")?;
+    let mut binaries = Vec::new();
+    for line in BufReader::new(output).lines() {
+        binaries.extend(test_binary(&serde_json::from_str(&line?)?));
+    }
+    if !child.wait()?.success() {
+        bail!("the tests do not build");
+    }
+    Ok(binaries)
+}
+
+/// The test binary that a message of cargo tells of, if it tells of one.
+fn test_binary(message: &serde_json::Value) -> Option<Binary> {
+    let is_test = message.pointer("/profile/test")?.as_bool()?;
+    let executable = message.get("executable")?.as_str()?;
+    let manifest = Path::new(message.get("manifest_path")?.as_str()?);
+    is_test.then(|| Binary {
+        package: manifest.parent().unwrap_or(manifest).to_owned(),
+        target: message
+            .pointer("/target/name")
+            .and_then(|name| name.as_str())
+            .unwrap_or("?")
+            .to_owned(),
+        executable: executable.into(),
+    })
+}
+
+fn run_ring(ring: &Ring, binaries: &[Binary], only: Option<&str>) -> anyhow::Result<String> {
     if ring.root && !is_root() {
         bail!(
             "needs root for network namespaces and BPF: run `sudo -E env PATH=\"$PATH\" cargo xtask test`"
         );
     }
-    let (mut passed, mut failed) = (0, 0);
-    let mut broken = false;
-    for call in ring.calls {
-        let mut command = cargo(&["test", "--locked", "--no-fail-fast"]);
-        command.args(*call).arg("--").args(only);
+    let mut counts = (0, 0);
+    let mut broken = Vec::new();
+    for binary in binaries.iter().filter(|binary| ring.has(binary)) {
+        let mut command = Command::new(&binary.executable);
+        command.current_dir(&binary.package).args(only);
+        command.env("CARGO_MANIFEST_DIR", &binary.package);
+        if ring.target.is_some() {
+            command.args(["--test-threads", KERNEL_THREADS]);
+        }
         if std::env::var_os("SLUICE_BIN").is_none() {
             command.env("SLUICE_BIN", target().join("release/sluice"));
         }
-        command.args(
-            ring.threads
-                .iter()
-                .flat_map(|threads| ["--test-threads", threads]),
-        );
-        let (ok, counted) = counted(command)?;
-        passed += counted.0;
-        failed += counted.1;
-        broken |= !ok;
+        let (ok, (passed, failed)) = counted(command)?;
+        counts = (counts.0 + passed, counts.1 + failed);
+        if !ok && failed == 0 {
+            broken.push(binary.target.as_str());
+        }
     }
-    match (failed, broken) {
-        (0, false) => Ok(format!("{passed} passed")),
-        (0, true) => bail!("{passed} passed, and a test binary failed as a whole"),
-        _ => bail!("{passed} passed, {failed} failed"),
+    match (counts, broken.is_empty()) {
+        ((0, 0), true) => bail!("no test was run"),
+        ((passed, 0), true) => Ok(format!("{passed} passed")),
+        ((passed, failed), true) => bail!("{passed} passed, {failed} failed"),
+        ((passed, failed), false) => {
+            bail!(
+                "{passed} passed, {failed} failed, broke off: {}",
+                broken.join(", ")
+            )
+        }
     }
 }
 
-/// Runs tests, passes their output on, and adds up the `test result:` lines.
+/// Runs a test binary, passes its output on, and adds up its `test result:` lines.
 fn counted(mut command: Command) -> anyhow::Result<(bool, (u32, u32))> {
     let shown = format!("{command:?}");
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| shown.clone())?;
-    let output = child.stdout.take().context("no pipe from cargo")?;
+    let output = child.stdout.take().context("no pipe from a test")?;
     let mut counts = (0, 0);
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
         if let Some(result) = line.strip_prefix("test result: ") {
             let count = |word: &str| -> u32 {
-                let before = result
-                    .split([';', '.'])
-                    .find_map(|part| part.trim().strip_suffix(word));
+                let mut parts = result.split([';', '.']);
+                let before = parts.find_map(|part| part.trim().strip_suffix(word));
                 before.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
             };
-            counts.0 += count("passed");
-            counts.1 += count("failed");
+            counts = (counts.0 + count("passed"), counts.1 + count("failed"));
         }
     }
     Ok((child.wait().with_context(|| shown)?.success(), counts))
@@ -223,13 +286,13 @@ pub fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// The workspace's root.
-pub fn root() -> std::path::PathBuf {
-    let xtask = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+pub fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
 /// Where cargo puts what it builds.
-pub fn target() -> std::path::PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
 }
 

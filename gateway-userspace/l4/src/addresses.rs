@@ -78,6 +78,9 @@ impl Drop for Watch {
 
 /// Writes the node's addresses as they are now.
 async fn refresh(shared: &Shared, pins: &Pins, netlink: &Netlink) -> Result<(), L4Error> {
+    if !pins.is_owner() {
+        return Ok(());
+    }
     let mut addresses = netlink.addresses().await?;
     let _locked = pins.lock().await?;
     if !pins.is_owner() {

@@ -50,7 +50,7 @@ pub struct L4 {
     /// Whether this process has been live.
     taken_over: bool,
     tracer: Tracer,
-    _watch: Watch,
+    watch: Watch,
     notes: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl L4 {
             plan: L4Plan::default(),
             taken_over: false,
             tracer,
-            _watch: watch,
+            watch,
             notes,
         })
     }
@@ -154,6 +154,7 @@ impl L4 {
         let locked = if self.taken_over {
             self.lock_as_owner().await?
         } else {
+            self.pins.restore()?;
             self.pins.lock().await?
         };
         self.programs.repin_maps(&self.pins)?;
@@ -178,8 +179,14 @@ impl L4 {
     /// # Errors
     /// What could not be removed; the rest is.
     pub async fn detach(self) -> Result<(), L4Error> {
+        drop(self.watch);
+        let is_superseded = || self.taken_over && !self.pins.is_owner();
+        if is_superseded() {
+            return Ok(());
+        }
+        self.pins.restore()?;
         let locked = self.pins.lock().await?;
-        if self.taken_over && !self.pins.is_owner() {
+        if is_superseded() {
             return Ok(());
         }
         if !self.taken_over && self.pins.another_is_live() {

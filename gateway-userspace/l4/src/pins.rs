@@ -72,11 +72,14 @@ impl Pins {
         self.layout.join(name)
     }
 
+    /// Makes the directories again where a predecessor that stopped has removed them.
+    pub fn restore(&self) -> Result<(), L4Error> {
+        fs::create_dir_all(&self.layout).map_err(failed("create", &self.layout))
+    }
+
     /// Waits for the lock; every write to what processes share happens under it. It may be held over an await, so
     /// nothing that runs on the same thread may wait for it by blocking.
     pub async fn lock(&self) -> Result<Locked, L4Error> {
-        // A predecessor that stopped has removed everything.
-        fs::create_dir_all(&self.layout).map_err(failed("create", &self.layout))?;
         let base = self.base.clone();
         let waiting = tokio::task::spawn_blocking(move || lock(&base));
         waiting

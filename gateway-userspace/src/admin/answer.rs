@@ -41,7 +41,7 @@ pub async fn answer<B>(state: &AdminState, door: Door, request: &Request<B>) -> 
     }
     let parameters = parameters(request.uri().query().unwrap_or_default());
     match request.uri().path() {
-        "/healthz/live" => plain(StatusCode::OK, "alive\n".to_owned()),
+        "/healthz/live" => alive(state),
         "/healthz/ready" => ready(state),
         "/metrics" => text(
             StatusCode::OK,
@@ -84,6 +84,16 @@ fn of_world(
             format!("nothing here; there is {PATHS}\n"),
         ),
     }
+}
+
+/// Requests are served whatever this says; a controller that is gone needs a restart to come back.
+fn alive(state: &AdminState) -> Response<Body> {
+    let is_followed = state.world.has_changed().is_ok();
+    if *state.life.borrow() == Life::Serving && !is_followed {
+        let text = "the configuration is not followed any more; the log says why\n";
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, text.to_owned());
+    }
+    plain(StatusCode::OK, "alive\n".to_owned())
 }
 
 fn ready(state: &AdminState) -> Response<Body> {

@@ -123,6 +123,32 @@ fn it_is_ready_when_a_revision_is_applied_and_until_it_drains() {
 }
 
 #[test]
+fn a_process_whose_controller_is_gone_asks_to_be_restarted() {
+    let server = Server::start();
+    server.publish();
+    assert_eq!(server.get("/healthz/live").0, 200);
+    let Server {
+        dir,
+        world,
+        life,
+        admin,
+    } = server;
+    drop(world);
+    let get = |path: &str| {
+        let stream = UnixStream::connect(dir.path().join("admin.sock")).expect("connects");
+        exchange(
+            stream,
+            &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+        )
+        .0
+    };
+    assert_eq!((get("/healthz/live"), get("/healthz/ready")), (500, 200));
+    life.send_replace(Life::Draining);
+    assert_eq!(get("/healthz/live"), 200);
+    drop(admin);
+}
+
+#[test]
 fn every_path_answers() {
     let server = Server::start();
     server.publish();

@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway_l4::{L4, Outcome, SteeringSocket};
 use gateway_proxy::{ListenMode, Proxy};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::packet_path;
 use super::signals::{Asked, Signals};
 use super::state_dir::{SocketFile, StateDir};
 use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
 use crate::source::{Rescan, Source};
-use crate::telemetry::chain;
 use crate::view::process::Life;
 use crate::world::World;
 
@@ -29,7 +28,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     let state = StateDir::open(&config.state_dir)?;
     let predecessor = connect(&state).await?;
-    let (l4, reason) = steering(&config).await?;
+    let (l4, reason) = packet_path::start(&config).await?;
     let path: PacketPath = Arc::new(Mutex::new(l4));
     let served = live(
         config,
@@ -40,7 +39,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signals,
     )
     .await;
-    leave(&path).await;
+    packet_path::leave(&path).await;
     served
 }
 
@@ -61,6 +60,7 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
+    let mut is_deaf = false;
     let end = loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -71,6 +71,11 @@ async fn live(
                 }
             },
             Ok(taken_over) = &mut successor => break End::Successor(taken_over),
+            ended = &mut parts.controller, if !is_deaf => {
+                is_deaf = true;
+                let error = ended.err().map(|error| error.to_string());
+                tracing::error!(error, "manifests are not followed any more; serving the last revision");
+            }
         }
     };
     parts.end(end, &mut signals).await;
@@ -104,41 +109,6 @@ async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
         tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
     }
     Ok(predecessor)
-}
-
-/// The packet path, or why there is none.
-async fn steering(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<String>)> {
-    let outcome = L4::start(config.l4_settings())
-        .await
-        .context("cannot start the packet path")?;
-    match outcome {
-        Outcome::Bpf(l4) => {
-            for attachment in &l4.status()?.attachments {
-                tracing::info!(
-                    interface = attachment.interface,
-                    hook = ?attachment.hook,
-                    note = attachment.note,
-                    "packet path attached"
-                );
-            }
-            Ok((Some(l4), None))
-        }
-        Outcome::Unavailable { reason } => {
-            tracing::info!(reason, "serving on ordinary sockets");
-            Ok((None, Some(reason)))
-        }
-    }
-}
-
-/// Leaves the packet path; a successor that has taken it over keeps it.
-async fn leave(path: &PacketPath) {
-    let Some(l4) = path.lock().await.take() else {
-        return;
-    };
-    match l4.detach().await {
-        Ok(()) => tracing::info!("packet path left"),
-        Err(error) => tracing::error!(error = chain(&error), "packet path is not clean"),
-    }
 }
 
 impl Parts {
@@ -262,7 +232,7 @@ impl Parts {
             return Ok(false);
         };
         let sockets = self.proxy.steering_sockets().await?;
-        let sockets: Vec<_> = sockets.iter().map(steering_socket).collect();
+        let sockets: Vec<_> = sockets.iter().map(packet_path::socket).collect();
         l4.take_over(&sockets)
             .await
             .context("cannot steer connections to this process")?;
@@ -336,22 +306,28 @@ impl Parts {
                 server.close_address();
             }
             if !taken_over.l4 {
-                leave(&self.l4).await;
+                packet_path::leave(&self.l4).await;
             }
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
         }
+        let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
             () = self.proxy.drain(timeout) => tracing::info!("drained"),
-            () = signals.stop() => tracing::warn!("told to stop again; open connections are cut"),
+            () = told_to_stop(signals, stops) => {
+                tracing::warn!("told to stop again; open connections are cut");
+            }
         }
     }
 }
 
-fn steering_socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
-    SteeringSocket {
-        worker: u32::try_from(socket.worker).unwrap_or(u32::MAX),
-        v6: socket.v6,
-        fd: std::os::fd::AsFd::as_fd(&socket.fd),
+/// After so many signals. The first one after a hand-over is expected: an orchestrator stops the
+/// old process as soon as the new one is ready, and long connections are to live on.
+async fn told_to_stop(signals: &mut Signals, times: u32) {
+    for left in (0..times).rev() {
+        signals.stop().await;
+        if left > 0 {
+            tracing::info!("told to stop while draining for a successor; one more ends it at once");
+        }
     }
 }

@@ -130,7 +130,7 @@ fn write(path: &Path, root: &Path, objects: &[(Arc<Path>, Arc<Decoded>)]) -> io:
         );
         text.push('\n');
     }
-    let temporary = path.with_extension("new");
+    let temporary = path.with_extension(std::process::id().to_string());
     let mut file = std::fs::File::options()
         .write(true)
         .create(true)
