@@ -35,7 +35,9 @@ pub(super) async fn serve(mut client: Box<Client>, first: Option<Buffer>) {
             },
         };
         patience = keep_alive;
-        match request::serve(&mut client, arrived).await {
+        // Boxed, so that an idle connection keeps no room for a request; the allocator gives back what
+        // the last request of any connection has left in the cache.
+        match Box::pin(request::serve(&mut client, arrived)).await {
             Next::Request(rest) => held = rest,
             Next::Close => return Box::pin(client.close()).await,
             Next::Abort => return,
