@@ -75,6 +75,18 @@ fn explained(offline: &Offline, method: &str, url: &str, headers: &[&str]) -> St
 }
 
 #[test]
+fn explain_says_why_a_listener_that_was_meant_is_not_served() {
+    let without_secret = load(&source("../deploy/examples/wildcard-canary")).expect("loads");
+    let text = explained(&without_secret, "GET", "https://myapp.k8s.lan/", &[]);
+    assert!(text.contains("ports that are served: 80"), "{text}");
+    assert!(
+        text.contains("Gateway istio-system/istio-gateway, listener https, is not served:")
+            && text.contains("Secret istio-system/wildcard-tls does not exist"),
+        "{text}"
+    );
+}
+
+#[test]
 fn explain_names_the_winner_and_why_each_loser_lost() {
     let (_dir, offline) = canary();
     let mut text = String::new();

@@ -7,10 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
 use gateway_model::explain::Explanation;
+use gateway_model::names::ObjectKind;
 use gateway_model::snapshot::{PortTable, Snapshot};
 use gateway_proxy::h1::{Progress, RequestHead};
 use serde::{Deserialize, Serialize};
 
+use crate::status::parsed;
 use crate::world::World;
 
 /// A request to explain.
@@ -178,7 +180,9 @@ pub fn explain(world: &World, question: &Question) -> Answer {
     let notes = if table.is_some() {
         Vec::new()
     } else {
-        vec![ports(snapshot)]
+        let mut notes = vec![ports(snapshot)];
+        notes.extend(unserved(world));
+        notes
     };
     Answer {
         refused: None,
@@ -211,6 +215,27 @@ fn ports(snapshot: &Snapshot) -> String {
         ports.join(", ")
     };
     format!("ports that are served: {ports}")
+}
+
+/// The listeners that are written but not served, for one of them may be the one that was meant.
+fn unserved(world: &World) -> Vec<String> {
+    let gateways = world
+        .statuses
+        .iter()
+        .filter(|(object, _)| object.kind == ObjectKind::Gateway);
+    let mut notes = Vec::new();
+    for (gateway, status) in gateways {
+        let status = parsed(status);
+        for listener in status["listeners"].as_array().into_iter().flatten() {
+            let mut conditions = listener["conditions"].as_array().into_iter().flatten();
+            let off = conditions.find(|c| c["type"] == "Programmed" && c["status"] == "False");
+            if let (Some(name), Some(off)) = (listener["name"].as_str(), off) {
+                let why = off["message"].as_str().unwrap_or_default();
+                notes.push(format!("{gateway}, listener {name}, is not served: {why}"));
+            }
+        }
+    }
+    notes
 }
 
 fn authority_parts(authority: &str) -> Option<(&str, Option<u16>)> {
