@@ -1,6 +1,7 @@
 //! What is remembered of a request until it is counted and logged.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::head::Source;
 use crate::routing::Decision;
+use crate::worker::Worker;
 
 /// One request's account.
 #[derive(Debug)]
@@ -29,6 +31,25 @@ pub(super) struct Record {
     pub(super) error: Option<ProxyError>,
     /// What the access log wants besides; none when it is off.
     log: Option<Box<Logged>>,
+    _active: ActiveRequest,
+}
+
+/// A request under way, as far as the gauge goes. An HTTP/2 stream that the client resets takes its
+/// record with it unfinished, so the gauge goes down on drop.
+#[derive(Debug)]
+struct ActiveRequest(Rc<Worker>);
+
+impl ActiveRequest {
+    fn begin(worker: &Rc<Worker>) -> Self {
+        worker.counters.requests_active.up();
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.counters.requests_active.down();
+    }
 }
 
 /// What only the access log wants to know of a request.
@@ -60,7 +81,6 @@ impl Record {
         head: &impl Source,
         protocol: &'static str,
     ) -> Self {
-        downstream.worker.counters.requests_active.up();
         let log = downstream.worker.log.is_on().then(|| {
             let mut logged = Logged::new(downstream, head, protocol);
             logged.revision = routing.serving().snapshot.revision().0;
@@ -77,6 +97,7 @@ impl Record {
             endpoint: None,
             error: None,
             log,
+            _active: ActiveRequest::begin(&downstream.worker),
         }
     }
 
@@ -107,7 +128,6 @@ impl Record {
     pub(super) fn end(self, downstream: &Downstream, rule: Option<&CompiledRule>) {
         let worker = &downstream.worker;
         let counters = &worker.counters;
-        counters.requests_active.down();
         match self.status / 100 {
             1 => counters.responses_1xx.up(),
             2 => counters.responses_2xx.up(),

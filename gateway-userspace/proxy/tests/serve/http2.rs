@@ -157,6 +157,9 @@ async fn a_stream_that_the_client_resets_ends_its_upstream_request() {
     eventually("the backend is asked", || backend.connections() == 1).await;
     request.abort();
     assert_eq!(tell.recv().await, Some(true));
+    world
+        .until("nothing is under way", |stats| stats.requests_active == 0)
+        .await;
 }
 
 #[tokio::test]
