@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 
-use crate::test::{cargo, is_root, succeed, target, xtask};
+use crate::test::{cargo, is_root, shipped_binary, succeed, target, xtask};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -23,15 +23,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         eprintln!("demo: on ordinary sockets and loopback; as root it also shows the packet path");
     }
-    let packages = [
-        "--package",
-        "gateway-userspace",
-        "--package",
-        "gateway-tests",
-    ];
-    let binaries = ["--bin", "sluice", "--bin", "demo"];
+    succeed(shipped_binary())?;
     let mut build = cargo(&["build", "--locked", "--release"]);
-    build.args(packages).args(binaries);
+    build.args(["--package", "gateway-tests", "--bin", "demo"]);
     succeed(build)?;
     let mut demo = std::process::Command::new(target().join("release/demo"));
     demo.env("SLUICE_BIN", target().join("release/sluice"));

@@ -131,19 +131,23 @@ fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
     if args.wants("packet") || args.wants("e2e") {
         step("set-up", xtask("setup")?)?;
         step("eBPF object", xtask("build-ebpf")?)?;
-        let release = [
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "gateway-userspace",
-        ];
-        step("release binary", cargo(&release))?;
+        step("release binary", shipped_binary())?;
     }
     heading("test binaries");
     let (binaries, took) = timed(test_binaries);
     lines.push(Line::of_step("test binaries", &binaries, took));
     binaries
+}
+
+/// Builds the binary as it is shipped: alone, so that no other package's features are in it.
+pub fn shipped_binary() -> Command {
+    cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "gateway-userspace",
+    ])
 }
 
 /// Builds every test of the workspace in one go, so that all crates see the same features, and
