@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gateway_model::names::{ObjectKind, ObjectRef};
+use gateway_model::names::ObjectRef;
 use gateway_translate::{Applied, Status};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
@@ -81,24 +81,13 @@ impl StatusStore {
 
 /// An object with its status as `kubectl get -o yaml` prints it, the spec left out.
 pub fn manifest(object: &ObjectRef, status: &str) -> Value {
-    let api_version = match object.kind {
-        ObjectKind::GatewayClass
-        | ObjectKind::Gateway
-        | ObjectKind::HttpRoute
-        | ObjectKind::ReferenceGrant => "gateway.networking.k8s.io/v1",
-        ObjectKind::EndpointSlice => "discovery.k8s.io/v1",
-        ObjectKind::Service
-        | ObjectKind::Secret
-        | ObjectKind::ConfigMap
-        | ObjectKind::Namespace => "v1",
-    };
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), json!(object.name));
     if !object.namespace.is_empty() {
         metadata.insert("namespace".to_owned(), json!(object.namespace));
     }
     json!({
-        "apiVersion": api_version,
+        "apiVersion": object.kind.api_version(),
         "kind": object.kind.as_str(),
         "metadata": metadata,
         "status": parsed(status),

@@ -348,11 +348,12 @@ fn route_object(i: usize) -> ObjectRef {
 
 fn upstream(i: usize, last: u8) -> Upstream {
     Upstream {
-        key: UpstreamKey {
-            backend: ObjectRef::new(ObjectKind::Service, "apps", &format!("service-{i:06}")),
-            port: 8080,
-        },
+        key: UpstreamKey::http(
+            ObjectRef::new(ObjectKind::Service, "apps", &format!("service-{i:06}")),
+            8080,
+        ),
         protocol: UpstreamProtocol::Http1,
+        tls: None,
         endpoints: Endpoints::Addresses(vec![Endpoint {
             address: ([10, 0, 0, last], 8080).into(),
         }]),
@@ -360,14 +361,17 @@ fn upstream(i: usize, last: u8) -> Upstream {
 }
 
 fn configuration(shape: Shape, routes: usize) -> Ir {
+    let gateway = ObjectRef::new(ObjectKind::Gateway, "infra", "web");
     let listener = Listener {
         key: ListenerKey {
-            gateway: ObjectRef::new(ObjectKind::Gateway, "infra", "web"),
+            gateway: gateway.clone(),
             section: "http".into(),
         },
+        gateway,
         addresses: Vec::new(),
         port: 80,
         protocol: ListenerProtocol::Http,
+        backend_client_certificate: None,
         hostname: None,
         source_policy: SourcePolicy::default(),
     };

@@ -25,14 +25,16 @@ pub use filter::{
     Rewrite, Scheme,
 };
 pub use listener::{
-    Certificate, CertificateKey, Listener, ListenerProtocol, PrivateKey, SourcePolicy,
-    TlsTermination,
+    Certificate, CertificateKey, ClientValidation, ClientValidationMode, Listener,
+    ListenerProtocol, PortKind, PrivateKey, SourcePolicy, TlsTermination, TrustAnchors,
 };
 pub use rule::{
     Action, BackendTarget, Fraction, HeaderMatch, HttpMatch, MatchOrder, PathMatch, QueryMatch,
     Retry, Route, RouteAttachment, Rule, RuleMatch, Timeouts, ValueMatch, WeightedBackend,
 };
-pub use upstream::{Endpoint, Endpoints, Upstream, UpstreamProtocol};
+pub use upstream::{
+    Authorities, Endpoint, Endpoints, SubjectAltName, Upstream, UpstreamProtocol, UpstreamTls,
+};
 
 /// A whole configuration. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,6 @@ pub struct Ir {
     pub routes: OrdMap<ObjectRef, Arc<Route>>,
     /// Every upstream that a rule names.
     pub upstreams: OrdMap<UpstreamKey, Arc<Upstream>>,
-    /// Every certificate that a listener names.
+    /// Every certificate that a listener names, for its clients or for its backends.
     pub certificates: OrdMap<CertificateKey, Arc<Certificate>>,
 }

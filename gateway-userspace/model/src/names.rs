@@ -32,6 +32,23 @@ pub enum ObjectKind {
     /// Gateway API `HTTPRoute`.
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
+    /// Gateway API `GRPCRoute`.
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+    /// Gateway API `TLSRoute`.
+    #[serde(rename = "TLSRoute")]
+    TlsRoute,
+    /// Gateway API `TCPRoute`.
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    /// Gateway API `UDPRoute`.
+    #[serde(rename = "UDPRoute")]
+    UdpRoute,
+    /// Gateway API `ListenerSet`.
+    ListenerSet,
+    /// Gateway API `BackendTLSPolicy`.
+    #[serde(rename = "BackendTLSPolicy")]
+    BackendTlsPolicy,
     /// Gateway API `ReferenceGrant`.
     ReferenceGrant,
     /// Kubernetes core `Service`.
@@ -44,6 +61,8 @@ pub enum ObjectKind {
     ConfigMap,
     /// Kubernetes core `Namespace`.
     Namespace,
+    /// Kubernetes core `Node`.
+    Node,
 }
 
 impl ObjectKind {
@@ -54,13 +73,47 @@ impl ObjectKind {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::ListenerSet => "ListenerSet",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::Namespace => "Namespace",
+            Self::Node => "Node",
         }
+    }
+}
+
+impl ObjectKind {
+    /// The `apiVersion` that manifests of this kind are written with: the API's storage version.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::TlsRoute
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::ListenerSet
+            | Self::BackendTlsPolicy
+            | Self::ReferenceGrant => "gateway.networking.k8s.io/v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::Service | Self::Secret | Self::ConfigMap | Self::Namespace | Self::Node => "v1",
+        }
+    }
+
+    /// Whether such objects live in a namespace.
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self, Self::GatewayClass | Self::Namespace | Self::Node)
     }
 }
 
@@ -123,13 +176,48 @@ impl fmt::Display for ListenerKey {
     }
 }
 
-/// A backend as an address list: one Service port. Displays as `shop/cart:8080`.
+/// A backend as an address list: one Service port, and how routes speak to it. Displays as
+/// `shop/cart:8080`, with the use behind it unless that is HTTP: `shop/cart:8080/grpc`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UpstreamKey {
     /// The object that stands for the backend.
     pub backend: ObjectRef,
     /// The port a route named, 1-65535.
     pub port: u16,
+    /// What for.
+    pub usage: UpstreamUse,
+}
+
+impl UpstreamKey {
+    /// A backend of HTTP requests.
+    #[must_use]
+    pub fn http(backend: ObjectRef, port: u16) -> Self {
+        Self {
+            backend,
+            port,
+            usage: UpstreamUse::Http,
+        }
+    }
+}
+
+/// How a route speaks to a backend. One Service port can be an upstream for several uses, for they
+/// differ in protocol.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamUse {
+    /// HTTPRoute, as the port's `appProtocol` says.
+    #[default]
+    Http,
+    /// GRPCRoute: HTTP/2 always.
+    Grpc,
+    /// TCPRoute, and TLSRoute where TLS is terminated: bytes, over TLS if a BackendTLSPolicy says so.
+    Stream,
+    /// TLSRoute without termination: the client's own TLS.
+    Passthrough,
+    /// UDPRoute.
+    Datagram,
 }
 
 impl fmt::Display for UpstreamKey {
@@ -138,7 +226,14 @@ impl fmt::Display for UpstreamKey {
             f,
             "{}/{}:{}",
             self.backend.namespace, self.backend.name, self.port
-        )
+        )?;
+        f.write_str(match self.usage {
+            UpstreamUse::Http => "",
+            UpstreamUse::Grpc => "/grpc",
+            UpstreamUse::Stream => "/tcp",
+            UpstreamUse::Passthrough => "/tls",
+            UpstreamUse::Datagram => "/udp",
+        })
     }
 }
 

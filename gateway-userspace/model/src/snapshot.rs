@@ -16,7 +16,7 @@ pub use crate::compile::compile;
 use crate::explain::{Explanation, explain};
 use crate::head::Head;
 use crate::ir::{Certificate, CertificateKey, Ir};
-use crate::l4_plan::L4Plan;
+use crate::l4_plan::{L4Plan, Transport};
 use crate::names::{ListenerKey, ObjectRef, Revision, UpstreamKey};
 use crate::route_index::RouteTable;
 
@@ -63,8 +63,8 @@ pub struct Snapshot {
     pub(crate) rejected: OrdMap<ObjectRef, Rejected>,
 }
 
-/// Port first, then the address; none is every address.
-pub(crate) type PortKey = (u16, Option<IpAddr>);
+/// Transport and port first, then the address; none is every address.
+pub(crate) type PortKey = (Transport, u16, Option<IpAddr>);
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
@@ -94,17 +94,27 @@ impl Snapshot {
         &self.l4_plan
     }
 
-    /// The listeners of the address that a connection was made to. An IPv4-mapped address counts
-    /// as the IPv4 address.
+    /// The listeners of the address that a TCP connection was made to. An IPv4-mapped address
+    /// counts as the IPv4 address.
     #[must_use]
     pub fn port_table(&self, local: SocketAddr) -> Option<&Arc<PortTable>> {
-        let address = local.ip().to_canonical();
-        self.ports
-            .get(&(local.port(), Some(address)))
-            .or_else(|| self.ports.get(&(local.port(), None)))
+        self.table_of(Transport::Tcp, local)
     }
 
-    /// Every address and port that is served, by port.
+    /// The listener of the address that a UDP datagram was sent to, as its table.
+    #[must_use]
+    pub fn datagram_table(&self, local: SocketAddr) -> Option<&Arc<PortTable>> {
+        self.table_of(Transport::Udp, local)
+    }
+
+    fn table_of(&self, transport: Transport, local: SocketAddr) -> Option<&Arc<PortTable>> {
+        let (port, address) = (local.port(), local.ip().to_canonical());
+        self.ports
+            .get(&(transport, port, Some(address)))
+            .or_else(|| self.ports.get(&(transport, port, None)))
+    }
+
+    /// Every address and port that is served, by transport and port.
     pub fn port_tables(&self) -> impl Iterator<Item = &Arc<PortTable>> {
         self.ports.values()
     }
@@ -155,6 +165,6 @@ pub(crate) mod tests {
     /// A number to stand in tests for some upstream.
     pub(crate) fn some_upstream() -> UpstreamId {
         let backend = ObjectRef::new(ObjectKind::Service, "shop", "cart");
-        UpstreamTable::default().acquire(&UpstreamKey { backend, port: 80 }, Revision(1))
+        UpstreamTable::default().acquire(&UpstreamKey::http(backend, 80), Revision(1))
     }
 }

@@ -81,11 +81,14 @@ pub(crate) fn listener_key(section: &str) -> ListenerKey {
 }
 
 pub(crate) fn listener(section: &str, port: u16, host: Option<&str>) -> Listener {
+    let key = listener_key(section);
     Listener {
-        key: listener_key(section),
+        gateway: key.gateway.clone(),
+        key,
         addresses: Vec::new(),
         port,
         protocol: ListenerProtocol::Http,
+        backend_client_certificate: None,
         hostname: host.map(hostname),
         source_policy: SourcePolicy::default(),
     }
@@ -94,21 +97,20 @@ pub(crate) fn listener(section: &str, port: u16, host: Option<&str>) -> Listener
 pub(crate) fn tls(mut listener: Listener) -> Listener {
     listener.protocol = ListenerProtocol::Https(TlsTermination {
         certificates: Vec::new(),
+        client_validation: None,
     });
     listener
 }
 
 pub(crate) fn upstream_key(name: &str) -> UpstreamKey {
-    UpstreamKey {
-        backend: ObjectRef::new(ObjectKind::Service, "shop", name),
-        port: 80,
-    }
+    UpstreamKey::http(ObjectRef::new(ObjectKind::Service, "shop", name), 80)
 }
 
 pub(crate) fn upstream(name: &str, addresses: &[&str]) -> Upstream {
     Upstream {
         key: upstream_key(name),
         protocol: UpstreamProtocol::Http1,
+        tls: None,
         endpoints: Endpoints::Addresses(
             addresses
                 .iter()

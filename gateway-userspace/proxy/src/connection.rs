@@ -62,7 +62,10 @@ impl<F: Future<Output = ()>> Future for Caught<F> {
 }
 
 async fn serve(downstream: Downstream, stream: TcpStream) {
-    let tls = downstream.routing().table().is_some_and(|table| table.tls);
+    let tls = downstream
+        .routing()
+        .table()
+        .is_some_and(|table| table.is_tls());
     let served = if tls {
         Box::pin(begin_tls(downstream, stream)).await
     } else {

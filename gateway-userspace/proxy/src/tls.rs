@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use gateway_model::ir::{Ir, ListenerProtocol, TlsTermination};
+use gateway_model::ir::{Ir, TlsTermination};
 use gateway_model::names::ListenerKey;
 use gateway_model::snapshot::Snapshot;
 use rustls::crypto::aws_lc_rs;
@@ -83,8 +83,11 @@ impl TlsTables {
 
     /// Whether nothing has to be reported again.
     fn is_complete(&self) -> bool {
-        let tls = |protocol: &ListenerProtocol| matches!(protocol, ListenerProtocol::Https(_));
-        let wanted = self.ir.listeners.values().filter(|l| tls(&l.protocol));
+        let wanted = self
+            .ir
+            .listeners
+            .values()
+            .filter(|l| l.protocol.termination().is_some());
         wanted.count() == self.configs.len() && self.keys.are_all_usable()
     }
 
@@ -97,7 +100,7 @@ impl TlsTables {
             ticketer: previous.ticketer.clone(),
         };
         for listener in ir.listeners.values() {
-            if let ListenerProtocol::Https(termination) = &listener.protocol {
+            if let Some(termination) = listener.protocol.termination() {
                 tables.add(&listener.key, termination, previous, failures);
             }
         }

@@ -76,7 +76,7 @@ pub fn announce(world: &World, before: Option<&World>) {
 /// The ports that are served: `80 http, 443 https`.
 fn listening(world: &World) -> String {
     let port = |table: &Arc<PortTable>| {
-        let protocol = if table.tls { "https" } else { "http" };
+        let protocol = if table.is_tls() { "https" } else { "http" };
         match table.address {
             Some(address) => format!("{} {protocol}", SocketAddr::new(address, table.port)),
             None => format!("{} {protocol}", table.port),

@@ -156,7 +156,7 @@ pub fn explain(world: &World, question: &Question) -> Answer {
     let local = question.local(snapshot);
     let table = snapshot.port_table(local);
     let port = local.port();
-    match (table.map(|table| table.tls), question.scheme) {
+    match (table.map(|table| table.is_tls()), question.scheme) {
         (Some(true), Scheme::Http) => {
             return refuse(
                 None,

@@ -85,11 +85,17 @@ pub fn certificates(world: &World) -> Vec<CertificateView> {
 }
 
 fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
-    let gateway = &listener.key.gateway;
-    let (protocol, certificates) = match &listener.protocol {
-        ListenerProtocol::Http => ("http", [].as_slice()),
-        ListenerProtocol::Https(tls) => ("https", tls.certificates.as_slice()),
+    let gateway = &listener.gateway;
+    let protocol = match &listener.protocol {
+        ListenerProtocol::Http => "http",
+        ListenerProtocol::Https(_) => "https",
+        ListenerProtocol::TlsTerminate(_) => "tls",
+        ListenerProtocol::TlsPassthrough => "tls passthrough",
+        ListenerProtocol::Tcp => "tcp",
+        ListenerProtocol::Udp => "udp",
     };
+    let termination = listener.protocol.termination();
+    let certificates = termination.map_or([].as_slice(), |tls| &tls.certificates);
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     ListenerView {
         gateway: format!("{}/{}", gateway.namespace, gateway.name),

@@ -70,7 +70,9 @@ pub fn snapshot(world: &World) -> SnapshotView {
             upstream: upstream.key.to_string(),
             protocol: match upstream.protocol {
                 UpstreamProtocol::Http1 => "http1",
-                UpstreamProtocol::H2c => "h2c",
+                UpstreamProtocol::Http2 => "http2",
+                UpstreamProtocol::Negotiated => "by ALPN",
+                UpstreamProtocol::Opaque => "opaque",
             },
             endpoints,
             dns,

@@ -187,7 +187,7 @@ pub fn decode(value: Value) -> Result<Option<Object>, DecodeError> {
     };
     let object = read(kind, &root);
     match refuse(&value, Some(kind), problems) {
-        None => Ok(Some(object)),
+        None => Ok(object),
         Some(error) => Err(error),
     }
 }
@@ -205,8 +205,8 @@ pub fn decode_all(value: Value) -> Vec<Result<Object, DecodeError>> {
     }
 }
 
-fn read(kind: ObjectKind, root: &Node<'_>) -> Object {
-    match kind {
+fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
+    Some(match kind {
         ObjectKind::GatewayClass => Object::GatewayClass(Arc::new(GatewayClass::read(root))),
         ObjectKind::Gateway => Object::Gateway(Arc::new(Gateway::read(root))),
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
@@ -216,7 +216,14 @@ fn read(kind: ObjectKind, root: &Node<'_>) -> Object {
         ObjectKind::Secret => Object::Secret(Arc::new(Secret::read(root))),
         ObjectKind::ConfigMap => Object::ConfigMap(Arc::new(ConfigMap::read(root))),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Namespace::read(root))),
-    }
+        ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::UdpRoute
+        | ObjectKind::ListenerSet
+        | ObjectKind::BackendTlsPolicy
+        | ObjectKind::Node => return None,
+    })
 }
 
 /// Which kind a manifest is of; none if it is not one of ours.

@@ -91,7 +91,7 @@ fn protocol(port: &ServicePort) -> Result<UpstreamProtocol, String> {
         return Err(format!("is {}, and HTTP needs TCP", port.protocol));
     }
     match port.app_protocol.as_deref() {
-        Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Ok(UpstreamProtocol::H2c),
+        Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Ok(UpstreamProtocol::Http2),
         Some(tls @ ("kubernetes.io/wss" | "https" | "tls")) => Err(format!(
             "has appProtocol {tls}, and TLS to backends is not supported without a policy for it"
         )),
@@ -108,6 +108,7 @@ pub(crate) fn upstream(objects: &Objects, settings: &Settings, key: &UpstreamKey
         protocol: port.map_or(UpstreamProtocol::Http1, |port| {
             protocol(port).unwrap_or(UpstreamProtocol::Http1)
         }),
+        tls: None,
         endpoints: service.map_or(Endpoints::Addresses(Vec::new()), |service| {
             endpoints(objects, settings, key, service, port)
         }),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::ir::Listener;
-use crate::l4_plan::{Frontend, L4Plan, Transport};
+use crate::l4_plan::{Frontend, L4Plan};
 use crate::names::ListenerKey;
 use crate::snapshot::{CompiledListener, PortKey, PortTable, Snapshot};
 
@@ -24,7 +24,7 @@ pub(crate) fn update(next: &mut Snapshot, previous: &Snapshot, touched: &BTreeSe
         };
         let newer = Arc::new(compiled(next, listener));
         for address in addresses(listener) {
-            if let Some(table) = next.ports.get_mut(&(listener.port, address)) {
+            if let Some(table) = next.ports.get_mut(&place(listener, address)) {
                 Arc::make_mut(table).replace(&newer);
             }
         }
@@ -37,7 +37,7 @@ fn rebuild(next: &mut Snapshot) {
     for listener in next.ir.listeners.values() {
         let compiled = Arc::new(compiled(next, listener));
         for address in addresses(listener) {
-            let listeners = by_port.entry((listener.port, address)).or_default();
+            let listeners = by_port.entry(place(listener, address)).or_default();
             listeners.push(Arc::clone(&compiled));
             plan.addresses.extend(address);
         }
@@ -45,15 +45,15 @@ fn rebuild(next: &mut Snapshot) {
     next.ports = by_port
         .into_iter()
         .filter_map(|(key, listeners)| {
-            let table = PortTable::new(key.1, key.0, listeners)?;
+            let table = PortTable::new(key.2, key.1, listeners)?;
             Some((key, Arc::new(table)))
         })
         .collect();
-    for (&(port, address), table) in &next.ports {
+    for (&(transport, port, address), table) in &next.ports {
         let frontend = Frontend {
             address,
             port,
-            transport: Transport::Tcp,
+            transport,
         };
         let policies = plan.frontends.entry(frontend).or_default();
         for listener in &table.listeners {
@@ -70,6 +70,11 @@ fn rebuild(next: &mut Snapshot) {
 fn compiled(next: &Snapshot, listener: &Arc<Listener>) -> CompiledListener {
     let routes = next.tables.get(&listener.key).cloned().unwrap_or_default();
     CompiledListener::new(Arc::clone(listener), routes)
+}
+
+fn place(listener: &Listener, address: Option<IpAddr>) -> PortKey {
+    let transport = listener.protocol.port_kind().transport();
+    (transport, listener.port, address)
 }
 
 fn addresses(listener: &Listener) -> BTreeSet<Option<IpAddr>> {

@@ -405,7 +405,7 @@ fn conflicting_listeners_do_not_break_the_others() {
         [],
     ));
     let table = snapshot.port_table(local("10.0.0.2:80")).expect("a table");
-    assert!(!table.tls);
+    assert!(!table.is_tls());
     let sections: Vec<_> = table.listeners.iter().map(|l| &*l.key().section).collect();
     assert_eq!(sections, ["a"]);
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::l4_plan::Transport;
 use crate::names::{Hostname, ListenerKey, ObjectRef};
 
-/// One listener of one Gateway.
+/// One listener of one Gateway, declared by the Gateway itself or by a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Its identity.
     pub key: ListenerKey,
+    /// The Gateway that it belongs to; the declaring object unless that is a ListenerSet.
+    pub gateway: ObjectRef,
     /// The addresses it answers on; empty means every address of the node.
     pub addresses: Vec<IpAddr>,
-    /// The TCP port, 1-65535.
+    /// The port, 1-65535: of UDP if that is the protocol, else of TCP.
     pub port: u16,
     /// What is spoken there.
     pub protocol: ListenerProtocol,
@@ -22,6 +25,9 @@ pub struct Listener {
     pub hostname: Option<Hostname>,
     /// Who may connect.
     pub source_policy: SourcePolicy,
+    /// Gateway API v1 `Gateway.spec.tls.backend.clientCertificateRef`: what Sluice shows to backends
+    /// that it reaches over TLS for requests of this listener.
+    pub backend_client_certificate: Option<CertificateKey>,
 }
 
 /// What a listener speaks.
@@ -31,6 +37,61 @@ pub enum ListenerProtocol {
     Http,
     /// TLS terminated here, HTTP/1.1 or HTTP/2 inside by ALPN.
     Https(TlsTermination),
+    /// TLS terminated here, and what is inside goes to a backend as it is (Gateway API protocol
+    /// `TLS`, mode `Terminate`).
+    TlsTerminate(TlsTermination),
+    /// TLS that goes through untouched, by the name in the ClientHello (protocol `TLS`, mode `Passthrough`).
+    TlsPassthrough,
+    /// Bytes over TCP.
+    Tcp,
+    /// Datagrams over UDP.
+    Udp,
+}
+
+impl ListenerProtocol {
+    /// How TLS is terminated, where it is.
+    #[must_use]
+    pub fn termination(&self) -> Option<&TlsTermination> {
+        match self {
+            Self::Https(termination) | Self::TlsTerminate(termination) => Some(termination),
+            Self::Http | Self::TlsPassthrough | Self::Tcp | Self::Udp => None,
+        }
+    }
+
+    /// What connections to its port begin with. Listeners of one kind can share an address and port.
+    #[must_use]
+    pub fn port_kind(&self) -> PortKind {
+        match self {
+            Self::Http => PortKind::Http,
+            Self::Https(_) | Self::TlsTerminate(_) | Self::TlsPassthrough => PortKind::Tls,
+            Self::Tcp => PortKind::Tcp,
+            Self::Udp => PortKind::Udp,
+        }
+    }
+}
+
+/// What the connections to an address and port have in common, whichever listener takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortKind {
+    /// HTTP in clear text; the listener is chosen by `Host`.
+    Http,
+    /// A ClientHello, whose server name chooses the listener.
+    Tls,
+    /// Bytes; there is one listener.
+    Tcp,
+    /// Datagrams; there is one listener.
+    Udp,
+}
+
+impl PortKind {
+    /// The transport.
+    #[must_use]
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Http | Self::Tls | Self::Tcp => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
 }
 
 /// How a listener terminates TLS.
@@ -38,7 +99,31 @@ pub enum ListenerProtocol {
 pub struct TlsTermination {
     /// The certificates to choose from; the first one that the client's signature schemes allow is used.
     pub certificates: Vec<CertificateKey>,
+    /// What is asked of clients; none means that no certificate is asked for.
+    pub client_validation: Option<Arc<ClientValidation>>,
 }
+
+/// Gateway API v1 `Gateway.spec.tls.frontend.{default,perPort[].tls}.validation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientValidation {
+    /// The authorities that may have signed a client's certificate. Empty means that no reference
+    /// resolved, and then every handshake is refused.
+    pub authorities: TrustAnchors,
+    /// What becomes of a client without a valid certificate.
+    pub mode: ClientValidationMode,
+}
+
+/// Gateway API v1 `FrontendValidationModeType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientValidationMode {
+    /// The handshake fails.
+    AllowValidOnly,
+    /// The handshake succeeds with whatever the client shows, or with nothing.
+    AllowInsecureFallback,
+}
+
+/// DER certificates of authorities, in the order of the references and of the PEM in each.
+pub type TrustAnchors = Vec<Arc<[u8]>>;
 
 /// Which clients a listener serves. `deny` is asked first; then, unless `allow` is empty, a source
 /// outside `allow` is refused.

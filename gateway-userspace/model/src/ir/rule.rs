@@ -8,6 +8,10 @@ use super::{Cors, Filter, HeaderName, Redirect};
 use crate::names::{Hostname, ListenerKey, ObjectRef, UpstreamKey};
 
 /// One route object with its rules in the order they were written.
+///
+/// Routes of every kind are this. A GRPCRoute's methods are paths. A TLSRoute, TCPRoute or UDPRoute
+/// has one rule with one match that covers every path, an [`Action::Forward`], and no filters; it is
+/// found by [`crate::snapshot::CompiledListener::find_stream`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The object it came from.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::Found;
+use super::{CompiledRule, Found};
 use crate::head::Head;
-use crate::ir::{Listener, ListenerProtocol};
+use crate::ir::{HeaderName, Listener, ListenerProtocol, PortKind};
 use crate::names::{Hostname, ListenerKey};
 use crate::route_index::RouteTable;
 
@@ -17,10 +17,10 @@ use crate::route_index::RouteTable;
 pub struct PortTable {
     /// The address; none means every address of the node that no other table names.
     pub address: Option<IpAddr>,
-    /// The TCP port.
+    /// The port.
     pub port: u16,
-    /// Whether TLS is terminated here.
-    pub tls: bool,
+    /// What connections to it begin with.
+    pub kind: PortKind,
     /// The listeners, most specific hostname first.
     pub listeners: Vec<Arc<CompiledListener>>,
     /// Positions in `listeners` by hostname, wildcards without their `*`.
@@ -57,7 +57,7 @@ pub enum NoListener {
 }
 
 impl PortTable {
-    /// Builds the table. Listeners of the other kind (TLS or clear text) than the first, and later
+    /// Builds the table. Listeners of another kind than the first, and later
     /// listeners with a hostname that is taken, get nothing: a translator resolves such conflicts.
     pub(crate) fn new(
         address: Option<IpAddr>,
@@ -65,8 +65,8 @@ impl PortTable {
         listeners: impl IntoIterator<Item = Arc<CompiledListener>>,
     ) -> Option<Self> {
         let mut listeners: Vec<_> = listeners.into_iter().collect();
-        let tls = listeners.first()?.is_tls();
-        listeners.retain(|listener| listener.is_tls() == tls);
+        let kind = listeners.first()?.listener.protocol.port_kind();
+        listeners.retain(|listener| listener.listener.protocol.port_kind() == kind);
         listeners.sort_by(|a, b| specificity(a).cmp(&specificity(b)));
         listeners.dedup_by(|b, a| a.listener.hostname == b.listener.hostname);
         let mut by_hostname = HashMap::default();
@@ -83,11 +83,17 @@ impl PortTable {
         Some(Self {
             address,
             port,
-            tls,
+            kind,
             listeners,
             by_hostname: Arc::new(by_hostname),
             catch_all,
         })
+    }
+
+    /// Whether connections to it begin with a ClientHello.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.kind == PortKind::Tls
     }
 
     /// The same table with a newer form of one of its listeners.
@@ -131,7 +137,7 @@ impl PortTable {
         host: &str,
     ) -> Result<&Arc<CompiledListener>, NoListener> {
         let by_host = self.listener_for(host);
-        if !self.tls {
+        if !self.is_tls() {
             return by_host.ok_or(NoListener::Unclaimed);
         }
         let by_sni = self.listener_for(sni.unwrap_or_default());
@@ -145,7 +151,7 @@ impl PortTable {
 
 impl CompiledListener {
     pub(crate) fn new(listener: Arc<Listener>, routes: RouteTable) -> Self {
-        let gateway = &listener.key.gateway;
+        let gateway = &listener.gateway;
         let labels = ListenerLabels {
             gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
             listener: Arc::clone(&listener.key.section),
@@ -169,10 +175,18 @@ impl CompiledListener {
         self.listener.hostname.as_ref()
     }
 
-    /// Whether it terminates TLS.
+    /// What is spoken there.
     #[must_use]
-    pub fn is_tls(&self) -> bool {
-        matches!(self.listener.protocol, ListenerProtocol::Https(_))
+    pub fn protocol(&self) -> &ListenerProtocol {
+        &self.listener.protocol
+    }
+
+    /// The rule of the TLSRoute, TCPRoute or UDPRoute that takes a connection: that of the most
+    /// specific hostname that covers `server_name` (empty where there is none), and there the first.
+    #[must_use]
+    pub fn find_stream(&self, server_name: &str) -> Option<&Arc<CompiledRule>> {
+        let found = self.routes.find(&StreamHead { server_name })?;
+        Some(found.rule)
     }
 
     /// The first rule that matches: hostnames from the most specific, within one the match that
@@ -180,6 +194,33 @@ impl CompiledListener {
     #[must_use]
     pub fn find<H: Head>(&self, head: &H) -> Option<Found<'_>> {
         self.routes.find(head)
+    }
+}
+
+/// What a stream is matched by: a server name, and a path that every stream route covers.
+struct StreamHead<'a> {
+    server_name: &'a str,
+}
+
+impl Head for StreamHead<'_> {
+    fn method(&self) -> &str {
+        ""
+    }
+
+    fn path(&self) -> &str {
+        "/"
+    }
+
+    fn query(&self) -> Option<&str> {
+        None
+    }
+
+    fn host(&self) -> &str {
+        self.server_name
+    }
+
+    fn header_values<'a>(&'a self, _: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::empty()
     }
 }
 

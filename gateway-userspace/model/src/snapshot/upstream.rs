@@ -183,6 +183,7 @@ fn absent(key: &UpstreamKey) -> Arc<Upstream> {
     Arc::new(Upstream {
         key: key.clone(),
         protocol: UpstreamProtocol::Http1,
+        tls: None,
         endpoints: Endpoints::Addresses(Vec::new()),
     })
 }

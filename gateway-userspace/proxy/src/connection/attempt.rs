@@ -31,8 +31,8 @@ impl Attempt {
         let pool = pool.ok_or_else(no_endpoint)?;
         match pool.protocol() {
             UpstreamProtocol::Http1 => {}
-            UpstreamProtocol::H2c => {
-                let reason = format!("{}: no HTTP/2 towards backends (h2c)", pool.label());
+            protocol => {
+                let reason = format!("{}: no {protocol:?} towards backends", pool.label());
                 return Err(ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason));
             }
         }

@@ -187,7 +187,7 @@ async fn a_name_is_resolved_by_the_worker() {
 async fn what_is_not_spoken_towards_backends_is_a_clear_failure() {
     let mut config = Config::default().http("http", None);
     let endpoints = Endpoints::Addresses(Vec::new());
-    let action: Action = config.upstream_of("h2", UpstreamProtocol::H2c, endpoints);
+    let action: Action = config.upstream_of("h2", UpstreamProtocol::Http2, endpoints);
     let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
     assert_eq!(world.get("a", "/").await.status, 502);
 }

@@ -34,9 +34,10 @@ pub fn sniff(text: &str) -> Option<ObjectRef> {
 
 fn named(kind: &str, namespace: Option<&str>, name: &str) -> Option<ObjectRef> {
     let kind: ObjectKind = serde_json::from_value(Value::String(kind.to_owned())).ok()?;
-    let namespace = match kind {
-        ObjectKind::GatewayClass | ObjectKind::Namespace => "",
-        _ => namespace.unwrap_or("default"),
+    let namespace = if kind.is_namespaced() {
+        namespace.unwrap_or("default")
+    } else {
+        ""
     };
     (!name.is_empty()).then(|| ObjectRef::new(kind, namespace, name))
 }

@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
             ));
         };
         let has_slices = self.objects.slices_of(&backend).next().is_some();
-        let key = UpstreamKey { backend, port };
+        let key = UpstreamKey::http(backend, port);
         match service::resolve(service, port, has_slices, self.settings) {
             Resolution::Upstream => Ok((key, None)),
             Resolution::WithoutEndpoints(hint) => Ok((key, Some(hint))),

@@ -183,6 +183,7 @@ impl GatewayUnit {
             let protocol = match listener.protocol {
                 Protocol::Https => ListenerProtocol::Https(TlsTermination {
                     certificates: usable.iter().map(|(key, _)| key.clone()).collect(),
+                    client_validation: None,
                 }),
                 _ => ListenerProtocol::Http,
             };
@@ -191,7 +192,9 @@ impl GatewayUnit {
             served.listeners.insert(
                 key.clone(),
                 Arc::new(ir::Listener {
+                    gateway: key.gateway.clone(),
                     key,
+                    backend_client_certificate: None,
                     addresses: addresses.clone(),
                     port: listener.port,
                     protocol,

@@ -125,6 +125,13 @@ impl Objects {
             }
             ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
             ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
+            ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute
+            | ObjectKind::UdpRoute
+            | ObjectKind::ListenerSet
+            | ObjectKind::BackendTlsPolicy
+            | ObjectKind::Node => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_model::names::{ObjectRef, UpstreamKey};
+use gateway_model::names::{ObjectRef, UpstreamKey, UpstreamUse};
 
 /// Counts by key.
 #[derive(Clone, Debug)]
@@ -57,10 +57,12 @@ impl<K: Ord + Clone> Counts<K> {
 impl Counts<UpstreamKey> {
     /// The ports of a Service that somebody refers to.
     pub(super) fn range(&self, service: &ObjectRef) -> impl Iterator<Item = &UpstreamKey> {
-        let key = |port| UpstreamKey {
+        let key = |port, usage| UpstreamKey {
             backend: service.clone(),
             port,
+            usage,
         };
-        self.0.range(key(0)..=key(u16::MAX)).map(|(key, _)| key)
+        let all = key(0, UpstreamUse::Http)..=key(u16::MAX, UpstreamUse::Datagram);
+        self.0.range(all).map(|(key, _)| key)
     }
 }

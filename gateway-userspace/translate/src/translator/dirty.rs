@@ -106,7 +106,15 @@ impl Dirty {
                 }
             }
             ObjectKind::Namespace => self.namespace(objects, name, old, new),
-            ObjectKind::EndpointSlice | ObjectKind::ConfigMap => {}
+            ObjectKind::EndpointSlice
+            | ObjectKind::ConfigMap
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute
+            | ObjectKind::UdpRoute
+            | ObjectKind::ListenerSet
+            | ObjectKind::BackendTlsPolicy
+            | ObjectKind::Node => {}
         }
     }
 

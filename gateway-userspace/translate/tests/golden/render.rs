@@ -102,10 +102,15 @@ fn ir(ir: &Ir) -> Value {
 
 fn listener(listener: &Listener) -> Value {
     let mut map = Map::new();
-    let (protocol, certificates) = match &listener.protocol {
-        ListenerProtocol::Http => ("HTTP", None),
-        ListenerProtocol::Https(tls) => ("HTTPS", Some(&tls.certificates)),
+    let protocol = match &listener.protocol {
+        ListenerProtocol::Http => "HTTP",
+        ListenerProtocol::Https(_) => "HTTPS",
+        ListenerProtocol::TlsTerminate(_) => "TLS",
+        ListenerProtocol::TlsPassthrough => "TLS passthrough",
+        ListenerProtocol::Tcp => "TCP",
+        ListenerProtocol::Udp => "UDP",
     };
+    let certificates = listener.protocol.termination().map(|tls| &tls.certificates);
     let host = listener.hostname.as_ref().map_or("*", |h| h.as_str());
     map.insert(
         "serves".to_owned(),

@@ -55,6 +55,7 @@ impl Config {
             .insert(key.clone(), Arc::clone(certificate));
         let termination = TlsTermination {
             certificates: vec![key],
+            client_validation: None,
         };
         let protocol = ListenerProtocol::Https(termination);
         let policy = SourcePolicy::default();
@@ -87,6 +88,7 @@ impl Config {
     ) -> Action {
         let key = upstream_key(name);
         let upstream = Upstream {
+            tls: None,
             key: key.clone(),
             protocol,
             endpoints,
@@ -143,6 +145,8 @@ impl Config {
             let key = listener_key(&name);
             let listener = Listener {
                 key: key.clone(),
+                gateway: key.gateway.clone(),
+                backend_client_certificate: None,
                 addresses: vec![address.ip()],
                 port: address.port(),
                 protocol,
@@ -176,10 +180,7 @@ pub fn listener_key(name: &str) -> ListenerKey {
 }
 
 pub fn upstream_key(name: &str) -> UpstreamKey {
-    UpstreamKey {
-        backend: object(ObjectKind::Service, name),
-        port: 80,
-    }
+    UpstreamKey::http(object(ObjectKind::Service, name), 80)
 }
 
 fn object(kind: ObjectKind, name: &str) -> ObjectRef {
