@@ -80,13 +80,8 @@ fn empty_and_absent_are_the_same_but_zero_is_not() {
 
 #[test]
 fn the_order_of_addresses_counts() {
-    let gateway = |addresses: Value| {
-        digest(
-            ObjectKind::Gateway,
-            &json!({"addresses": addresses}),
-            US,
-        )
-    };
+    let gateway =
+        |addresses: Value| digest(ObjectKind::Gateway, &json!({"addresses": addresses}), US);
     assert_ne!(
         gateway(json!([{"value": "192.0.2.1"}, {"value": "192.0.2.2"}])),
         gateway(json!([{"value": "192.0.2.2"}, {"value": "192.0.2.1"}]))
