@@ -39,8 +39,8 @@ pub(crate) async fn greet(
     let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     if let Err(error) = &read {
         let reason = error.get_ref().and_then(|e| e.downcast_ref::<NoHello>());
-        if let Some(alert) = reason.and_then(|reason| reason.alert()) {
-            alert::send(stream, alert).await;
+        if let Some(reason) = reason {
+            alert::send(stream, reason.alert()).await;
         }
         failed(downstream, error);
     }

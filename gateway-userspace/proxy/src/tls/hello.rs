@@ -34,12 +34,12 @@ pub(crate) enum NoHello {
 }
 
 impl NoHello {
-    /// The alert that says so (RFC 8446 §6); none to a peer that does not speak TLS.
-    pub(crate) fn alert(self) -> Option<u8> {
+    /// The alert that says so (RFC 8446 §6).
+    pub(crate) fn alert(self) -> u8 {
         match self {
-            Self::NotTls => None,
-            Self::Malformed => Some(super::alert::DECODE_ERROR),
-            Self::TooLong => Some(super::alert::HANDSHAKE_FAILURE),
+            Self::NotTls => super::alert::UNEXPECTED_MESSAGE,
+            Self::Malformed => super::alert::DECODE_ERROR,
+            Self::TooLong => super::alert::HANDSHAKE_FAILURE,
         }
     }
 }
