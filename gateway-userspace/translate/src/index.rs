@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use gateway_model::names::ObjectRef;
 
-use crate::gateway_api::{References, secret_of};
-use crate::objects::{Gateway, HttpRoute};
+use crate::gateway_api::{References, authority_of, secret_of};
+use crate::objects::{BackendTlsPolicy, Gateway, RouteObject};
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
@@ -64,10 +64,12 @@ pub(crate) enum Change {
 /// Who refers to what.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
-    /// Routes by the Gateways they name as parents.
-    pub(crate) routes_of_gateway: Multimap<ObjectRef>,
+    /// Routes by the Gateways and ListenerSets they name as parents.
+    pub(crate) routes_of_parent: Multimap<ObjectRef>,
     /// Routes by the Services they name.
     pub(crate) routes_of_service: Multimap<ObjectRef>,
+    /// Policies by the ConfigMaps and Secrets they name.
+    pub(crate) policies_of_authority: Multimap<ObjectRef>,
     /// Gateways by the Secrets they name.
     pub(crate) gateways_of_secret: Multimap<ObjectRef>,
     /// Gateways by their class.
@@ -78,16 +80,25 @@ pub(crate) struct Index {
 
 impl Index {
     /// Takes a route's references in or out.
-    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: &HttpRoute) {
+    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: RouteObject<'_>) {
         let references = References::of(route, object);
-        for gateway in &references.gateways {
-            change.make(&mut self.routes_of_gateway, gateway, object);
+        for parent in &references.parents {
+            change.make(&mut self.routes_of_parent, parent, object);
         }
         for service in &references.services {
             change.make(&mut self.routes_of_service, service, object);
         }
         let namespaces = references.services.iter().map(|s| &s.namespace);
         self.reach(change, object, namespaces);
+    }
+
+    /// Takes a policy's references in or out.
+    pub(crate) fn policy(&mut self, change: Change, object: &ObjectRef, policy: &BackendTlsPolicy) {
+        for reference in &policy.ca_certificate_refs {
+            if let Some(authority) = authority_of(object, reference) {
+                change.make(&mut self.policies_of_authority, &authority, object);
+            }
+        }
     }
 
     /// Takes a Gateway's references in or out.

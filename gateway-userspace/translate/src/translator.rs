@@ -194,7 +194,7 @@ impl Translator {
     }
 
     fn routes_see(&mut self, gateway: &ObjectRef) {
-        let routes = self.index.routes_of_gateway.of(gateway);
+        let routes = self.index.routes_of_parent.of(gateway);
         self.dirty.routes.extend(routes.cloned());
     }
 
@@ -232,7 +232,7 @@ impl Translator {
 
     fn route(&mut self, name: ObjectRef) {
         let old = self.routes.remove(&name);
-        let new = self.objects.http_routes.get(&name).map(|route| {
+        let new = self.objects.route(&name).map(|route| {
             let view = |gateway: &ObjectRef| Some(&self.gateways.get(gateway)?.view);
             let (objects, settings) = (&self.objects, &self.settings);
             RouteUnit::new(objects, settings, route, &name, view, old.as_ref())

@@ -50,6 +50,8 @@ pub(super) struct ListenerView {
     pub(super) hostname: Option<Hostname>,
     pub(super) allowed_routes: AllowedRoutes,
     pub(super) supported_kinds: Vec<RouteGroupKind>,
+    /// Whether it hands on the client's own TLS.
+    pub(super) is_passthrough: bool,
     pub(super) is_served: bool,
 }
 
@@ -162,6 +164,7 @@ impl GatewayUnit {
             hostname: listener.hostname.clone(),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds: listener.supported_kinds.clone(),
+            is_passthrough: listener.is_passthrough,
             is_served: self.is_served(at, claims),
         };
         GatewayView {

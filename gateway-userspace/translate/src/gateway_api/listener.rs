@@ -8,6 +8,7 @@ use super::Finding;
 use super::certificates::{self, Certificates};
 use crate::objects::{
     AllowedRoutes, GATEWAY_API_GROUP, Gateway, Known, Listener, NamespacesFrom, Objects, Protocol,
+    TlsMode,
 };
 use crate::status::{Reason, RouteGroupKind};
 
@@ -20,6 +21,8 @@ pub(crate) struct ListenerUnit {
     pub(super) hostname: Option<Hostname>,
     pub(super) allowed_routes: AllowedRoutes,
     pub(super) supported_kinds: Vec<RouteGroupKind>,
+    /// Whether it hands on the client's own TLS.
+    pub(super) is_passthrough: bool,
     /// Why it cannot be accepted.
     pub(super) fault: Option<Finding>,
     /// What is wrong with its references.
@@ -60,6 +63,9 @@ impl ListenerUnit {
             hostname: hostname.and_then(Result::ok),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds,
+            is_passthrough: listener.protocol == Protocol::Tls
+                && (listener.tls.as_ref())
+                    .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough)),
             fault,
             references: Finding::merge(&findings),
             certificates,
