@@ -7,6 +7,7 @@
 
 mod addresses;
 mod attach;
+mod authorities;
 mod backend;
 mod certificates;
 mod class;
@@ -18,18 +19,15 @@ mod grant;
 mod grpc;
 mod listener;
 mod matching;
-mod policy;
 mod references;
 mod route;
 mod rule;
 mod rules;
 mod source_policy;
 
-pub(crate) use certificates::secret_of;
 pub(crate) use class::{ClassState, class_state, class_status};
 pub(crate) use conflict::Claims;
-pub(crate) use gateway::{GatewayUnit, GatewayView, Served};
-pub(crate) use policy::authority_of;
+pub(crate) use gateway::{GatewayUnit, ParentView, Served};
 pub(crate) use references::References;
 pub(crate) use route::RouteUnit;
 

@@ -15,14 +15,19 @@ mod backend_tls_policy;
 mod check;
 mod core;
 mod endpoint_slice;
+mod frontend;
 mod gateway;
 mod gateway_class;
 mod grpc_route;
 mod http_route;
 mod known;
+mod listener;
+mod listener_set;
 mod meta;
+mod node;
 mod parent_ref;
 mod reader;
+mod reference;
 mod reference_grant;
 mod route_filter;
 mod route_match;
@@ -41,16 +46,23 @@ pub use self::core::{ConfigMap, Namespace};
 pub use backend_ref::{BackendRef, WeightedRef};
 pub use backend_tls_policy::{BackendTlsPolicy, PolicyAltName, PolicyTarget};
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use frontend::{FrontendTls, FrontendValidation};
 pub use gateway::{
-    AddressType, AllowedRoutes, ClientValidation, Gateway, GatewayAddress, Listener, ListenerTls,
-    NamespacesFrom, ParametersRef, Protocol, RouteKind, SecretRef, TlsMode,
+    AddressType, AllowedListeners, Gateway, GatewayAddress, Infrastructure, ListenersFrom,
+    ParametersRef,
 };
 pub use gateway_class::GatewayClass;
 pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
 pub use http_route::{HttpRoute, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 pub use known::Known;
+pub use listener::{
+    AllowedRoutes, Listener, ListenerTls, NamespacesFrom, Protocol, RouteKind, TlsMode,
+};
+pub use listener_set::{ListenerSet, ParentGateway};
 pub use meta::{LabelRequirement, LabelSelector, Meta, SelectorOperator};
+pub use node::Node;
 pub use parent_ref::ParentRef;
+pub use reference::ObjectReference;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use route_filter::{
     CorsFilter, HeaderFilter, HttpRouteFilter, MirrorFilter, PathModifier, RedirectFilter,
@@ -63,7 +75,7 @@ pub use store::Objects;
 pub(crate) use store::{RouteObject, service_of};
 pub use stream_route::StreamRoute;
 
-use reader::{Node, Problems};
+use reader::Problems;
 
 /// The API group of Gateway API.
 pub const GATEWAY_API_GROUP: &str = "gateway.networking.k8s.io";
@@ -75,6 +87,8 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway API `Gateway`.
     Gateway(Arc<Gateway>),
+    /// Gateway API `ListenerSet`.
+    ListenerSet(Arc<ListenerSet>),
     /// Gateway API `HTTPRoute`.
     HttpRoute(Arc<HttpRoute>),
     /// Gateway API `GRPCRoute`.
@@ -99,6 +113,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// Kubernetes core `Namespace`.
     Namespace(Arc<Namespace>),
+    /// Kubernetes core `Node`.
+    Node(Arc<Node>),
 }
 
 impl Object {
@@ -108,6 +124,7 @@ impl Object {
         match self {
             Self::GatewayClass(o) => &o.meta,
             Self::Gateway(o) => &o.meta,
+            Self::ListenerSet(o) => &o.meta,
             Self::HttpRoute(o) => &o.meta,
             Self::GrpcRoute(o) => &o.meta,
             Self::TlsRoute(o) | Self::TcpRoute(o) | Self::UdpRoute(o) => &o.meta,
@@ -118,6 +135,7 @@ impl Object {
             Self::Secret(o) => &o.meta,
             Self::ConfigMap(o) => &o.meta,
             Self::Namespace(o) => &o.meta,
+            Self::Node(o) => &o.meta,
         }
     }
 
@@ -127,6 +145,7 @@ impl Object {
         match self {
             Self::GatewayClass(_) => ObjectKind::GatewayClass,
             Self::Gateway(_) => ObjectKind::Gateway,
+            Self::ListenerSet(_) => ObjectKind::ListenerSet,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
             Self::TlsRoute(_) => ObjectKind::TlsRoute,
@@ -139,6 +158,7 @@ impl Object {
             Self::Secret(_) => ObjectKind::Secret,
             Self::ConfigMap(_) => ObjectKind::ConfigMap,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Node(_) => ObjectKind::Node,
         }
     }
 
@@ -218,7 +238,7 @@ impl std::error::Error for DecodeError {}
 )]
 pub fn decode(value: Value) -> Result<Option<Object>, DecodeError> {
     let problems = Problems::default();
-    let root = Node::root(&value, &problems);
+    let root = reader::Node::root(&value, &problems);
     let Some(kind) = kind_of(&value, &root) else {
         return refuse(&value, None, problems).map_or(Ok(None), Err);
     };
@@ -242,10 +262,11 @@ pub fn decode_all(value: Value) -> Vec<Result<Object, DecodeError>> {
     }
 }
 
-fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
+fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
     Some(match kind {
         ObjectKind::GatewayClass => Object::GatewayClass(Arc::new(GatewayClass::read(root))),
         ObjectKind::Gateway => Object::Gateway(Arc::new(Gateway::read(root))),
+        ObjectKind::ListenerSet => Object::ListenerSet(Arc::new(ListenerSet::read(root))),
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
         ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(GrpcRoute::read(root))),
         ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(StreamRoute::read_tls(root))),
@@ -260,18 +281,19 @@ fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
         ObjectKind::Secret => Object::Secret(Arc::new(Secret::read(root))),
         ObjectKind::ConfigMap => Object::ConfigMap(Arc::new(ConfigMap::read(root))),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Namespace::read(root))),
-        ObjectKind::ListenerSet | ObjectKind::Node => return None,
+        ObjectKind::Node => Object::Node(Arc::new(Node::read(root))),
     })
 }
 
 /// Which kind a manifest is of; none if it is not one of ours.
-fn kind_of(value: &Value, root: &Node<'_>) -> Option<ObjectKind> {
+fn kind_of(value: &Value, root: &reader::Node<'_>) -> Option<ObjectKind> {
     let kind = value.get("kind").and_then(Value::as_str)?;
     let api_version = value.get("apiVersion").and_then(Value::as_str)?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let (kind, versions): (_, &[&str]) = match (group, kind) {
         (GATEWAY_API_GROUP, "GatewayClass") => (ObjectKind::GatewayClass, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "Gateway") => (ObjectKind::Gateway, &["v1", "v1beta1"]),
+        (GATEWAY_API_GROUP, "ListenerSet") => (ObjectKind::ListenerSet, &["v1"]),
         (GATEWAY_API_GROUP, "HTTPRoute") => (ObjectKind::HttpRoute, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "GRPCRoute") => (ObjectKind::GrpcRoute, &["v1"]),
         (GATEWAY_API_GROUP, "TLSRoute") => (ObjectKind::TlsRoute, &["v1"]),
@@ -284,6 +306,7 @@ fn kind_of(value: &Value, root: &Node<'_>) -> Option<ObjectKind> {
         ("", "Secret") => (ObjectKind::Secret, &["v1"]),
         ("", "ConfigMap") => (ObjectKind::ConfigMap, &["v1"]),
         ("", "Namespace") => (ObjectKind::Namespace, &["v1"]),
+        ("", "Node") => (ObjectKind::Node, &["v1"]),
         _ => return None,
     };
     if !versions.contains(&version) {
@@ -310,7 +333,7 @@ fn refuse(value: &Value, kind: Option<ObjectKind>, problems: Problems) -> Option
     let shown_kind = text("/kind").unwrap_or("object");
     let name = text("/metadata/name");
     let namespace = match kind {
-        Some(ObjectKind::GatewayClass | ObjectKind::Namespace) => "",
+        Some(kind) if !kind.is_namespaced() => "",
         _ => text("/metadata/namespace").unwrap_or("default"),
     };
     let shown_name = name.unwrap_or("(without a name)");

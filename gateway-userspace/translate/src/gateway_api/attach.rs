@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_model::names::{Hostname, ObjectKind, ObjectRef};
 
 use super::Finding;
-use super::gateway::{GatewayView, ListenerView};
+use super::gateway::{ListenerView, ParentView};
 use crate::objects::{GATEWAY_API_GROUP, Known, Namespace, NamespacesFrom, Objects, ParentRef};
 use crate::status::Reason;
 
@@ -59,7 +59,7 @@ pub(super) type Attached<'a> = Vec<(&'a ListenerView, Vec<Hostname>)>;
 /// The listeners that a parent reference speaks of.
 fn select<'a>(
     parent: &ParentRef,
-    gateway: &'a GatewayView,
+    gateway: &'a ParentView,
 ) -> Result<Vec<&'a ListenerView>, Finding> {
     let selected: Vec<_> = gateway
         .listeners
@@ -97,7 +97,7 @@ fn select<'a>(
 /// Why no listener takes it.
 pub(super) fn attach<'a>(
     parent: &ParentRef,
-    gateway: &'a GatewayView,
+    gateway: &'a ParentView,
     hostnames: &[Hostname],
     from: &Origin<'_>,
 ) -> Result<Attached<'a>, Finding> {

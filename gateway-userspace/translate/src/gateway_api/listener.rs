@@ -18,11 +18,11 @@ pub(crate) struct ListenerUnit {
     pub(super) name: Arc<str>,
     pub(super) port: u16,
     pub(super) protocol: Protocol,
+    /// `tls.mode` is `Passthrough`.
+    pub(super) is_passthrough: bool,
     pub(super) hostname: Option<Hostname>,
     pub(super) allowed_routes: AllowedRoutes,
     pub(super) supported_kinds: Vec<RouteGroupKind>,
-    /// Whether it hands on the client's own TLS.
-    pub(super) is_passthrough: bool,
     /// Why it cannot be accepted.
     pub(super) fault: Option<Finding>,
     /// What is wrong with its references.
@@ -60,12 +60,13 @@ impl ListenerUnit {
             name: listener.name.clone(),
             port: listener.port,
             protocol: listener.protocol.clone(),
+            is_passthrough: listener
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough)),
             hostname: hostname.and_then(Result::ok),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds,
-            is_passthrough: listener.protocol == Protocol::Tls
-                && (listener.tls.as_ref())
-                    .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough)),
             fault,
             references: Finding::merge(&findings),
             certificates,
@@ -96,7 +97,7 @@ fn fault(gateway: &Gateway, listener: &Listener) -> Option<Finding> {
     {
         return unsupported(format!("tls.mode {mode:?} is not known; use Terminate"));
     }
-    if listener.protocol == Protocol::Https && gateway.client_validation.applies_to(listener.port) {
+    if listener.protocol == Protocol::Https && gateway.frontend.of_port(listener.port).is_some() {
         return unsupported(format!(
             "spec.tls.frontend asks for client certificates on port {}, which is not supported; \
              without them the listener would let everybody in, so it is not served",

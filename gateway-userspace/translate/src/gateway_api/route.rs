@@ -11,7 +11,7 @@ use gateway_model::names::{
 use super::Finding;
 use super::attach::{Attached, Origin, attach};
 use super::backend::{Resolved, Resolver};
-use super::gateway::GatewayView;
+use super::gateway::ParentView;
 use super::references::parent_of;
 use super::rules::{self, Rules};
 use crate::objects::{Objects, ParentRef, RouteObject};
@@ -39,7 +39,7 @@ impl RouteUnit {
         settings: &Settings,
         route: RouteObject<'_>,
         object: &ObjectRef,
-        view: impl Fn(&ObjectRef) -> Option<&'a GatewayView>,
+        view: impl Fn(&ObjectRef) -> Option<&'a ParentView>,
         before: Option<&Self>,
     ) -> Self {
         let parents = route.parent_refs().iter();

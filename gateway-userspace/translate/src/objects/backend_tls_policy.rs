@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::reader::Node;
-use super::{Known, Meta, ParametersRef, check};
+use super::{Known, Meta, ObjectReference, check};
 
 /// Gateway API v1 `BackendTLSPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct BackendTlsPolicy {
     pub target_refs: Vec<PolicyTarget>,
     /// `spec.validation.caCertificateRefs`, up to 8, in the policy's own namespace; empty exactly
     /// if there are well-known authorities.
-    pub ca_certificate_refs: Vec<ParametersRef>,
+    pub ca_certificate_refs: Vec<ObjectReference>,
     /// `spec.validation.wellKnownCACertificates`; `System` is the only value of the specification.
     pub well_known: Option<Arc<str>>,
     /// `spec.validation.hostname`.
@@ -60,7 +60,7 @@ impl BackendTlsPolicy {
         let policy = Self {
             meta: Meta::namespaced(root),
             target_refs: targets(&spec.field("targetRefs")),
-            ca_certificate_refs: references.iter().map(ParametersRef::read).collect(),
+            ca_certificate_refs: references.iter().map(ObjectReference::read_local).collect(),
             well_known: well_known
                 .checked(|text| check::length(text, 0, 253))
                 .filter(|text| !text.is_empty()),

@@ -7,7 +7,8 @@ use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
     BackendTlsPolicy, ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    Meta, Namespace, Object, ParentRef, ReferenceGrant, Secret, Service, StreamRoute,
+    ListenerSet, Meta, Namespace, Node, Object, ParentRef, ReferenceGrant, Secret, Service,
+    StreamRoute,
 };
 
 /// Every object that is known, by its name.
@@ -19,6 +20,7 @@ use super::{
 pub struct Objects {
     pub(crate) classes: BTreeMap<ObjectRef, Arc<GatewayClass>>,
     pub(crate) gateways: BTreeMap<ObjectRef, Arc<Gateway>>,
+    pub(crate) listener_sets: BTreeMap<ObjectRef, Arc<ListenerSet>>,
     pub(crate) http_routes: BTreeMap<ObjectRef, Arc<HttpRoute>>,
     pub(crate) grpc_routes: BTreeMap<ObjectRef, Arc<GrpcRoute>>,
     /// TLSRoutes, TCPRoutes and UDPRoutes.
@@ -30,6 +32,7 @@ pub struct Objects {
     pub(crate) secrets: BTreeMap<ObjectRef, SecretEntry>,
     pub(crate) config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
+    pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
     slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// Which policies name a Service as their target.
@@ -101,6 +104,12 @@ impl Objects {
         let secrets = self.secrets.values().map(|s| s.current.clone());
         let gateway_api = (self.classes.values().cloned().map(Object::GatewayClass))
             .chain(self.gateways.values().cloned().map(Object::Gateway))
+            .chain(
+                self.listener_sets
+                    .values()
+                    .cloned()
+                    .map(Object::ListenerSet),
+            )
             .chain(self.http_routes.values().cloned().map(Object::HttpRoute))
             .chain(self.grpc_routes.values().cloned().map(Object::GrpcRoute))
             .chain(
@@ -121,6 +130,7 @@ impl Objects {
             .chain(secrets.map(Object::Secret))
             .chain(self.config_maps.values().cloned().map(Object::ConfigMap))
             .chain(self.namespaces.values().cloned().map(Object::Namespace))
+            .chain(self.nodes.values().cloned().map(Object::Node))
     }
 
     /// How many objects there are.
@@ -128,6 +138,7 @@ impl Objects {
     pub fn len(&self) -> usize {
         self.classes.len()
             + self.gateways.len()
+            + self.listener_sets.len()
             + self.http_routes.len()
             + self.grpc_routes.len()
             + self.stream_routes.len()
@@ -138,6 +149,7 @@ impl Objects {
             + self.secrets.len()
             + self.config_maps.len()
             + self.namespaces.len()
+            + self.nodes.len()
     }
 
     /// Whether there is none.
@@ -207,6 +219,7 @@ impl Objects {
         match object {
             Object::GatewayClass(o) => self.classes.insert(name, o).map(Object::GatewayClass),
             Object::Gateway(o) => self.gateways.insert(name, o).map(Object::Gateway),
+            Object::ListenerSet(o) => self.listener_sets.insert(name, o).map(Object::ListenerSet),
             Object::HttpRoute(o) => self.http_routes.insert(name, o).map(Object::HttpRoute),
             Object::GrpcRoute(o) => self.grpc_routes.insert(name, o).map(Object::GrpcRoute),
             Object::TlsRoute(o) | Object::TcpRoute(o) | Object::UdpRoute(o) => {
@@ -220,6 +233,7 @@ impl Objects {
             Object::Secret(o) => self.insert_secret(name, o),
             Object::ConfigMap(o) => self.config_maps.insert(name, o).map(Object::ConfigMap),
             Object::Namespace(o) => self.namespaces.insert(name, o).map(Object::Namespace),
+            Object::Node(o) => self.nodes.insert(name, o).map(Object::Node),
         }
     }
 
@@ -227,6 +241,7 @@ impl Objects {
         match name.kind {
             ObjectKind::GatewayClass => self.classes.remove(name).map(Object::GatewayClass),
             ObjectKind::Gateway => self.gateways.remove(name).map(Object::Gateway),
+            ObjectKind::ListenerSet => self.listener_sets.remove(name).map(Object::ListenerSet),
             ObjectKind::HttpRoute => self.http_routes.remove(name).map(Object::HttpRoute),
             ObjectKind::GrpcRoute => self.grpc_routes.remove(name).map(Object::GrpcRoute),
             ObjectKind::TlsRoute | ObjectKind::TcpRoute | ObjectKind::UdpRoute => {
@@ -243,7 +258,7 @@ impl Objects {
             }
             ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
             ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
-            ObjectKind::ListenerSet | ObjectKind::Node => None,
+            ObjectKind::Node => self.nodes.remove(name).map(Object::Node),
         }
     }
 

@@ -107,12 +107,11 @@ impl Dirty {
                 self.routes.insert(name.clone());
             }
             ObjectKind::ReferenceGrant => self.grant(index, &name.namespace),
-            ObjectKind::Secret => {
-                let gateways = index.gateways_of_secret.of(name);
+            ObjectKind::Secret | ObjectKind::ConfigMap => {
+                let gateways = index.gateways_naming.of(name);
                 self.gateways.extend(gateways.cloned());
                 self.authority(objects, index, name);
             }
-            ObjectKind::ConfigMap => self.authority(objects, index, name),
             ObjectKind::Service => {
                 self.services.insert(name.clone());
                 let policies = objects.policies_of(name);
@@ -152,7 +151,7 @@ impl Dirty {
 
     /// An object that may hold authorities has changed.
     fn authority(&mut self, objects: &Objects, index: &Index, name: &ObjectRef) {
-        for policy in index.policies_of_authority.of(name) {
+        for policy in index.policies_naming.of(name) {
             if let Some(object) = objects.policies.get(policy) {
                 self.policy(objects, index, policy, object);
             }
