@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::super::Update;
+use crate::source::Update;
 use super::super::last_good::{self, LastGood};
 use super::super::wake::{Asked, Wake};
 use super::super::watch::Watch;
@@ -37,7 +37,8 @@ pub fn run(root: &Path, last_good: Option<PathBuf>, updates: &mpsc::Sender<Updat
                 .blocking_send(Update {
                     events,
                     report,
-                    seen,
+                    seen: Some(seen),
+                    ..Update::default()
                 })
                 .is_err()
             {
