@@ -21,7 +21,7 @@ use gateway_model::snapshot::{CompiledUpstream, Snapshot, UpstreamId};
 
 use crate::limits::UpstreamLimits;
 
-pub(crate) use connection::{ConnectError, UpstreamConnection};
+pub(crate) use connection::UpstreamConnection;
 pub(crate) use dial::{Needs, Via};
 pub(crate) use endpoint::{Active, Endpoint};
 pub(crate) use http2::{Declined, Http2Stream};

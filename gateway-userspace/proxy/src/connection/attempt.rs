@@ -7,7 +7,7 @@ use gateway_model::snapshot::UpstreamId;
 
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::upstream::{Active, ConnectError, Endpoint, Needs, Pool, UpstreamConnection, Via};
+use crate::upstream::{Active, Endpoint, Needs, Pool, UpstreamConnection, Via};
 use crate::worker::Worker;
 
 /// A connection in use for one request.
@@ -83,7 +83,7 @@ impl Attempt {
         drop(connection);
         let endpoint = active.endpoint();
         let shared = match via {
-            Via::Http1 => None,
+            Via::Http1 | Via::Stream => None,
             Via::Http2 | Via::Either => endpoint.take_shared(&worker.limits().upstream),
         };
         let connection = match shared {
@@ -91,7 +91,7 @@ impl Attempt {
             None => endpoint.dial(worker, via).await,
         };
         Ok(Self {
-            connection: connection.map_err(|error| fault(endpoint, &error))?,
+            connection: connection.map_err(|error| error.fault(endpoint))?,
             active,
             via,
         })
@@ -173,7 +173,7 @@ impl Way<'_> {
                 .filter(|_| tried.len() < attempts);
             endpoint = match next {
                 Some(next) => next,
-                None => return Err(fault(&endpoint, &error)),
+                None => return Err(error.fault(&endpoint)),
             };
         }
     }
@@ -181,12 +181,4 @@ impl Way<'_> {
 
 fn no_endpoint() -> ProxyError {
     ProxyError::new(Side::Upstream, Kind::NoEndpoint)
-}
-
-fn fault(endpoint: &Endpoint, error: &ConnectError) -> ProxyError {
-    let kind = match error {
-        ConnectError::TimedOut => Kind::ConnectTimeout,
-        ConnectError::Failed(_) => Kind::Connect,
-    };
-    ProxyError::new(Side::Upstream, kind).because(format!("{}: {error}", endpoint.address()))
 }

@@ -11,7 +11,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::UpstreamStream;
+use super::{Endpoint, UpstreamStream};
+use crate::error::{Kind, ProxyError, Side};
 
 /// A connection to an endpoint, in use or idle.
 #[derive(Debug)]
@@ -32,6 +33,18 @@ pub(crate) enum ConnectError {
     TimedOut,
     #[error("{0}")]
     Failed(String),
+}
+
+impl ConnectError {
+    /// The failure of who wanted a connection to this endpoint.
+    pub(crate) fn fault(&self, endpoint: &Endpoint) -> ProxyError {
+        let kind = match self {
+            Self::TimedOut => Kind::ConnectTimeout,
+            Self::Failed(_) => Kind::Connect,
+        };
+        let reason = format!("{}: {self}", endpoint.address());
+        ProxyError::new(Side::Upstream, kind).because(reason)
+    }
 }
 
 impl From<io::Error> for ConnectError {

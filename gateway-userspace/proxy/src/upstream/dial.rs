@@ -27,6 +27,8 @@ pub(crate) enum Via {
     Http2,
     /// Whichever the endpoint agrees on.
     Either,
+    /// A connection of its own, for bytes.
+    Stream,
 }
 
 impl Pool {
@@ -52,6 +54,7 @@ impl Endpoint {
     ) -> Option<UpstreamConnection> {
         let limits = &worker.limits().upstream;
         match via {
+            Via::Stream => None,
             Via::Http1 => self.take_idle(needs.repeatable),
             Via::Http2 => self.take_shared(limits),
             Via::Either => {
@@ -67,7 +70,11 @@ impl Endpoint {
         worker: &Rc<Worker>,
         via: Via,
     ) -> Result<UpstreamConnection, ConnectError> {
-        let alone = via == Via::Http1 || via == Via::Either && self.agreed_on_http1();
+        let alone = match via {
+            Via::Http1 | Via::Stream => true,
+            Via::Either => self.agreed_on_http1(),
+            Via::Http2 => false,
+        };
         if alone {
             return match self.connect(worker, via).await? {
                 Made::Alone(connection) => Ok(connection),
@@ -122,7 +129,7 @@ impl Endpoint {
     async fn establish(&self, worker: &Worker, via: Via) -> Result<Made, ConnectError> {
         let tcp = connection::dial(self.address()).await?;
         let now_ms = worker.timers.now_ms();
-        if via == Via::Http1 {
+        if matches!(via, Via::Http1 | Via::Stream) {
             let stream = UpstreamStream::Plain(tcp);
             return Ok(Made::Alone(UpstreamConnection::new(stream, now_ms)));
         }

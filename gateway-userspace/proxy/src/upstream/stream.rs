@@ -24,6 +24,14 @@ pub(crate) enum UpstreamStream {
 }
 
 impl UpstreamStream {
+    /// Makes the end of the connection a reset, so that its peer cannot take it for an orderly one.
+    pub(crate) fn reset_on_drop(&self) {
+        if let Some(tcp) = self.socket() {
+            // A socket that refuses is gone already.
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// The socket, if it belongs to this stream alone.
     pub(super) fn socket(&self) -> Option<&TcpStream> {
         match self {
