@@ -3,6 +3,7 @@
 //! The translator says what each status should be and the appliers what is served; here both
 //! become one document per object, and a condition's `lastTransitionTime` stays while its status does.
 
+mod merge;
 pub mod observed;
 mod ours;
 
