@@ -5,6 +5,7 @@
 //! route stands beside [`route`], and a further owner of listeners beside [`gateway`].
 
 mod addresses;
+mod authorities;
 mod backend;
 mod certificates;
 mod class;
@@ -19,10 +20,9 @@ mod route;
 mod rule;
 mod source_policy;
 
-pub(crate) use certificates::secret_of;
 pub(crate) use class::{ClassState, class_state, class_status};
 pub(crate) use conflict::Claims;
-pub(crate) use gateway::{GatewayUnit, GatewayView, Served};
+pub(crate) use gateway::{GatewayUnit, ParentView, Served};
 pub(crate) use route::{References, RouteUnit};
 
 use crate::status::Reason;

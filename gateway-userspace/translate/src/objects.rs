@@ -13,12 +13,17 @@
 mod check;
 mod core;
 mod endpoint_slice;
+mod frontend;
 mod gateway;
 mod gateway_class;
 mod http_route;
 mod known;
+mod listener;
+mod listener_set;
 mod meta;
+mod node;
 mod reader;
+mod reference;
 mod reference_grant;
 mod route_filter;
 mod route_match;
@@ -34,9 +39,10 @@ use serde_json::Value;
 
 pub use self::core::{ConfigMap, Namespace};
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use frontend::{FrontendTls, FrontendValidation};
 pub use gateway::{
-    AddressType, AllowedRoutes, ClientValidation, Gateway, GatewayAddress, Listener, ListenerTls,
-    NamespacesFrom, ParametersRef, Protocol, RouteKind, SecretRef, TlsMode,
+    AddressType, AllowedListeners, Gateway, GatewayAddress, Infrastructure, ListenersFrom,
+    ParametersRef,
 };
 pub use gateway_class::GatewayClass;
 pub use http_route::{
@@ -44,7 +50,13 @@ pub use http_route::{
     ParentRef,
 };
 pub use known::Known;
+pub use listener::{
+    AllowedRoutes, Listener, ListenerTls, NamespacesFrom, Protocol, RouteKind, TlsMode,
+};
+pub use listener_set::{ListenerSet, ParentGateway};
 pub use meta::{LabelRequirement, LabelSelector, Meta, SelectorOperator};
+pub use node::Node;
+pub use reference::ObjectReference;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use route_filter::{
     CorsFilter, HeaderFilter, HttpRouteFilter, MirrorFilter, PathModifier, RedirectFilter,
@@ -56,7 +68,7 @@ pub use service::{Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;
 pub(crate) use store::service_of;
 
-use reader::{Node, Problems};
+use reader::Problems;
 
 /// The API group of Gateway API.
 pub const GATEWAY_API_GROUP: &str = "gateway.networking.k8s.io";
@@ -68,6 +80,8 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway API `Gateway`.
     Gateway(Arc<Gateway>),
+    /// Gateway API `ListenerSet`.
+    ListenerSet(Arc<ListenerSet>),
     /// Gateway API `HTTPRoute`.
     HttpRoute(Arc<HttpRoute>),
     /// Gateway API `ReferenceGrant`.
@@ -82,6 +96,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// Kubernetes core `Namespace`.
     Namespace(Arc<Namespace>),
+    /// Kubernetes core `Node`.
+    Node(Arc<Node>),
 }
 
 impl Object {
@@ -91,6 +107,7 @@ impl Object {
         match self {
             Self::GatewayClass(o) => &o.meta,
             Self::Gateway(o) => &o.meta,
+            Self::ListenerSet(o) => &o.meta,
             Self::HttpRoute(o) => &o.meta,
             Self::ReferenceGrant(o) => &o.meta,
             Self::Service(o) => &o.meta,
@@ -98,6 +115,7 @@ impl Object {
             Self::Secret(o) => &o.meta,
             Self::ConfigMap(o) => &o.meta,
             Self::Namespace(o) => &o.meta,
+            Self::Node(o) => &o.meta,
         }
     }
 
@@ -107,6 +125,7 @@ impl Object {
         match self {
             Self::GatewayClass(_) => ObjectKind::GatewayClass,
             Self::Gateway(_) => ObjectKind::Gateway,
+            Self::ListenerSet(_) => ObjectKind::ListenerSet,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::Service(_) => ObjectKind::Service,
@@ -114,6 +133,7 @@ impl Object {
             Self::Secret(_) => ObjectKind::Secret,
             Self::ConfigMap(_) => ObjectKind::ConfigMap,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Node(_) => ObjectKind::Node,
         }
     }
 
@@ -181,7 +201,7 @@ impl std::error::Error for DecodeError {}
 )]
 pub fn decode(value: Value) -> Result<Option<Object>, DecodeError> {
     let problems = Problems::default();
-    let root = Node::root(&value, &problems);
+    let root = reader::Node::root(&value, &problems);
     let Some(kind) = kind_of(&value, &root) else {
         return refuse(&value, None, problems).map_or(Ok(None), Err);
     };
@@ -205,10 +225,11 @@ pub fn decode_all(value: Value) -> Vec<Result<Object, DecodeError>> {
     }
 }
 
-fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
+fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
     Some(match kind {
         ObjectKind::GatewayClass => Object::GatewayClass(Arc::new(GatewayClass::read(root))),
         ObjectKind::Gateway => Object::Gateway(Arc::new(Gateway::read(root))),
+        ObjectKind::ListenerSet => Object::ListenerSet(Arc::new(ListenerSet::read(root))),
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
         ObjectKind::ReferenceGrant => Object::ReferenceGrant(Arc::new(ReferenceGrant::read(root))),
         ObjectKind::Service => Object::Service(Arc::new(Service::read(root))),
@@ -216,24 +237,24 @@ fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
         ObjectKind::Secret => Object::Secret(Arc::new(Secret::read(root))),
         ObjectKind::ConfigMap => Object::ConfigMap(Arc::new(ConfigMap::read(root))),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Namespace::read(root))),
+        ObjectKind::Node => Object::Node(Arc::new(Node::read(root))),
         ObjectKind::GrpcRoute
         | ObjectKind::TlsRoute
         | ObjectKind::TcpRoute
         | ObjectKind::UdpRoute
-        | ObjectKind::ListenerSet
-        | ObjectKind::BackendTlsPolicy
-        | ObjectKind::Node => return None,
+        | ObjectKind::BackendTlsPolicy => return None,
     })
 }
 
 /// Which kind a manifest is of; none if it is not one of ours.
-fn kind_of(value: &Value, root: &Node<'_>) -> Option<ObjectKind> {
+fn kind_of(value: &Value, root: &reader::Node<'_>) -> Option<ObjectKind> {
     let kind = value.get("kind").and_then(Value::as_str)?;
     let api_version = value.get("apiVersion").and_then(Value::as_str)?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let (kind, versions): (_, &[&str]) = match (group, kind) {
         (GATEWAY_API_GROUP, "GatewayClass") => (ObjectKind::GatewayClass, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "Gateway") => (ObjectKind::Gateway, &["v1", "v1beta1"]),
+        (GATEWAY_API_GROUP, "ListenerSet") => (ObjectKind::ListenerSet, &["v1"]),
         (GATEWAY_API_GROUP, "HTTPRoute") => (ObjectKind::HttpRoute, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "ReferenceGrant") => (ObjectKind::ReferenceGrant, &["v1", "v1beta1"]),
         ("", "Service") => (ObjectKind::Service, &["v1"]),
@@ -241,6 +262,7 @@ fn kind_of(value: &Value, root: &Node<'_>) -> Option<ObjectKind> {
         ("", "Secret") => (ObjectKind::Secret, &["v1"]),
         ("", "ConfigMap") => (ObjectKind::ConfigMap, &["v1"]),
         ("", "Namespace") => (ObjectKind::Namespace, &["v1"]),
+        ("", "Node") => (ObjectKind::Node, &["v1"]),
         _ => return None,
     };
     if !versions.contains(&version) {
@@ -267,7 +289,7 @@ fn refuse(value: &Value, kind: Option<ObjectKind>, problems: Problems) -> Option
     let shown_kind = text("/kind").unwrap_or("object");
     let name = text("/metadata/name");
     let namespace = match kind {
-        Some(ObjectKind::GatewayClass | ObjectKind::Namespace) => "",
+        Some(kind) if !kind.is_namespaced() => "",
         _ => text("/metadata/namespace").unwrap_or("default"),
     };
     let shown_name = name.unwrap_or("(without a name)");

@@ -8,7 +8,7 @@ use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, Upstrea
 
 use super::Finding;
 use super::backend::{Resolved, Resolver, service_of};
-use super::gateway::{GatewayView, ListenerView};
+use super::gateway::{ListenerView, ParentView};
 use super::rule::{self, Outcome};
 use crate::objects::{
     GATEWAY_API_GROUP, HttpRoute, HttpRouteFilter, Known, Namespace, NamespacesFrom, Objects,
@@ -32,15 +32,15 @@ pub(crate) struct RouteUnit {
 
 /// What a route refers to, whether it is there or not.
 pub(crate) struct References {
-    /// Its parents that are Gateways.
-    pub(crate) gateways: BTreeSet<ObjectRef>,
+    /// Its parents that are Gateways or ListenerSets.
+    pub(crate) parents: BTreeSet<ObjectRef>,
     /// Its backends and mirrors.
     pub(crate) services: BTreeSet<ObjectRef>,
 }
 
 impl References {
     pub(crate) fn of(route: &HttpRoute, object: &ObjectRef) -> Self {
-        let gateways = route.parent_refs.iter();
+        let parents = route.parent_refs.iter();
         let of_rules = route.rules.iter().flat_map(|rule| {
             let of_backends = rule.backend_refs.iter().flat_map(|b| &b.filters);
             let mirrors = rule.filters.iter().chain(of_backends);
@@ -51,22 +51,23 @@ impl References {
             rule.backend_refs.iter().map(|b| &b.backend).chain(mirrored)
         });
         Self {
-            gateways: gateways.filter_map(|p| gateway_of(object, p)).collect(),
+            parents: parents.filter_map(|p| parent_of(object, p)).collect(),
             services: of_rules.filter_map(|b| service_of(object, b)).collect(),
         }
     }
 }
 
-/// The Gateway that a parent reference means; none for another kind of parent.
-fn gateway_of(route: &ObjectRef, parent: &ParentRef) -> Option<ObjectRef> {
-    let is_gateway = *parent.group == *GATEWAY_API_GROUP && &*parent.kind == "Gateway";
-    is_gateway.then(|| ObjectRef {
-        kind: ObjectKind::Gateway,
-        namespace: parent
-            .namespace
-            .as_ref()
-            .unwrap_or(&route.namespace)
-            .clone(),
+/// The object that a parent reference means: a Gateway or a ListenerSet; none for other kinds.
+fn parent_of(route: &ObjectRef, parent: &ParentRef) -> Option<ObjectRef> {
+    let kind = match (&*parent.group, &*parent.kind) {
+        (GATEWAY_API_GROUP, "Gateway") => ObjectKind::Gateway,
+        (GATEWAY_API_GROUP, "ListenerSet") => ObjectKind::ListenerSet,
+        _ => return None,
+    };
+    let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+    Some(ObjectRef {
+        kind,
+        namespace: namespace.clone(),
         name: parent.name.clone(),
     })
 }
@@ -79,20 +80,20 @@ struct Rules {
 }
 
 impl RouteUnit {
-    /// Translates a route. `view` shows the Gateways that are ours; `before` is what became of the
+    /// Translates a route. `view` shows the Gateways and ListenerSets that are ours; `before` is what became of the
     /// route the last time, whose unchanged parts are shared.
     pub(crate) fn new<'a>(
         objects: &Objects,
         settings: &Settings,
         route: &HttpRoute,
         object: &ObjectRef,
-        view: impl Fn(&ObjectRef) -> Option<&'a GatewayView>,
+        view: impl Fn(&ObjectRef) -> Option<&'a ParentView>,
         before: Option<&Self>,
     ) -> Self {
         let parents: Vec<_> = route
             .parent_refs
             .iter()
-            .filter_map(|parent| Some((parent, view(&gateway_of(object, parent)?)?)))
+            .filter_map(|parent| Some((parent, view(&parent_of(object, parent)?)?)))
             .collect();
         if parents.is_empty() {
             return Self::default();
@@ -107,10 +108,10 @@ impl RouteUnit {
         let mut attachments = BTreeMap::new();
         let mut attached = BTreeSet::new();
         let mut statuses = Vec::with_capacity(parents.len());
-        for (parent, gateway) in parents {
+        for (parent, view) in parents {
             let outcome = match &fault {
-                None => attach(parent, gateway, &hostnames, &from),
-                Some(fault) => select(parent, gateway).and(Err(fault.clone())),
+                None => attach(parent, view, &hostnames, &from),
+                Some(fault) => select(parent, view).and(Err(fault.clone())),
             };
             let conditions = conditions(route, &outcome, &rules, &resolved);
             for (listener, names) in outcome.unwrap_or_default() {
@@ -281,11 +282,8 @@ impl<'a> Origin<'a> {
 type Attached<'a> = Vec<(&'a ListenerView, Vec<Hostname>)>;
 
 /// The listeners that a parent reference speaks of.
-fn select<'a>(
-    parent: &ParentRef,
-    gateway: &'a GatewayView,
-) -> Result<Vec<&'a ListenerView>, Finding> {
-    let selected: Vec<_> = gateway
+fn select<'a>(parent: &ParentRef, view: &'a ParentView) -> Result<Vec<&'a ListenerView>, Finding> {
+    let selected: Vec<_> = view
         .listeners
         .iter()
         .filter(|l| {
@@ -297,7 +295,7 @@ fn select<'a>(
         .filter(|l| parent.port.is_none_or(|port| port == l.port))
         .collect();
     if selected.is_empty() {
-        let listeners: Vec<_> = gateway
+        let listeners: Vec<_> = view
             .listeners
             .iter()
             .map(|l| format!("{} (port {})", l.key.section, l.port))
@@ -305,7 +303,8 @@ fn select<'a>(
         return Err(Finding::new(
             Reason::NoMatchingParent,
             format!(
-                "no listener of Gateway {} has that sectionName and port; it has {}",
+                "no listener of {} {} has that sectionName and port; it has {}",
+                parent.kind,
                 parent.name,
                 listeners.join(", ")
             ),
@@ -317,19 +316,19 @@ fn select<'a>(
 /// The listeners that a route attaches to through one parent reference, and its hostnames there.
 fn attach<'a>(
     parent: &ParentRef,
-    gateway: &'a GatewayView,
+    view: &'a ParentView,
     hostnames: &[Hostname],
     from: &Origin<'_>,
 ) -> Result<Attached<'a>, Finding> {
-    let mut allowed = select(parent, gateway)?;
+    let mut allowed = select(parent, view)?;
     allowed.retain(|listener| from.is_allowed_by(listener));
     if allowed.is_empty() {
         return Err(Finding::new(
             Reason::NotAllowedByListeners,
             format!(
-                "no listener of Gateway {} allows HTTPRoutes from namespace {}; \
-                 allowedRoutes of a listener decides, and its default is the Gateway's own namespace",
-                parent.name, from.route.namespace
+                "no listener of {} {} allows HTTPRoutes from namespace {}; \
+                 allowedRoutes of a listener decides, and its default is the {}'s own namespace",
+                parent.kind, parent.name, from.route.namespace, parent.kind
             ),
         ));
     }
@@ -341,8 +340,8 @@ fn attach<'a>(
         return Err(Finding::new(
             Reason::NoMatchingListenerHostname,
             format!(
-                "no hostname of the route falls under a hostname of Gateway {}'s listeners",
-                parent.name
+                "no hostname of the route falls under a hostname of {} {}'s listeners",
+                parent.kind, parent.name
             ),
         ));
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
-    ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, HttpRoute, Namespace, Object,
-    ReferenceGrant, Secret, Service,
+    ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, HttpRoute, ListenerSet, Namespace,
+    Node, Object, ReferenceGrant, Secret, Service,
 };
 
 /// Every object that is known, by its name.
@@ -19,6 +19,7 @@ use super::{
 pub struct Objects {
     pub(crate) classes: BTreeMap<ObjectRef, Arc<GatewayClass>>,
     pub(crate) gateways: BTreeMap<ObjectRef, Arc<Gateway>>,
+    pub(crate) listener_sets: BTreeMap<ObjectRef, Arc<ListenerSet>>,
     pub(crate) http_routes: BTreeMap<ObjectRef, Arc<HttpRoute>>,
     pub(crate) grants: BTreeMap<ObjectRef, Arc<ReferenceGrant>>,
     pub(crate) services: BTreeMap<ObjectRef, Arc<Service>>,
@@ -26,6 +27,7 @@ pub struct Objects {
     pub(crate) secrets: BTreeMap<ObjectRef, SecretEntry>,
     pub(crate) config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
+    pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
     slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
@@ -51,6 +53,12 @@ impl Objects {
         let secrets = self.secrets.values().map(|s| s.current.clone());
         let gateway_api = (self.classes.values().cloned().map(Object::GatewayClass))
             .chain(self.gateways.values().cloned().map(Object::Gateway))
+            .chain(
+                self.listener_sets
+                    .values()
+                    .cloned()
+                    .map(Object::ListenerSet),
+            )
             .chain(self.http_routes.values().cloned().map(Object::HttpRoute))
             .chain(self.grants.values().cloned().map(Object::ReferenceGrant));
         gateway_api
@@ -59,6 +67,7 @@ impl Objects {
             .chain(secrets.map(Object::Secret))
             .chain(self.config_maps.values().cloned().map(Object::ConfigMap))
             .chain(self.namespaces.values().cloned().map(Object::Namespace))
+            .chain(self.nodes.values().cloned().map(Object::Node))
     }
 
     /// How many objects there are.
@@ -66,6 +75,7 @@ impl Objects {
     pub fn len(&self) -> usize {
         self.classes.len()
             + self.gateways.len()
+            + self.listener_sets.len()
             + self.http_routes.len()
             + self.grants.len()
             + self.services.len()
@@ -73,6 +83,7 @@ impl Objects {
             + self.secrets.len()
             + self.config_maps.len()
             + self.namespaces.len()
+            + self.nodes.len()
     }
 
     /// Whether there is none.
@@ -101,6 +112,7 @@ impl Objects {
         match object {
             Object::GatewayClass(o) => self.classes.insert(name, o).map(Object::GatewayClass),
             Object::Gateway(o) => self.gateways.insert(name, o).map(Object::Gateway),
+            Object::ListenerSet(o) => self.listener_sets.insert(name, o).map(Object::ListenerSet),
             Object::HttpRoute(o) => self.http_routes.insert(name, o).map(Object::HttpRoute),
             Object::ReferenceGrant(o) => self.grants.insert(name, o).map(Object::ReferenceGrant),
             Object::Service(o) => self.services.insert(name, o).map(Object::Service),
@@ -108,6 +120,7 @@ impl Objects {
             Object::Secret(o) => self.insert_secret(name, o),
             Object::ConfigMap(o) => self.config_maps.insert(name, o).map(Object::ConfigMap),
             Object::Namespace(o) => self.namespaces.insert(name, o).map(Object::Namespace),
+            Object::Node(o) => self.nodes.insert(name, o).map(Object::Node),
         }
     }
 
@@ -115,6 +128,7 @@ impl Objects {
         match name.kind {
             ObjectKind::GatewayClass => self.classes.remove(name).map(Object::GatewayClass),
             ObjectKind::Gateway => self.gateways.remove(name).map(Object::Gateway),
+            ObjectKind::ListenerSet => self.listener_sets.remove(name).map(Object::ListenerSet),
             ObjectKind::HttpRoute => self.http_routes.remove(name).map(Object::HttpRoute),
             ObjectKind::ReferenceGrant => self.grants.remove(name).map(Object::ReferenceGrant),
             ObjectKind::Service => self.services.remove(name).map(Object::Service),
@@ -125,13 +139,12 @@ impl Objects {
             }
             ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
             ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
+            ObjectKind::Node => self.nodes.remove(name).map(Object::Node),
             ObjectKind::GrpcRoute
             | ObjectKind::TlsRoute
             | ObjectKind::TcpRoute
             | ObjectKind::UdpRoute
-            | ObjectKind::ListenerSet
-            | ObjectKind::BackendTlsPolicy
-            | ObjectKind::Node => None,
+            | ObjectKind::BackendTlsPolicy => None,
         }
     }
 

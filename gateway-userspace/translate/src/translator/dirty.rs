@@ -94,8 +94,8 @@ impl Dirty {
                 self.routes.insert(name.clone());
             }
             ObjectKind::ReferenceGrant => self.grant(index, &name.namespace),
-            ObjectKind::Secret => {
-                let gateways = index.gateways_of_secret.of(name);
+            ObjectKind::Secret | ObjectKind::ConfigMap => {
+                let gateways = index.gateways_naming.of(name);
                 self.gateways.extend(gateways.cloned());
             }
             ObjectKind::Service => {
@@ -107,7 +107,6 @@ impl Dirty {
             }
             ObjectKind::Namespace => self.namespace(objects, name, old, new),
             ObjectKind::EndpointSlice
-            | ObjectKind::ConfigMap
             | ObjectKind::GrpcRoute
             | ObjectKind::TlsRoute
             | ObjectKind::TcpRoute
