@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Report, Source, Update};
-use crate::status::StatusStore;
+use crate::status::{Owed, Statuses};
 use crate::telemetry::chain;
 use crate::world::{Stages, World, micros, rejections};
 
@@ -32,7 +32,7 @@ pub type PacketPath = Arc<Mutex<Option<Box<L4>>>>;
 #[derive(Debug)]
 pub struct Controller {
     pipeline: Pipeline,
-    statuses: StatusStore,
+    statuses: Statuses,
     proxy: Arc<Proxy>,
     l4: PacketPath,
     world: watch::Sender<Option<Arc<World>>>,
@@ -59,7 +59,7 @@ impl Controller {
     ) -> Self {
         Self {
             pipeline: Pipeline::new(settings, after),
-            statuses: StatusStore::default(),
+            statuses: Statuses::default(),
             proxy,
             l4,
             world,
@@ -179,14 +179,16 @@ impl Controller {
             revision: outcome.snapshot.revision(),
             failures: self.failures.clone(),
             rejected: rejected.clone(),
+            ..Applied::default()
         };
         let now = Timestamp::now();
-        self.statuses.update(&outcome.statuses, applied, now);
+        let owed = Owed::new(outcome.statuses.clone(), Arc::new(applied));
+        self.statuses.update(owed, now);
         let before = self.world.borrow().clone();
         let kept = before.as_ref().filter(|_| !outcome.is_new);
         let world = World {
             snapshot: Arc::clone(&outcome.snapshot),
-            statuses: self.statuses.statuses().clone(),
+            statuses: self.statuses.clone(),
             source,
             rejected,
             failures: self.failures.clone(),

@@ -13,6 +13,7 @@ mod document;
 mod follow;
 pub mod last_good;
 mod links;
+mod position;
 mod scan;
 mod wake;
 mod watch;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 pub use follow::Follower;
+pub use position::Position;
 use wake::Wake;
 
 /// A change of the object set.

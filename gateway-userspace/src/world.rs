@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Follower, Report};
-use crate::status::{StatusStore, Statuses};
+use crate::status::{Owed, Statuses};
 
 /// One moment of a sluice.
 #[derive(Clone, Debug)]
@@ -91,18 +91,20 @@ impl World {
     }
 
     fn assume_applied(outcome: Outcome, source: Report) -> Self {
-        let mut store = StatusStore::default();
+        let mut statuses = Statuses::default();
         let applied_at = Timestamp::now();
         let rejected = rejections(&outcome);
         let applied = Applied {
             revision: outcome.snapshot.revision(),
             failures: BTreeMap::new(),
             rejected: rejected.clone(),
+            ..Applied::default()
         };
-        store.update(&outcome.statuses, applied, applied_at);
+        let owed = Owed::new(outcome.statuses, Arc::new(applied));
+        statuses.update(owed, applied_at);
         Self {
             snapshot: outcome.snapshot,
-            statuses: store.statuses().clone(),
+            statuses,
             source: Arc::new(source),
             rejected,
             failures: BTreeMap::new(),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _};
 use gateway_model::names::{ObjectKind, ObjectRef};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request};
@@ -167,7 +167,7 @@ impl Api {
             Ok(events) => events?,
             Err(_) => return Err(ApiError::Timeout),
         };
-        Ok(events.into_stream().map(|event| match event {
+        Ok(events.map(|event| match event {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Ok(Change::Is(object)),
             Ok(WatchEvent::Deleted(object)) => Ok(Change::Gone(object)),
             Ok(WatchEvent::Bookmark(mark)) => Ok(Change::Mark(mark.metadata.resource_version)),

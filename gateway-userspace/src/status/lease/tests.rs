@@ -29,10 +29,7 @@ fn a_lease_of_another_is_taken_when_it_was_not_seen_to_change_for_its_duration()
     us.see(Some(lease("them", 1)), start + Duration::from_secs(14));
     assert_eq!(us.step(stale), Step::Replace);
     us.see(Some(lease("them", 2)), stale);
-    assert_eq!(
-        us.step(stale),
-        Step::Wait(stale + Duration::from_secs(15))
-    );
+    assert_eq!(us.step(stale), Step::Wait(stale + Duration::from_secs(15)));
     assert_eq!(us.held_until(stale), None);
 }
 
@@ -101,10 +98,16 @@ fn giving_up_leaves_nobody_as_the_holder() {
 #[test]
 fn a_lease_without_anything_in_it_is_read() {
     let empty = Lease::read(&json!({}));
-    assert_eq!((empty.holder.as_str(), empty.duration), ("", Duration::ZERO));
+    assert_eq!(
+        (empty.holder.as_str(), empty.duration),
+        ("", Duration::ZERO)
+    );
     let negative = Lease::read(&json!({"spec": {"leaseDurationSeconds": -5}}));
     assert_eq!(negative.duration, Duration::ZERO);
     let huge = Lease::read(&json!({"spec": {"leaseDurationSeconds": i64::MAX}}));
-    let seen = Sighting { lease: huge, at: Instant::now() };
+    let seen = Sighting {
+        lease: huge,
+        at: Instant::now(),
+    };
     assert!(!seen.is_stale(Instant::now()));
 }
