@@ -6,6 +6,8 @@
 //! what a status speaks of.
 
 mod api;
+mod fleet;
+mod gate;
 mod lease;
 mod merge;
 mod node;
