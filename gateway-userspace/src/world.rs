@@ -15,7 +15,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Outcome, Pipeline};
-use crate::source::{Follower, Report};
+use crate::source::{Follower, Position, Report};
+use crate::status::observed::Observations;
 use crate::status::{Owed, Statuses};
 
 /// One moment of a sluice.
@@ -27,6 +28,12 @@ pub struct World {
     pub statuses: Statuses,
     /// What the source says about itself.
     pub source: Arc<Report>,
+    /// What the API server keeps of them.
+    pub observed: Observations,
+    /// How far the source had come.
+    pub position: Position,
+    /// What another node must have reached to serve the same.
+    pub needed: Position,
     /// What keeps its last good form, and why.
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The listeners that are not served, and why.
@@ -106,6 +113,9 @@ impl World {
             snapshot: outcome.snapshot,
             statuses,
             source: Arc::new(source),
+            observed: Observations::default(),
+            position: Position::default(),
+            needed: Position::default(),
             rejected,
             failures: BTreeMap::new(),
             stages: Stages::default(),

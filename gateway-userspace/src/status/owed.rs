@@ -23,6 +23,11 @@ impl Owed {
         Self { statuses, applied }
     }
 
+    /// Every status before it is finished.
+    pub fn unfinished(&self) -> &OrdMap<ObjectRef, Arc<Status>> {
+        &self.statuses
+    }
+
     /// Whose status is owed.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
         self.statuses.keys()

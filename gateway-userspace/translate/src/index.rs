@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gateway_model::names::ObjectRef;
 
 use crate::gateway_api::References;
-use crate::objects::{Gateway, HttpRoute};
+use crate::objects::{BackendTlsPolicy, Gateway, RouteObject};
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub(crate) struct Index {
     pub(crate) routes_of_parent: Multimap<ObjectRef>,
     /// Routes by the Services they name.
     pub(crate) routes_of_service: Multimap<ObjectRef>,
+    /// Policies by the ConfigMaps and Secrets they name.
+    pub(crate) policies_naming: Multimap<ObjectRef>,
     /// Gateways and ListenerSets by the Secrets and ConfigMaps they name.
     pub(crate) gateways_naming: Multimap<ObjectRef>,
     /// Gateways by their class.
@@ -78,7 +80,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Takes a route's references in or out.
-    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: &HttpRoute) {
+    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: RouteObject<'_>) {
         let references = References::of(route, object);
         for parent in &references.parents {
             change.make(&mut self.routes_of_parent, parent, object);
@@ -88,6 +90,15 @@ impl Index {
         }
         let namespaces = references.services.iter().map(|s| &s.namespace);
         self.reach(change, object, namespaces);
+    }
+
+    /// Takes a policy's references in or out.
+    pub(crate) fn policy(&mut self, change: Change, object: &ObjectRef, policy: &BackendTlsPolicy) {
+        let references = policy.ca_certificate_refs.iter();
+        let named: BTreeSet<_> = references.filter_map(|r| r.target(object)).collect();
+        for authority in &named {
+            change.make(&mut self.policies_naming, authority, object);
+        }
     }
 
     /// Takes a Gateway's references in or out.

@@ -10,18 +10,22 @@
 //! and an object without creation time counts as older than every object that has one, so that
 //! among files all ties end by namespace and name.
 
+mod backend_ref;
+mod backend_tls_policy;
 mod check;
 mod core;
 mod endpoint_slice;
 mod frontend;
 mod gateway;
 mod gateway_class;
+mod grpc_route;
 mod http_route;
 mod known;
 mod listener;
 mod listener_set;
 mod meta;
 mod node;
+mod parent_ref;
 mod reader;
 mod reference;
 mod reference_grant;
@@ -30,6 +34,7 @@ mod route_match;
 mod secret;
 mod service;
 mod store;
+mod stream_route;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +43,8 @@ use gateway_model::names::{ObjectKind, ObjectRef};
 use serde_json::Value;
 
 pub use self::core::{ConfigMap, Namespace};
+pub use backend_ref::{BackendRef, WeightedRef};
+pub use backend_tls_policy::{BackendTlsPolicy, PolicyAltName, PolicyTarget};
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
 pub use frontend::{FrontendTls, FrontendValidation};
 pub use gateway::{
@@ -45,10 +52,8 @@ pub use gateway::{
     ParametersRef,
 };
 pub use gateway_class::GatewayClass;
-pub use http_route::{
-    BackendRef, HttpBackendRef, HttpRoute, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
-    ParentRef,
-};
+pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
+pub use http_route::{HttpRoute, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 pub use known::Known;
 pub use listener::{
     AllowedRoutes, Listener, ListenerTls, NamespacesFrom, Protocol, RouteKind, TlsMode,
@@ -56,6 +61,7 @@ pub use listener::{
 pub use listener_set::{ListenerSet, ParentGateway};
 pub use meta::{LabelRequirement, LabelSelector, Meta, SelectorOperator};
 pub use node::Node;
+pub use parent_ref::ParentRef;
 pub use reference::ObjectReference;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use route_filter::{
@@ -66,7 +72,8 @@ pub use route_match::{HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType}
 pub use secret::Secret;
 pub use service::{Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;
-pub(crate) use store::service_of;
+pub(crate) use store::{RouteObject, service_of};
+pub use stream_route::StreamRoute;
 
 use reader::Problems;
 
@@ -84,6 +91,16 @@ pub enum Object {
     ListenerSet(Arc<ListenerSet>),
     /// Gateway API `HTTPRoute`.
     HttpRoute(Arc<HttpRoute>),
+    /// Gateway API `GRPCRoute`.
+    GrpcRoute(Arc<GrpcRoute>),
+    /// Gateway API `TLSRoute`.
+    TlsRoute(Arc<StreamRoute>),
+    /// Gateway API `TCPRoute`.
+    TcpRoute(Arc<StreamRoute>),
+    /// Gateway API `UDPRoute`.
+    UdpRoute(Arc<StreamRoute>),
+    /// Gateway API `BackendTLSPolicy`.
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
     /// Gateway API `ReferenceGrant`.
     ReferenceGrant(Arc<ReferenceGrant>),
     /// Kubernetes core `Service`.
@@ -109,6 +126,9 @@ impl Object {
             Self::Gateway(o) => &o.meta,
             Self::ListenerSet(o) => &o.meta,
             Self::HttpRoute(o) => &o.meta,
+            Self::GrpcRoute(o) => &o.meta,
+            Self::TlsRoute(o) | Self::TcpRoute(o) | Self::UdpRoute(o) => &o.meta,
+            Self::BackendTlsPolicy(o) => &o.meta,
             Self::ReferenceGrant(o) => &o.meta,
             Self::Service(o) => &o.meta,
             Self::EndpointSlice(o) => &o.meta,
@@ -127,6 +147,11 @@ impl Object {
             Self::Gateway(_) => ObjectKind::Gateway,
             Self::ListenerSet(_) => ObjectKind::ListenerSet,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
+            Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
+            Self::TlsRoute(_) => ObjectKind::TlsRoute,
+            Self::TcpRoute(_) => ObjectKind::TcpRoute,
+            Self::UdpRoute(_) => ObjectKind::UdpRoute,
+            Self::BackendTlsPolicy(_) => ObjectKind::BackendTlsPolicy,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::Service(_) => ObjectKind::Service,
             Self::EndpointSlice(_) => ObjectKind::EndpointSlice,
@@ -134,6 +159,18 @@ impl Object {
             Self::ConfigMap(_) => ObjectKind::ConfigMap,
             Self::Namespace(_) => ObjectKind::Namespace,
             Self::Node(_) => ObjectKind::Node,
+        }
+    }
+
+    /// What all kinds of routes have, if it is one.
+    pub(crate) fn route(&self) -> Option<RouteObject<'_>> {
+        match self {
+            Self::HttpRoute(route) => Some(RouteObject::Http(route)),
+            Self::GrpcRoute(route) => Some(RouteObject::Grpc(route)),
+            Self::TlsRoute(route) | Self::TcpRoute(route) | Self::UdpRoute(route) => {
+                Some(RouteObject::Stream(route))
+            }
+            _ => None,
         }
     }
 
@@ -231,6 +268,13 @@ fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
         ObjectKind::Gateway => Object::Gateway(Arc::new(Gateway::read(root))),
         ObjectKind::ListenerSet => Object::ListenerSet(Arc::new(ListenerSet::read(root))),
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
+        ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(GrpcRoute::read(root))),
+        ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(StreamRoute::read_tls(root))),
+        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(StreamRoute::read(root))),
+        ObjectKind::UdpRoute => Object::UdpRoute(Arc::new(StreamRoute::read(root))),
+        ObjectKind::BackendTlsPolicy => {
+            Object::BackendTlsPolicy(Arc::new(BackendTlsPolicy::read(root)))
+        }
         ObjectKind::ReferenceGrant => Object::ReferenceGrant(Arc::new(ReferenceGrant::read(root))),
         ObjectKind::Service => Object::Service(Arc::new(Service::read(root))),
         ObjectKind::EndpointSlice => Object::EndpointSlice(Arc::new(EndpointSlice::read(root))),
@@ -238,11 +282,6 @@ fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
         ObjectKind::ConfigMap => Object::ConfigMap(Arc::new(ConfigMap::read(root))),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Namespace::read(root))),
         ObjectKind::Node => Object::Node(Arc::new(Node::read(root))),
-        ObjectKind::GrpcRoute
-        | ObjectKind::TlsRoute
-        | ObjectKind::TcpRoute
-        | ObjectKind::UdpRoute
-        | ObjectKind::BackendTlsPolicy => return None,
     })
 }
 
@@ -256,6 +295,11 @@ fn kind_of(value: &Value, root: &reader::Node<'_>) -> Option<ObjectKind> {
         (GATEWAY_API_GROUP, "Gateway") => (ObjectKind::Gateway, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "ListenerSet") => (ObjectKind::ListenerSet, &["v1"]),
         (GATEWAY_API_GROUP, "HTTPRoute") => (ObjectKind::HttpRoute, &["v1", "v1beta1"]),
+        (GATEWAY_API_GROUP, "GRPCRoute") => (ObjectKind::GrpcRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "TLSRoute") => (ObjectKind::TlsRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "TCPRoute") => (ObjectKind::TcpRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "UDPRoute") => (ObjectKind::UdpRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "BackendTLSPolicy") => (ObjectKind::BackendTlsPolicy, &["v1"]),
         (GATEWAY_API_GROUP, "ReferenceGrant") => (ObjectKind::ReferenceGrant, &["v1", "v1beta1"]),
         ("", "Service") => (ObjectKind::Service, &["v1"]),
         ("discovery.k8s.io", "EndpointSlice") => (ObjectKind::EndpointSlice, &["v1"]),

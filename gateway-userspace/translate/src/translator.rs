@@ -235,7 +235,7 @@ impl Translator {
 
     fn route(&mut self, name: ObjectRef) {
         let old = self.routes.remove(&name);
-        let new = self.objects.http_routes.get(&name).map(|route| {
+        let new = self.objects.route(&name).map(|route| {
             let view = |gateway: &ObjectRef| Some(&self.gateways.get(gateway)?.view);
             let (objects, settings) = (&self.objects, &self.settings);
             RouteUnit::new(objects, settings, route, &name, view, old.as_ref())

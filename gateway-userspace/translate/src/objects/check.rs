@@ -140,6 +140,49 @@ pub(super) fn header_name(text: &str) -> Checked {
     ))
 }
 
+/// Gateway API v1 `GRPCMethodMatch.service` for `Exact`.
+pub(super) fn grpc_service(text: &str) -> Checked {
+    if text
+        .strip_prefix('.')
+        .unwrap_or(text)
+        .split('.')
+        .all(is_identifier)
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be a gRPC service with its package, as in shop.v1.Cart"
+    ))
+}
+
+/// Gateway API v1 `GRPCMethodMatch.method` for `Exact`.
+pub(super) fn grpc_method(text: &str) -> Checked {
+    if is_identifier(text) {
+        return Ok(());
+    }
+    Err(format!("{text:?} must be a gRPC method, as in AddItem"))
+}
+
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Gateway API v1 `AbsoluteURI`.
+pub(super) fn absolute_uri(text: &str) -> Checked {
+    length(text, 1, 253)?;
+    let valid = text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && !scheme.contains(['/', '?', '#', ':']));
+    if valid {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be a URI with its scheme, as in spiffe://example.com/ns/shop/sa/cart"
+    ))
+}
+
 /// Between `min` and `max` characters.
 pub(super) fn length(text: &str, min: usize, max: usize) -> Checked {
     let count = text.chars().count();

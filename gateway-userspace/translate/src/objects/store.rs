@@ -6,8 +6,9 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
-    ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, HttpRoute, ListenerSet, Namespace,
-    Node, Object, ReferenceGrant, Secret, Service,
+    BackendTlsPolicy, ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, GrpcRoute, HttpRoute,
+    ListenerSet, Meta, Namespace, Node, Object, ParentRef, ReferenceGrant, Secret, Service,
+    StreamRoute,
 };
 
 /// Every object that is known, by its name.
@@ -21,6 +22,10 @@ pub struct Objects {
     pub(crate) gateways: BTreeMap<ObjectRef, Arc<Gateway>>,
     pub(crate) listener_sets: BTreeMap<ObjectRef, Arc<ListenerSet>>,
     pub(crate) http_routes: BTreeMap<ObjectRef, Arc<HttpRoute>>,
+    pub(crate) grpc_routes: BTreeMap<ObjectRef, Arc<GrpcRoute>>,
+    /// TLSRoutes, TCPRoutes and UDPRoutes.
+    pub(crate) stream_routes: BTreeMap<ObjectRef, Arc<StreamRoute>>,
+    pub(crate) policies: BTreeMap<ObjectRef, Arc<BackendTlsPolicy>>,
     pub(crate) grants: BTreeMap<ObjectRef, Arc<ReferenceGrant>>,
     pub(crate) services: BTreeMap<ObjectRef, Arc<Service>>,
     pub(crate) slices: BTreeMap<ObjectRef, Arc<EndpointSlice>>,
@@ -30,6 +35,8 @@ pub struct Objects {
     pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
     slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    /// Which policies name a Service as their target.
+    policies_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
 
 /// A Secret, and what it held before it stopped parsing.
@@ -38,6 +45,50 @@ pub(crate) struct SecretEntry {
     pub(crate) current: Arc<Secret>,
     pub(crate) last_good: Option<Arc<Secret>>,
 }
+
+/// One route of whatever kind.
+#[derive(Clone, Copy)]
+pub(crate) enum RouteObject<'a> {
+    Http(&'a HttpRoute),
+    Grpc(&'a GrpcRoute),
+    /// A TLSRoute, TCPRoute or UDPRoute.
+    Stream(&'a StreamRoute),
+}
+
+impl<'a> RouteObject<'a> {
+    pub(crate) fn meta(self) -> &'a Meta {
+        match self {
+            Self::Http(route) => &route.meta,
+            Self::Grpc(route) => &route.meta,
+            Self::Stream(route) => &route.meta,
+        }
+    }
+
+    pub(crate) fn parent_refs(self) -> &'a [ParentRef] {
+        match self {
+            Self::Http(route) => &route.parent_refs,
+            Self::Grpc(route) => &route.parent_refs,
+            Self::Stream(route) => &route.parent_refs,
+        }
+    }
+
+    pub(crate) fn hostnames(self) -> &'a [Arc<str>] {
+        match self {
+            Self::Http(route) => &route.hostnames,
+            Self::Grpc(route) => &route.hostnames,
+            Self::Stream(route) => &route.hostnames,
+        }
+    }
+}
+
+/// The kinds of routes.
+pub(crate) const ROUTE_KINDS: [ObjectKind; 5] = [
+    ObjectKind::HttpRoute,
+    ObjectKind::GrpcRoute,
+    ObjectKind::TlsRoute,
+    ObjectKind::TcpRoute,
+    ObjectKind::UdpRoute,
+];
 
 impl Objects {
     /// Takes in a change; returns the object as it was before.
@@ -60,6 +111,18 @@ impl Objects {
                     .map(Object::ListenerSet),
             )
             .chain(self.http_routes.values().cloned().map(Object::HttpRoute))
+            .chain(self.grpc_routes.values().cloned().map(Object::GrpcRoute))
+            .chain(
+                self.stream_routes
+                    .iter()
+                    .map(|(name, o)| stream_route(name, o.clone())),
+            )
+            .chain(
+                self.policies
+                    .values()
+                    .cloned()
+                    .map(Object::BackendTlsPolicy),
+            )
             .chain(self.grants.values().cloned().map(Object::ReferenceGrant));
         gateway_api
             .chain(self.services.values().cloned().map(Object::Service))
@@ -77,6 +140,9 @@ impl Objects {
             + self.gateways.len()
             + self.listener_sets.len()
             + self.http_routes.len()
+            + self.grpc_routes.len()
+            + self.stream_routes.len()
+            + self.policies.len()
             + self.grants.len()
             + self.services.len()
             + self.slices.len()
@@ -98,6 +164,47 @@ impl Objects {
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
     }
 
+    /// The policies that name a Service, or one of its ports, as their target, sorted by name.
+    pub(crate) fn policies_of(
+        &self,
+        service: &ObjectRef,
+    ) -> impl Iterator<Item = (&ObjectRef, &BackendTlsPolicy)> {
+        let names = self.policies_of.get(service).into_iter().flatten();
+        names.filter_map(|name| Some((name, &**self.policies.get(name)?)))
+    }
+
+    /// A route of whatever kind.
+    pub(crate) fn route(&self, name: &ObjectRef) -> Option<RouteObject<'_>> {
+        match name.kind {
+            ObjectKind::HttpRoute => Some(RouteObject::Http(self.http_routes.get(name)?)),
+            ObjectKind::GrpcRoute => Some(RouteObject::Grpc(self.grpc_routes.get(name)?)),
+            _ => Some(RouteObject::Stream(self.stream_routes.get(name)?)),
+        }
+    }
+
+    /// Every route of whatever kind.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&ObjectRef, RouteObject<'_>)> {
+        let http = self.http_routes.iter();
+        let grpc = self.grpc_routes.iter();
+        let streams = self.stream_routes.iter();
+        http.map(|(name, route)| (name, RouteObject::Http(route)))
+            .chain(grpc.map(|(name, route)| (name, RouteObject::Grpc(route))))
+            .chain(streams.map(|(name, route)| (name, RouteObject::Stream(route))))
+    }
+
+    /// The routes of one namespace.
+    pub(crate) fn routes_in(&self, namespace: &str) -> impl Iterator<Item = &ObjectRef> {
+        ROUTE_KINDS.into_iter().flat_map(move |kind| {
+            let first = ObjectRef::new(kind, namespace, "");
+            let names: Box<dyn Iterator<Item = &ObjectRef>> = match kind {
+                ObjectKind::HttpRoute => Box::new(self.http_routes.range(first..).map(|e| e.0)),
+                ObjectKind::GrpcRoute => Box::new(self.grpc_routes.range(first..).map(|e| e.0)),
+                _ => Box::new(self.stream_routes.range(first..).map(|e| e.0)),
+            };
+            names.take_while(move |name| name.kind == kind && *name.namespace == *namespace)
+        })
+    }
+
     /// The grants of a namespace.
     pub(crate) fn grants_in(&self, namespace: &str) -> impl Iterator<Item = &ReferenceGrant> {
         let first = ObjectRef::new(ObjectKind::ReferenceGrant, namespace, "");
@@ -114,6 +221,12 @@ impl Objects {
             Object::Gateway(o) => self.gateways.insert(name, o).map(Object::Gateway),
             Object::ListenerSet(o) => self.listener_sets.insert(name, o).map(Object::ListenerSet),
             Object::HttpRoute(o) => self.http_routes.insert(name, o).map(Object::HttpRoute),
+            Object::GrpcRoute(o) => self.grpc_routes.insert(name, o).map(Object::GrpcRoute),
+            Object::TlsRoute(o) | Object::TcpRoute(o) | Object::UdpRoute(o) => {
+                let old = self.stream_routes.insert(name.clone(), o);
+                old.map(|old| stream_route(&name, old))
+            }
+            Object::BackendTlsPolicy(o) => self.insert_policy(name, o),
             Object::ReferenceGrant(o) => self.grants.insert(name, o).map(Object::ReferenceGrant),
             Object::Service(o) => self.services.insert(name, o).map(Object::Service),
             Object::EndpointSlice(o) => self.insert_slice(name, o),
@@ -130,6 +243,12 @@ impl Objects {
             ObjectKind::Gateway => self.gateways.remove(name).map(Object::Gateway),
             ObjectKind::ListenerSet => self.listener_sets.remove(name).map(Object::ListenerSet),
             ObjectKind::HttpRoute => self.http_routes.remove(name).map(Object::HttpRoute),
+            ObjectKind::GrpcRoute => self.grpc_routes.remove(name).map(Object::GrpcRoute),
+            ObjectKind::TlsRoute | ObjectKind::TcpRoute | ObjectKind::UdpRoute => {
+                let old = self.stream_routes.remove(name);
+                old.map(|old| stream_route(name, old))
+            }
+            ObjectKind::BackendTlsPolicy => self.remove_policy(name),
             ObjectKind::ReferenceGrant => self.grants.remove(name).map(Object::ReferenceGrant),
             ObjectKind::Service => self.services.remove(name).map(Object::Service),
             ObjectKind::EndpointSlice => self.remove_slice(name),
@@ -140,11 +259,6 @@ impl Objects {
             ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
             ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
             ObjectKind::Node => self.nodes.remove(name).map(Object::Node),
-            ObjectKind::GrpcRoute
-            | ObjectKind::TlsRoute
-            | ObjectKind::TcpRoute
-            | ObjectKind::UdpRoute
-            | ObjectKind::BackendTlsPolicy => None,
         }
     }
 
@@ -171,6 +285,29 @@ impl Objects {
         Some(Object::EndpointSlice(old))
     }
 
+    fn insert_policy(&mut self, name: ObjectRef, policy: Arc<BackendTlsPolicy>) -> Option<Object> {
+        let old = self.remove_policy(&name);
+        for service in policy.services() {
+            let policies = self.policies_of.entry(service).or_default();
+            policies.insert(name.clone());
+        }
+        self.policies.insert(name, policy);
+        old
+    }
+
+    fn remove_policy(&mut self, name: &ObjectRef) -> Option<Object> {
+        let old = self.policies.remove(name)?;
+        for service in old.services() {
+            if let Some(policies) = self.policies_of.get_mut(&service) {
+                policies.remove(name);
+                if policies.is_empty() {
+                    self.policies_of.remove(&service);
+                }
+            }
+        }
+        Some(Object::BackendTlsPolicy(old))
+    }
+
     fn insert_secret(&mut self, name: ObjectRef, current: Arc<Secret>) -> Option<Object> {
         let old = self.secrets.remove(&name);
         let last_good = match &old {
@@ -183,6 +320,14 @@ impl Objects {
         self.secrets
             .insert(name, SecretEntry { current, last_good });
         old.map(|entry| Object::Secret(entry.current))
+    }
+}
+
+fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
+    match name.kind {
+        ObjectKind::TcpRoute => Object::TcpRoute(route),
+        ObjectKind::UdpRoute => Object::UdpRoute(route),
+        _ => Object::TlsRoute(route),
     }
 }
 
