@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
 use crate::pipeline::{Outcome, Pipeline};
-use crate::source::{Report, Source, Update};
+use crate::source::{Position, Report, Source, Update};
 use crate::status::StatusStore;
 use crate::telemetry::chain;
 use crate::world::{Stages, World, micros, rejections};
@@ -38,9 +38,17 @@ pub struct Controller {
     world: watch::Sender<Option<Arc<World>>>,
     times: Arc<StageTimes>,
     reported: Option<Arc<Report>>,
+    reached: Reached,
     failures: BTreeMap<ListenerKey, String>,
     l4_failure: Option<String>,
     last: Option<Outcome>,
+}
+
+/// How far the source is with the last update.
+#[derive(Clone, Debug, Default)]
+struct Reached {
+    position: Position,
+    needed: Position,
 }
 
 /// The first and the longest pause before what failed is tried again.
@@ -65,6 +73,7 @@ impl Controller {
             world,
             times,
             reported: None,
+            reached: Reached::default(),
             failures: BTreeMap::new(),
             l4_failure: None,
             last: None,
@@ -120,7 +129,12 @@ impl Controller {
     /// Carries one change through.
     pub async fn apply(&mut self, update: Update) {
         announce::report(&mut self.reported, &update.report);
-        let read = update.seen.elapsed();
+        self.reached = Reached {
+            position: update.position,
+            needed: update.needed,
+        };
+        let seen = update.seen.unwrap_or_else(Instant::now);
+        let read = seen.elapsed();
         let outcome = self.pipeline.absorb(update.events);
         let mut stages = Stages {
             read_us: micros(read),
@@ -131,7 +145,7 @@ impl Controller {
         if outcome.is_new {
             self.publish(&outcome, &mut stages).await;
         }
-        stages.total_us = micros(update.seen.elapsed());
+        stages.total_us = micros(seen.elapsed());
         self.settle(outcome, update.report, stages);
     }
 
@@ -188,6 +202,8 @@ impl Controller {
             snapshot: Arc::clone(&outcome.snapshot),
             statuses: self.statuses.statuses().clone(),
             source,
+            position: self.reached.position.clone(),
+            needed: self.reached.needed.clone(),
             rejected,
             failures: self.failures.clone(),
             stages: kept.map_or(stages, |world| world.stages),

@@ -1,68 +1,127 @@
-//! Where objects come from: a directory of manifests, read once and then followed.
+//! Where objects come from: a directory of manifests ([`files`]) or an API server ([`cluster`]).
 //!
-//! A source sends the difference to what it said before, as the events that a cluster's watch
-//! would send, and a report of what it could not understand. Nothing here knows what an object
-//! means.
-//!
-//! Files have no `metadata.creationTimestamp` unless somebody wrote one. An object without it counts
-//! as older than every object with one, so among files all ties of precedence end by namespace and
-//! name; the time of a file is never taken for it, for a copy of a directory must mean the same.
+//! A source sends the difference to what it said before, as [`Event`]s, and a report of what it
+//! could not understand or cannot see. Nothing here knows what an object means.
 
-mod claims;
-mod document;
-mod follow;
-pub mod last_good;
-mod links;
-mod scan;
-mod wake;
-mod watch;
+mod files;
+mod position;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway_model::names::ObjectRef;
+use gateway_model::names::{ObjectKind, ObjectRef};
 use gateway_translate::Event;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub use follow::Follower;
-use wake::Wake;
+use crate::status::observed::Observed;
+
+pub use files::Follower;
+pub use position::Position;
 
 /// A change of the object set.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Update {
     /// What changed.
     pub events: Vec<Event>,
+    /// What the API server was seen to keep, for every object whose [`Observed`] may have changed;
+    /// none for objects that are gone. Empty from files.
+    pub observed: Vec<(ObjectRef, Option<Observed>)>,
+    /// Everything up to here has been delivered with this update or before.
+    pub position: Position,
+    /// What a node must have reached to serve what this update and those before it say: the
+    /// resource versions of the objects alone, so that two nodes that saw the same changes agree
+    /// on it whatever lists and bookmarks they got. Never beyond `position`.
+    pub needed: Position,
     /// The state of the source after it.
     pub report: Arc<Report>,
-    /// When the change was first seen.
-    pub seen: Instant,
+    /// When the change was first seen; none means that it is nobody's change (a position alone).
+    pub seen: Option<Instant>,
 }
 
 /// What a source says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The directory.
-    pub directory: PathBuf,
-    /// Why the directory itself cannot be read; what it said before is still served.
+    /// What kind of source it is.
+    pub origin: Origin,
+    /// Why the source as a whole cannot be read; what it said before is still served.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unreadable: Option<String>,
-    /// Manifests.
-    pub files: usize,
     /// Objects in force.
     pub objects: usize,
-    /// What is wrong, in the order of files.
+    /// What is wrong, in the order of files, or of objects in a cluster.
     pub findings: Vec<Finding>,
     /// Objects that are served in their last good form.
     pub held: Vec<Held>,
 }
 
-/// A mistake in a file.
+impl Report {
+    /// The manifests, if it is about files.
+    pub fn files(&self) -> usize {
+        match self.origin {
+            Origin::Directory { files, .. } => files,
+            Origin::Cluster { .. } => 0,
+        }
+    }
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A directory of manifests.
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// The manifests in it.
+        files: usize,
+    },
+    /// An API server.
+    Cluster {
+        /// Its URL.
+        server: String,
+        /// Every kind that is asked for.
+        kinds: Vec<KindReport>,
+        /// Whether objects of an earlier life stand in for what could not be listed yet.
+        #[serde(default)]
+        remembers: bool,
+    },
+}
+
+/// How one kind is followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindReport {
+    /// The kind.
+    pub kind: ObjectKind,
+    /// How it is followed.
+    pub state: KindState,
+    /// Why it is not, in words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// How one kind of a cluster is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindState {
+    /// Not listed yet.
+    #[default]
+    Unknown,
+    /// Listed and watched.
+    Watched,
+    /// The API server does not serve it; it is asked for when that may have changed.
+    NotServed,
+    /// It cannot be listed or watched; the objects that are known stay.
+    Stale,
+}
+
+/// A mistake in an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
-    /// The file, relative to the directory.
-    pub file: PathBuf,
+    /// The file, relative to the directory; none for an object of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<PathBuf>,
     /// The line, from 1, where known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub line: Option<u32>,
@@ -76,47 +135,78 @@ pub struct Finding {
     pub message: String,
 }
 
-/// An object whose file is broken.
+/// An object that is broken where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The object.
     pub object: ObjectRef,
-    /// The file it was last read from, relative to the directory.
-    pub file: PathBuf,
+    /// The file it was last read from, relative to the directory; none for an object of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Directory {
+            path: PathBuf::new(),
+            files: 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory { path, .. } => write!(f, "{}", path.display()),
+            Self::Cluster { server, .. } => f.write_str(server),
+        }
+    }
 }
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        if let Some(document) = self.document {
-            write!(f, " (document {document})")?;
+        let mut separator = "";
+        if let Some(file) = &self.file {
+            write!(f, "{}", file.display())?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}")?;
+            }
+            if let Some(document) = self.document {
+                write!(f, " (document {document})")?;
+            }
+            separator = ": ";
         }
         if let Some(object) = &self.object {
-            write!(f, ": {object}")?;
+            write!(f, "{separator}{object}")?;
+            separator = ": ";
         }
-        write!(f, ": {}", self.message)
+        write!(f, "{separator}{}", self.message)
     }
 }
 
-/// A running source. Dropping it ends its thread.
+/// A running source. Dropping it ends it.
 #[derive(Debug)]
 pub struct Source {
     /// What changed; the next change is sent when this one was taken.
     pub updates: mpsc::Receiver<Update>,
-    wake: Arc<Wake>,
+    control: Control,
+}
+
+#[derive(Clone, Debug)]
+enum Control {
+    Files(Arc<files::Wake>),
 }
 
 /// Asks a source to look at everything again.
 #[derive(Clone, Debug)]
-pub struct Rescan(Arc<Wake>);
+pub struct Rescan(Control);
 
 impl Rescan {
     /// Asks; one request is enough for any number of them.
     pub fn request(&self) {
-        self.0.rescan();
+        match &self.0 {
+            Control::Files(wake) => wake.rescan(),
+        }
     }
 }
 
@@ -126,28 +216,24 @@ impl Source {
     ///
     /// # Errors
     /// The thread or its event descriptor cannot be made.
-    pub fn start(directory: &Path, last_good: Option<PathBuf>) -> std::io::Result<Self> {
-        let (updates, receiver) = mpsc::channel(1);
-        let wake = Arc::new(Wake::new()?);
-        let directory = directory.to_owned();
-        let theirs = Arc::clone(&wake);
-        std::thread::Builder::new()
-            .name("files".to_owned())
-            .spawn(move || follow::run(&directory, last_good, &updates, &theirs))?;
+    pub fn files(directory: &Path, last_good: Option<PathBuf>) -> std::io::Result<Self> {
+        let (updates, wake) = files::start(directory, last_good)?;
         Ok(Self {
-            updates: receiver,
-            wake,
+            updates,
+            control: Control::Files(wake),
         })
     }
 
     /// A handle to ask for a rescan.
     pub fn rescan(&self) -> Rescan {
-        Rescan(Arc::clone(&self.wake))
+        Rescan(self.control.clone())
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.wake.stop();
+        match &self.control {
+            Control::Files(wake) => wake.stop(),
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! The translator says what each status should be and the appliers what is served; here both
 //! become one document per object, and a condition's `lastTransitionTime` stays while its status does.
 
+pub mod observed;
+mod ours;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

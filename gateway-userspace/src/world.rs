@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Outcome, Pipeline};
-use crate::source::{Follower, Report};
+use crate::source::{Follower, Position, Report};
 use crate::status::{StatusStore, Statuses};
 
 /// One moment of a sluice.
@@ -27,6 +27,10 @@ pub struct World {
     pub statuses: Statuses,
     /// What the source says about itself.
     pub source: Arc<Report>,
+    /// How far the source had come.
+    pub position: Position,
+    /// What another node must have reached to serve the same.
+    pub needed: Position,
     /// What keeps its last good form, and why.
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The listeners that are not served, and why.
@@ -104,6 +108,8 @@ impl World {
             snapshot: outcome.snapshot,
             statuses: store.statuses().clone(),
             source: Arc::new(source),
+            position: Position::default(),
+            needed: Position::default(),
             rejected,
             failures: BTreeMap::new(),
             stages: Stages::default(),

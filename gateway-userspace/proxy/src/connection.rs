@@ -1,5 +1,5 @@
 //! A connection from accept to its end: TLS where the port asks for it, then whichever HTTP the
-//! client speaks.
+//! client speaks, or a stream of bytes to a backend.
 
 mod attempt;
 mod budget;
@@ -10,25 +10,33 @@ mod h2;
 mod inbound;
 mod local;
 mod mirror;
+mod pipe;
 mod record;
 mod relay;
+mod stream;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use gateway_model::ir::{ListenerProtocol, PortKind};
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
 use crate::h1::is_http2_preface;
+use crate::stats::Counters;
 use crate::stream::Stream;
 use crate::tls;
+use crate::tls::alert::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
 use client::Client;
 pub(crate) use h1::Workspaces;
+use stream::Inbound;
 
 /// Serves a connection in a task of its own. A panic ends that connection alone.
 pub(crate) fn spawn(worker: &Rc<Worker>, downstream: Downstream, stream: TcpStream) {
@@ -62,19 +70,17 @@ impl<F: Future<Output = ()>> Future for Caught<F> {
 }
 
 async fn serve(downstream: Downstream, stream: TcpStream) {
-    let tls = downstream
-        .routing()
-        .table()
-        .is_some_and(|table| table.is_tls());
-    let served = if tls {
-        Box::pin(begin_tls(downstream, stream)).await
-    } else {
-        Box::pin(begin_clear(downstream, stream)).await
+    let kind = downstream.routing().table().map(|table| table.kind);
+    let begun = match kind {
+        Some(PortKind::Tls) => Box::pin(begin_tls(downstream, stream)).await,
+        Some(PortKind::Tcp) => begin_tcp(downstream, stream),
+        _ => Box::pin(begin_clear(downstream, stream)).await,
     };
-    match served {
-        None => {}
-        Some((client, first, Spoken::Http1)) => h1::serve(client, first).await,
-        Some((client, first, Spoken::Http2)) => Box::pin(h2::serve(client, first)).await,
+    match begun {
+        Begun::Nothing => {}
+        Begun::Http(client, first, Spoken::Http1) => h1::serve(client, first).await,
+        Begun::Http(client, first, Spoken::Http2) => Box::pin(h2::serve(client, first)).await,
+        Begun::Stream(inbound) => Box::pin(stream::serve(inbound)).await,
     }
 }
 
@@ -84,36 +90,114 @@ enum Spoken {
     Http2,
 }
 
-type Begun = Option<(Box<Client>, Option<Buffer>, Spoken)>;
+/// What a connection turned out to be.
+enum Begun {
+    /// Over.
+    Nothing,
+    /// HTTP, and what has been read of it.
+    Http(Box<Client>, Option<Buffer>, Spoken),
+    /// Bytes for a backend.
+    Stream(Box<Inbound>),
+}
 
-/// TLS: the handshake tells what is spoken.
-async fn begin_tls(mut downstream: Downstream, stream: TcpStream) -> Begun {
-    let shaken = tls::handshake(&downstream, stream).await.ok()?;
-    downstream.sni = shaken.sni;
+/// TCP: there is one listener.
+fn begin_tcp(downstream: Downstream, stream: TcpStream) -> Begun {
+    let routing = downstream.routing();
+    let listener = routing.table().and_then(|table| table.listeners.first());
+    match listener {
+        Some(listener) => Begun::Stream(Inbound::new(
+            downstream,
+            listener,
+            &routing,
+            Stream::Plain(stream),
+            None,
+        )),
+        None => Begun::Nothing,
+    }
+}
+
+/// TLS: the name in the ClientHello chooses the listener, and the listener what becomes of it.
+async fn begin_tls(mut downstream: Downstream, mut stream: TcpStream) -> Begun {
+    let until = Instant::now() + downstream.worker.limits().tls.handshake;
+    let worker = Rc::clone(&downstream.worker);
+    let _active = ActiveHandshake::begin(&worker.counters);
+    let Ok(hello) = tls::greet(&downstream, &mut stream, until).await else {
+        return Begun::Nothing;
+    };
+    downstream.sni = hello.server_name.clone();
+    let routing = downstream.routing();
+    let name = hello.server_name.as_deref().unwrap_or_default();
+    let table = routing.table();
+    let Some(listener) = table.and_then(|table| table.listener_for(name)) else {
+        tls::alert::send(&mut stream, UNRECOGNIZED_NAME).await;
+        let error = io::Error::other("no listener covers the server name");
+        tls::failed(&downstream, &error);
+        return Begun::Nothing;
+    };
+    let policy = &listener.listener.source_policy;
+    if !policy.permits(downstream.peer.ip()) {
+        worker.counters.connections_denied.up();
+        tls::failed(&downstream, &io::ErrorKind::PermissionDenied.into());
+        return Begun::Nothing;
+    }
+    let is_stream = !matches!(listener.protocol(), ListenerProtocol::Https(_));
+    if is_stream && listener.find_stream(name).is_none() {
+        tls::alert::send(&mut stream, UNRECOGNIZED_NAME).await;
+        let inbound = Inbound::new(downstream, listener, &routing, Stream::Plain(stream), None);
+        return Begun::Stream(inbound.told());
+    }
+    if let ListenerProtocol::TlsPassthrough = listener.protocol() {
+        let (plain, first) = (Stream::Plain(stream), Some(hello.bytes));
+        return Begun::Stream(Inbound::new(downstream, listener, &routing, plain, first));
+    }
+    let tables = &routing.serving().tls;
+    let shaken = tls::handshake(&downstream, stream, hello, tables, listener, until).await;
+    let Ok(shaken) = shaken else {
+        return Begun::Nothing;
+    };
     downstream.tls = true;
     downstream.tls_version = shaken.version;
-    let client = Box::new(Client::new(
-        downstream,
-        Stream::Tls(Box::new(shaken.stream)),
-    ));
+    let stream = Stream::Tls(Box::new(shaken.stream));
+    if is_stream {
+        return Begun::Stream(Inbound::new(downstream, listener, &routing, stream, None));
+    }
     let spoken = if shaken.h2 {
         Spoken::Http2
     } else {
         Spoken::Http1
     };
-    Some((client, None, spoken))
+    Begun::Http(Box::new(Client::new(downstream, stream)), None, spoken)
+}
+
+/// A handshake under way, as far as the gauge goes.
+struct ActiveHandshake<'a>(&'a Counters);
+
+impl<'a> ActiveHandshake<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.tls_handshakes_active.up();
+        Self(counters)
+    }
+}
+
+impl Drop for ActiveHandshake<'_> {
+    fn drop(&mut self) {
+        self.0.tls_handshakes_active.down();
+    }
 }
 
 /// Clear text: the first bytes tell HTTP/2 with prior knowledge from HTTP/1.
 async fn begin_clear(downstream: Downstream, stream: TcpStream) -> Begun {
     let limit = downstream.worker.limits().time.first_byte;
     let mut client = Box::new(Client::new(downstream, Stream::Plain(stream)));
-    let mut first = client.next_bytes(limit).await?;
+    let Some(mut first) = client.next_bytes(limit).await else {
+        return Begun::Nothing;
+    };
     loop {
         match is_http2_preface(first.filled()) {
-            Some(true) => return Some((client, Some(first), Spoken::Http2)),
-            Some(false) => return Some((client, Some(first), Spoken::Http1)),
-            None => client.fill(&mut first).await.ok()?,
+            Some(true) => return Begun::Http(client, Some(first), Spoken::Http2),
+            Some(false) => return Begun::Http(client, Some(first), Spoken::Http1),
+            None if client.fill(&mut first).await.is_err() => return Begun::Nothing,
+            None => {}
         }
     }
 }

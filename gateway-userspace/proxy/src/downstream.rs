@@ -95,6 +95,15 @@ impl Downstream {
         Rc::clone(&routing)
     }
 
+    /// Lets go of the revision that the connection began with: one that asks for no other request
+    /// would keep all of it in memory.
+    pub(crate) fn forget_routing(&self) {
+        *self.routing.borrow_mut() = Rc::new(Routing {
+            serving: Rc::default(),
+            table: None,
+        });
+    }
+
     /// Counts one more request.
     pub(crate) fn count_request(&self) {
         self.requests.set(self.requests.get() + 1);

@@ -20,6 +20,8 @@ pub struct Limits {
     pub upstream: UpstreamLimits,
     /// Copies of requests.
     pub mirror: MirrorLimits,
+    /// TCP and TLS streams.
+    pub stream: StreamLimits,
     /// What is given up when memory runs out.
     pub memory: MemoryLimits,
 }
@@ -153,6 +155,14 @@ pub struct MirrorLimits {
     pub timeout: Duration,
 }
 
+/// TCP and TLS streams. Their number is limited by [`ConnectionLimits`], the time to a backend by
+/// [`UpstreamLimits`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamLimits {
+    /// Without one byte in either direction. Default 1 h; then both sides are reset.
+    pub idle: Duration,
+}
+
 /// What is given up when memory runs out. Looked at four times a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLimits {
@@ -202,6 +212,9 @@ impl Default for Limits {
                 body_bytes: 64 * 1024,
                 concurrent: 256,
                 timeout: Duration::from_secs(10),
+            },
+            stream: StreamLimits {
+                idle: Duration::from_secs(3_600),
             },
             memory: MemoryLimits {
                 bytes: None,

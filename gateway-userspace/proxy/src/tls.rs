@@ -4,21 +4,23 @@
 //! Session tickets are stateless. One rotating key serves all listeners, for none asks for client
 //! certificates; rustls itself refuses to resume a session under another server name.
 
+pub(crate) mod alert;
 mod handshake;
+mod hello;
 mod keys;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use gateway_model::ir::{Ir, TlsTermination};
+use gateway_model::ir::{Ir, Listener, ListenerProtocol, TlsTermination};
 use gateway_model::names::ListenerKey;
 use gateway_model::snapshot::Snapshot;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets};
 use rustls::{CipherSuite, ServerConfig};
 
-pub(crate) use handshake::handshake;
+pub(crate) use handshake::{failed, greet, handshake};
 use keys::{Choice, Keys};
 
 use crate::proxy::Failures;
@@ -28,7 +30,7 @@ use crate::proxy::Failures;
 pub(crate) struct TlsTables {
     ir: Ir,
     keys: Keys,
-    configs: HashMap<ListenerKey, (TlsTermination, Configs)>,
+    configs: HashMap<ListenerKey, (ListenerProtocol, Configs)>,
     ticketer: Option<Arc<dyn ProducesTickets>>,
 }
 
@@ -57,11 +59,17 @@ impl TlsTables {
         &self,
         listener: &ListenerKey,
         hello: &ClientHello<'_>,
-    ) -> Option<&Arc<ServerConfig>> {
+    ) -> Option<Arc<ServerConfig>> {
         let (_, configs) = self.configs.get(listener)?;
-        Some(match prefers_chacha(hello) {
+        let config = match prefers_chacha(hello) {
             true => &configs.as_asked,
             false => &configs.aes,
+        };
+        Some(match hello.alpn() {
+            Some(offers) if config.alpn_protocols.is_empty() => {
+                handshake::agree_on_only_offer(config, offers)
+            }
+            _ => Arc::clone(config),
         })
     }
 
@@ -101,7 +109,7 @@ impl TlsTables {
         };
         for listener in ir.listeners.values() {
             if let Some(termination) = listener.protocol.termination() {
-                tables.add(&listener.key, termination, previous, failures);
+                tables.add(listener, termination, previous, failures);
             }
         }
         tables
@@ -109,11 +117,12 @@ impl TlsTables {
 
     fn add(
         &mut self,
-        listener: &ListenerKey,
+        listener: &Listener,
         termination: &TlsTermination,
         previous: &Self,
         failures: &mut Failures,
     ) {
+        let (protocol, listener) = (&listener.protocol, &listener.key);
         let mut usable = Vec::new();
         for certificate in &termination.certificates {
             match self.keys.find(certificate) {
@@ -126,20 +135,24 @@ impl TlsTables {
             return;
         }
         let known = previous.configs.get(listener).filter(|(before, _)| {
-            before == termination && self.keys.same(&previous.keys, &termination.certificates)
+            before == protocol && self.keys.same(&previous.keys, &termination.certificates)
         });
         let config = match known {
             Some((_, configs)) => configs.clone(),
-            None => match self.configure(Choice::new(usable)) {
+            None => match self.configure(Choice::new(usable), protocol) {
                 Ok(configs) => configs,
                 Err(error) => return failures.add(listener, || format!("TLS: {error}")),
             },
         };
         self.configs
-            .insert(listener.clone(), (termination.clone(), config));
+            .insert(listener.clone(), (protocol.clone(), config));
     }
 
-    fn configure(&mut self, choice: Choice) -> Result<Configs, rustls::Error> {
+    fn configure(
+        &mut self,
+        choice: Choice,
+        protocol: &ListenerProtocol,
+    ) -> Result<Configs, rustls::Error> {
         let ticketer = match &self.ticketer {
             Some(ticketer) => Arc::clone(ticketer),
             None => Arc::clone(self.ticketer.insert(aws_lc_rs::Ticketer::new()?)),
@@ -152,7 +165,9 @@ impl TlsTables {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(choice));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if let ListenerProtocol::Https(_) = protocol {
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
         config.ticketer = ticketer;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 2;

@@ -57,7 +57,7 @@ impl Verdict {
     ) -> Self {
         Self {
             objects: world.source.objects,
-            files: world.source.files,
+            files: world.source.files(),
             issues: lint::issues(world, objects, now),
             changes: current.map(|current| changes::changes(current, world)),
         }

@@ -9,7 +9,7 @@ use super::listeners::ago;
 use super::table::{Cell, Look, Table, paint};
 use super::{ask, print};
 use crate::args::{Output, TableArgs};
-use crate::source::Report;
+use crate::source::{KindReport, KindState, Origin, Report};
 use crate::view::process::{Life, ProcessView, StatusView};
 
 /// Prints what is accepted and served. As YAML and JSON: the objects as `kubectl get` prints them.
@@ -86,16 +86,54 @@ fn process_text(
 }
 
 fn source_text(source: &Report, colours: bool, out: &mut String) {
-    let _ = writeln!(
-        out,
-        "manifests: {}, {} objects in {}",
-        source.directory.display(),
-        source.objects,
-        count(source.files, "file")
-    );
+    match &source.origin {
+        Origin::Directory { path, files } => {
+            let _ = writeln!(
+                out,
+                "manifests: {}, {} objects in {}",
+                path.display(),
+                source.objects,
+                count(*files, "file")
+            );
+        }
+        Origin::Cluster {
+            server,
+            kinds,
+            remembers,
+        } => {
+            let of = if *remembers {
+                ", some of an earlier life"
+            } else {
+                ""
+            };
+            let _ = writeln!(out, "cluster: {server}, {} objects{of}", source.objects);
+            kinds_text(kinds, colours, out);
+        }
+    }
     if let Some(reason) = &source.unreadable {
         let text = format!("{reason}; serving the last good configuration");
         let _ = writeln!(out, "{}", paint(&text, Look::Bad, colours));
+    }
+}
+
+fn kinds_text(kinds: &[KindReport], colours: bool, out: &mut String) {
+    let named = |state: KindState| {
+        let kinds = kinds.iter().filter(move |kind| kind.state == state);
+        kinds.map(|kind| kind.kind.as_str()).collect::<Vec<_>>()
+    };
+    for (state, title) in [
+        (KindState::NotServed, "not served there"),
+        (KindState::Unknown, "not listed yet"),
+    ] {
+        let names = named(state);
+        if !names.is_empty() {
+            let _ = writeln!(out, "  {title}: {}", names.join(", "));
+        }
+    }
+    for kind in kinds.iter().filter(|kind| kind.state == KindState::Stale) {
+        let reason = kind.reason.as_deref().unwrap_or("for no known reason");
+        let text = format!("{} cannot be followed: {reason}", kind.kind);
+        let _ = writeln!(out, "  {}", paint(&text, Look::Bad, colours));
     }
 }
 
@@ -139,9 +177,12 @@ fn troubles(view: &StatusView, colours: bool, out: &mut String) {
     );
     let held = view.source.held.iter();
     section(
-        "SERVED IN THEIR LAST GOOD FORM, FOR THEIR FILE IS BROKEN",
-        held.map(|held| format!("{} ({})", held.object, held.file.display()))
-            .collect(),
+        "SERVED IN THEIR LAST GOOD FORM, FOR THEY ARE BROKEN",
+        held.map(|held| match &held.file {
+            Some(file) => format!("{} ({})", held.object, file.display()),
+            None => held.object.to_string(),
+        })
+        .collect(),
     );
     let pairs = |map: &std::collections::BTreeMap<String, String>| {
         map.iter()

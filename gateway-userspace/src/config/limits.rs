@@ -88,6 +88,7 @@ static ROWS: &[Row] = rows! {
     Bytes mirror.body_bytes "mirror.body-bytes" "the largest body that is copied";
     Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
     Time mirror.timeout "mirror.timeout" "how long a copy may take";
+    Time stream.idle "stream.idle" "without one byte on a TCP or TLS stream";
 };
 
 /// The defaults with what the settings say instead.

@@ -16,7 +16,7 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
         .as_ref()
         .filter(|e| before.unreadable.as_ref() != Some(e))
     {
-        tracing::error!(directory = %report.directory.display(), error, "manifests cannot be read; serving what was good");
+        tracing::error!(source = %report.origin, error, "objects cannot be read; serving what was good");
     }
     for finding in report
         .findings
@@ -24,12 +24,15 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
         .filter(|f| !before.findings.contains(f))
     {
         tracing::warn!(
-            file = %finding.file.display(),
+            file = finding
+                .file
+                .as_ref()
+                .map(|file| tracing::field::display(file.display())),
             line = finding.line,
             document = finding.document,
             object = finding.object.as_ref().map(tracing::field::display),
             error = finding.message,
-            "manifest is not used"
+            "object is not used"
         );
     }
     for held in report
@@ -37,11 +40,15 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
         .iter()
         .filter(|held| !before.held.contains(held))
     {
-        tracing::warn!(object = %held.object, file = %held.file.display(), "file is broken; serving the last good form");
+        let file = held
+            .file
+            .as_ref()
+            .map(|file| tracing::field::display(file.display()));
+        tracing::warn!(object = %held.object, file, "object is broken; serving its last good form");
     }
     let healed = report.findings.is_empty() && report.held.is_empty();
     if healed && !(before.findings.is_empty() && before.held.is_empty()) {
-        tracing::info!(files = report.files, "manifests are without mistakes");
+        tracing::info!(objects = report.objects, "all objects are without mistakes");
     }
 }
 

@@ -46,8 +46,8 @@ fn update(objects: &[serde_json::Value]) -> Update {
     });
     Update {
         events: events.collect(),
-        report: Arc::default(),
-        seen: Instant::now(),
+        seen: Some(Instant::now()),
+        ..Update::default()
     }
 }
 

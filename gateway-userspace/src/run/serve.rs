@@ -131,7 +131,7 @@ impl Parts {
         let config = Arc::new(config);
         let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
         tracing::info!(workers = config.workers, "workers started");
-        let source = Source::start(&config.manifests, Some(state.last_good()))?;
+        let source = Source::files(&config.manifests, Some(state.last_good()))?;
         tracing::info!(directory = %config.manifests.display(), "following manifests");
         let (world, published) = watch::channel(None);
         let times = Arc::new(StageTimes::default());

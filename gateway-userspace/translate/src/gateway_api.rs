@@ -1,10 +1,13 @@
-//! The Gateway API dialect: GatewayClass, Gateway, HTTPRoute and ReferenceGrant.
+//! The Gateway API dialect: GatewayClass, Gateway, the five kinds of routes, BackendTLSPolicy and
+//! ReferenceGrant.
 //!
 //! Each file translates one noun and knows no other change than the objects it is given; which of
-//! them must be done again after a change is [`crate::translator`]'s business. A further kind of
-//! route stands beside [`route`], and a further owner of listeners beside [`gateway`].
+//! them must be done again after a change is [`crate::translator`]'s business. What kinds of routes
+//! have in common is [`route`]; they differ in [`rules`].
 
 mod addresses;
+mod attach;
+mod authorities;
 mod backend;
 mod certificates;
 mod class;
@@ -13,17 +16,20 @@ mod features;
 mod filter;
 mod gateway;
 mod grant;
+mod grpc;
 mod listener;
 mod matching;
+mod references;
 mod route;
 mod rule;
+mod rules;
 mod source_policy;
 
-pub(crate) use certificates::secret_of;
 pub(crate) use class::{ClassState, class_state, class_status};
 pub(crate) use conflict::Claims;
-pub(crate) use gateway::{GatewayUnit, GatewayView, Served};
-pub(crate) use route::{References, RouteUnit};
+pub(crate) use gateway::{GatewayUnit, ParentView, Served};
+pub(crate) use references::References;
+pub(crate) use route::RouteUnit;
 
 use crate::status::Reason;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use gateway_model::names::ObjectRef;
 
-use crate::gateway_api::{References, secret_of};
-use crate::objects::{Gateway, HttpRoute};
+use crate::gateway_api::References;
+use crate::objects::{BackendTlsPolicy, Gateway, RouteObject};
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
@@ -64,12 +64,14 @@ pub(crate) enum Change {
 /// Who refers to what.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
-    /// Routes by the Gateways they name as parents.
-    pub(crate) routes_of_gateway: Multimap<ObjectRef>,
+    /// Routes by the Gateways and ListenerSets they name as parents.
+    pub(crate) routes_of_parent: Multimap<ObjectRef>,
     /// Routes by the Services they name.
     pub(crate) routes_of_service: Multimap<ObjectRef>,
-    /// Gateways by the Secrets they name.
-    pub(crate) gateways_of_secret: Multimap<ObjectRef>,
+    /// Policies by the ConfigMaps and Secrets they name.
+    pub(crate) policies_naming: Multimap<ObjectRef>,
+    /// Gateways and ListenerSets by the Secrets and ConfigMaps they name.
+    pub(crate) gateways_naming: Multimap<ObjectRef>,
     /// Gateways by their class.
     pub(crate) gateways_of_class: Multimap<Arc<str>>,
     /// Gateways and routes by the foreign namespaces they reach into, where grants matter to them.
@@ -78,10 +80,10 @@ pub(crate) struct Index {
 
 impl Index {
     /// Takes a route's references in or out.
-    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: &HttpRoute) {
+    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: RouteObject<'_>) {
         let references = References::of(route, object);
-        for gateway in &references.gateways {
-            change.make(&mut self.routes_of_gateway, gateway, object);
+        for parent in &references.parents {
+            change.make(&mut self.routes_of_parent, parent, object);
         }
         for service in &references.services {
             change.make(&mut self.routes_of_service, service, object);
@@ -90,18 +92,30 @@ impl Index {
         self.reach(change, object, namespaces);
     }
 
+    /// Takes a policy's references in or out.
+    pub(crate) fn policy(&mut self, change: Change, object: &ObjectRef, policy: &BackendTlsPolicy) {
+        let references = policy.ca_certificate_refs.iter();
+        let named: BTreeSet<_> = references.filter_map(|r| r.target(object)).collect();
+        for authority in &named {
+            change.make(&mut self.policies_naming, authority, object);
+        }
+    }
+
     /// Takes a Gateway's references in or out.
     pub(crate) fn gateway(&mut self, change: Change, object: &ObjectRef, gateway: &Gateway) {
         change.make(&mut self.gateways_of_class, &gateway.class_name, object);
         let tls = gateway.listeners.iter().filter_map(|l| l.tls.as_ref());
-        let secrets: BTreeSet<_> = tls
-            .flat_map(|tls| &tls.certificate_refs)
-            .map(|reference| secret_of(object, reference))
+        let certificates = tls.flat_map(|tls| &tls.certificate_refs);
+        let authorities = gateway.frontend.iter().flat_map(|v| &v.authorities);
+        let named: BTreeSet<_> = certificates
+            .chain(authorities)
+            .chain(&gateway.client_certificate)
+            .filter_map(|reference| reference.target(object))
             .collect();
-        for secret in &secrets {
-            change.make(&mut self.gateways_of_secret, secret, object);
+        for target in &named {
+            change.make(&mut self.gateways_naming, target, object);
         }
-        self.reach(change, object, secrets.iter().map(|s| &s.namespace));
+        self.reach(change, object, named.iter().map(|s| &s.namespace));
     }
 
     fn reach<'a>(

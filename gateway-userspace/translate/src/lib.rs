@@ -12,6 +12,7 @@
 mod gateway_api;
 mod index;
 pub mod objects;
+mod provision;
 mod secret;
 mod service;
 mod settings;
@@ -20,6 +21,7 @@ mod translator;
 
 pub use gateway_model::ir::Ir;
 pub use objects::{DecodeError, Event, Object, Objects, decode, decode_all};
-pub use settings::{Settings, SourceKind};
+pub use provision::{ProvisionKind, ProvisionedPort, ProvisionedService};
+pub use settings::{Publish, Settings, SourceKind};
 pub use status::{Applied, Status};
 pub use translator::{Translation, Translator, translate};

@@ -10,21 +10,31 @@
 //! and an object without creation time counts as older than every object that has one, so that
 //! among files all ties end by namespace and name.
 
+mod backend_ref;
+mod backend_tls_policy;
 mod check;
 mod core;
 mod endpoint_slice;
+mod frontend;
 mod gateway;
 mod gateway_class;
+mod grpc_route;
 mod http_route;
 mod known;
+mod listener;
+mod listener_set;
 mod meta;
+mod node;
+mod parent_ref;
 mod reader;
+mod reference;
 mod reference_grant;
 mod route_filter;
 mod route_match;
 mod secret;
 mod service;
 mod store;
+mod stream_route;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,18 +43,26 @@ use gateway_model::names::{ObjectKind, ObjectRef};
 use serde_json::Value;
 
 pub use self::core::{ConfigMap, Namespace};
+pub use backend_ref::{BackendRef, WeightedRef};
+pub use backend_tls_policy::{BackendTlsPolicy, PolicyAltName, PolicyTarget};
 pub use endpoint_slice::{EndpointSlice, SliceEndpoint, SlicePort};
+pub use frontend::{FrontendTls, FrontendValidation};
 pub use gateway::{
-    AddressType, AllowedRoutes, ClientValidation, Gateway, GatewayAddress, Listener, ListenerTls,
-    NamespacesFrom, ParametersRef, Protocol, RouteKind, SecretRef, TlsMode,
+    AddressType, AllowedListeners, Gateway, GatewayAddress, Infrastructure, ListenersFrom,
+    ParametersRef,
 };
 pub use gateway_class::GatewayClass;
-pub use http_route::{
-    BackendRef, HttpBackendRef, HttpRoute, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
-    ParentRef,
-};
+pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
+pub use http_route::{HttpRoute, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts};
 pub use known::Known;
+pub use listener::{
+    AllowedRoutes, Listener, ListenerTls, NamespacesFrom, Protocol, RouteKind, TlsMode,
+};
+pub use listener_set::{ListenerSet, ParentGateway};
 pub use meta::{LabelRequirement, LabelSelector, Meta, SelectorOperator};
+pub use node::Node;
+pub use parent_ref::ParentRef;
+pub use reference::ObjectReference;
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use route_filter::{
     CorsFilter, HeaderFilter, HttpRouteFilter, MirrorFilter, PathModifier, RedirectFilter,
@@ -54,9 +72,10 @@ pub use route_match::{HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType}
 pub use secret::Secret;
 pub use service::{Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;
-pub(crate) use store::service_of;
+pub(crate) use store::{RouteObject, service_of};
+pub use stream_route::StreamRoute;
 
-use reader::{Node, Problems};
+use reader::Problems;
 
 /// The API group of Gateway API.
 pub const GATEWAY_API_GROUP: &str = "gateway.networking.k8s.io";
@@ -68,8 +87,20 @@ pub enum Object {
     GatewayClass(Arc<GatewayClass>),
     /// Gateway API `Gateway`.
     Gateway(Arc<Gateway>),
+    /// Gateway API `ListenerSet`.
+    ListenerSet(Arc<ListenerSet>),
     /// Gateway API `HTTPRoute`.
     HttpRoute(Arc<HttpRoute>),
+    /// Gateway API `GRPCRoute`.
+    GrpcRoute(Arc<GrpcRoute>),
+    /// Gateway API `TLSRoute`.
+    TlsRoute(Arc<StreamRoute>),
+    /// Gateway API `TCPRoute`.
+    TcpRoute(Arc<StreamRoute>),
+    /// Gateway API `UDPRoute`.
+    UdpRoute(Arc<StreamRoute>),
+    /// Gateway API `BackendTLSPolicy`.
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
     /// Gateway API `ReferenceGrant`.
     ReferenceGrant(Arc<ReferenceGrant>),
     /// Kubernetes core `Service`.
@@ -82,6 +113,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// Kubernetes core `Namespace`.
     Namespace(Arc<Namespace>),
+    /// Kubernetes core `Node`.
+    Node(Arc<Node>),
 }
 
 impl Object {
@@ -91,13 +124,18 @@ impl Object {
         match self {
             Self::GatewayClass(o) => &o.meta,
             Self::Gateway(o) => &o.meta,
+            Self::ListenerSet(o) => &o.meta,
             Self::HttpRoute(o) => &o.meta,
+            Self::GrpcRoute(o) => &o.meta,
+            Self::TlsRoute(o) | Self::TcpRoute(o) | Self::UdpRoute(o) => &o.meta,
+            Self::BackendTlsPolicy(o) => &o.meta,
             Self::ReferenceGrant(o) => &o.meta,
             Self::Service(o) => &o.meta,
             Self::EndpointSlice(o) => &o.meta,
             Self::Secret(o) => &o.meta,
             Self::ConfigMap(o) => &o.meta,
             Self::Namespace(o) => &o.meta,
+            Self::Node(o) => &o.meta,
         }
     }
 
@@ -107,13 +145,32 @@ impl Object {
         match self {
             Self::GatewayClass(_) => ObjectKind::GatewayClass,
             Self::Gateway(_) => ObjectKind::Gateway,
+            Self::ListenerSet(_) => ObjectKind::ListenerSet,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
+            Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
+            Self::TlsRoute(_) => ObjectKind::TlsRoute,
+            Self::TcpRoute(_) => ObjectKind::TcpRoute,
+            Self::UdpRoute(_) => ObjectKind::UdpRoute,
+            Self::BackendTlsPolicy(_) => ObjectKind::BackendTlsPolicy,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::Service(_) => ObjectKind::Service,
             Self::EndpointSlice(_) => ObjectKind::EndpointSlice,
             Self::Secret(_) => ObjectKind::Secret,
             Self::ConfigMap(_) => ObjectKind::ConfigMap,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Node(_) => ObjectKind::Node,
+        }
+    }
+
+    /// What all kinds of routes have, if it is one.
+    pub(crate) fn route(&self) -> Option<RouteObject<'_>> {
+        match self {
+            Self::HttpRoute(route) => Some(RouteObject::Http(route)),
+            Self::GrpcRoute(route) => Some(RouteObject::Grpc(route)),
+            Self::TlsRoute(route) | Self::TcpRoute(route) | Self::UdpRoute(route) => {
+                Some(RouteObject::Stream(route))
+            }
+            _ => None,
         }
     }
 
@@ -181,7 +238,7 @@ impl std::error::Error for DecodeError {}
 )]
 pub fn decode(value: Value) -> Result<Option<Object>, DecodeError> {
     let problems = Problems::default();
-    let root = Node::root(&value, &problems);
+    let root = reader::Node::root(&value, &problems);
     let Some(kind) = kind_of(&value, &root) else {
         return refuse(&value, None, problems).map_or(Ok(None), Err);
     };
@@ -205,42 +262,51 @@ pub fn decode_all(value: Value) -> Vec<Result<Object, DecodeError>> {
     }
 }
 
-fn read(kind: ObjectKind, root: &Node<'_>) -> Option<Object> {
+fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
     Some(match kind {
         ObjectKind::GatewayClass => Object::GatewayClass(Arc::new(GatewayClass::read(root))),
         ObjectKind::Gateway => Object::Gateway(Arc::new(Gateway::read(root))),
+        ObjectKind::ListenerSet => Object::ListenerSet(Arc::new(ListenerSet::read(root))),
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
+        ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(GrpcRoute::read(root))),
+        ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(StreamRoute::read_tls(root))),
+        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(StreamRoute::read(root))),
+        ObjectKind::UdpRoute => Object::UdpRoute(Arc::new(StreamRoute::read(root))),
+        ObjectKind::BackendTlsPolicy => {
+            Object::BackendTlsPolicy(Arc::new(BackendTlsPolicy::read(root)))
+        }
         ObjectKind::ReferenceGrant => Object::ReferenceGrant(Arc::new(ReferenceGrant::read(root))),
         ObjectKind::Service => Object::Service(Arc::new(Service::read(root))),
         ObjectKind::EndpointSlice => Object::EndpointSlice(Arc::new(EndpointSlice::read(root))),
         ObjectKind::Secret => Object::Secret(Arc::new(Secret::read(root))),
         ObjectKind::ConfigMap => Object::ConfigMap(Arc::new(ConfigMap::read(root))),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Namespace::read(root))),
-        ObjectKind::GrpcRoute
-        | ObjectKind::TlsRoute
-        | ObjectKind::TcpRoute
-        | ObjectKind::UdpRoute
-        | ObjectKind::ListenerSet
-        | ObjectKind::BackendTlsPolicy
-        | ObjectKind::Node => return None,
+        ObjectKind::Node => Object::Node(Arc::new(Node::read(root))),
     })
 }
 
 /// Which kind a manifest is of; none if it is not one of ours.
-fn kind_of(value: &Value, root: &Node<'_>) -> Option<ObjectKind> {
+fn kind_of(value: &Value, root: &reader::Node<'_>) -> Option<ObjectKind> {
     let kind = value.get("kind").and_then(Value::as_str)?;
     let api_version = value.get("apiVersion").and_then(Value::as_str)?;
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let (kind, versions): (_, &[&str]) = match (group, kind) {
         (GATEWAY_API_GROUP, "GatewayClass") => (ObjectKind::GatewayClass, &["v1", "v1beta1"]),
         (GATEWAY_API_GROUP, "Gateway") => (ObjectKind::Gateway, &["v1", "v1beta1"]),
+        (GATEWAY_API_GROUP, "ListenerSet") => (ObjectKind::ListenerSet, &["v1"]),
         (GATEWAY_API_GROUP, "HTTPRoute") => (ObjectKind::HttpRoute, &["v1", "v1beta1"]),
+        (GATEWAY_API_GROUP, "GRPCRoute") => (ObjectKind::GrpcRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "TLSRoute") => (ObjectKind::TlsRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "TCPRoute") => (ObjectKind::TcpRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "UDPRoute") => (ObjectKind::UdpRoute, &["v1"]),
+        (GATEWAY_API_GROUP, "BackendTLSPolicy") => (ObjectKind::BackendTlsPolicy, &["v1"]),
         (GATEWAY_API_GROUP, "ReferenceGrant") => (ObjectKind::ReferenceGrant, &["v1", "v1beta1"]),
         ("", "Service") => (ObjectKind::Service, &["v1"]),
         ("discovery.k8s.io", "EndpointSlice") => (ObjectKind::EndpointSlice, &["v1"]),
         ("", "Secret") => (ObjectKind::Secret, &["v1"]),
         ("", "ConfigMap") => (ObjectKind::ConfigMap, &["v1"]),
         ("", "Namespace") => (ObjectKind::Namespace, &["v1"]),
+        ("", "Node") => (ObjectKind::Node, &["v1"]),
         _ => return None,
     };
     if !versions.contains(&version) {
@@ -267,7 +333,7 @@ fn refuse(value: &Value, kind: Option<ObjectKind>, problems: Problems) -> Option
     let shown_kind = text("/kind").unwrap_or("object");
     let name = text("/metadata/name");
     let namespace = match kind {
-        Some(ObjectKind::GatewayClass | ObjectKind::Namespace) => "",
+        Some(kind) if !kind.is_namespaced() => "",
         _ => text("/metadata/namespace").unwrap_or("default"),
     };
     let shown_name = name.unwrap_or("(without a name)");

@@ -1,4 +1,5 @@
-//! Certificates out of Secrets: PEM texts in, a checked chain and key out.
+//! Certificates out of Secrets and ConfigMaps: PEM texts in, a checked chain and key out, or the
+//! certificates of authorities.
 //!
 //! The Secret's `type` does not matter, its keys do: `tls.crt` and `tls.key`, else `cert` and
 //! `key`. Whether a certificate has expired is not asked here, for translation has no clock.
@@ -6,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_model::ir::{Certificate, PrivateKey};
+use gateway_model::ir::{Certificate, PrivateKey, TrustAnchors};
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{PemObject, SectionKind};
@@ -50,6 +52,28 @@ pub(crate) fn parse(
         chain,
         private_key,
     }))
+}
+
+/// Where the certificates of authorities stand, in Secrets and ConfigMaps alike.
+pub(crate) const AUTHORITIES: &str = "ca.crt";
+
+/// Reads the certificates of authorities out of a `ca.crt`.
+pub(crate) fn parse_authorities(pem: Option<&[u8]>) -> Result<TrustAnchors, CertificateFault> {
+    let pem = match pem {
+        Some(pem) if !pem.is_empty() => pem,
+        _ => return fault(format!("its {AUTHORITIES} is missing or empty")),
+    };
+    let anchors = chain(AUTHORITIES, pem)?;
+    let mut store = RootCertStore::empty();
+    for (at, der) in anchors.iter().enumerate() {
+        if let Err(e) = store.add(CertificateDer::from(der.to_vec())) {
+            return fault(format!(
+                "certificate {} of its {AUTHORITIES} cannot be used: {e}",
+                at + 1
+            ));
+        }
+    }
+    Ok(anchors)
 }
 
 fn sections(name: &str, pem: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, CertificateFault> {

@@ -29,10 +29,11 @@ pub(crate) enum Resolution {
 /// says where they are.
 pub(crate) fn resolve(
     service: &Service,
-    port: u16,
+    key: &UpstreamKey,
     has_slices: bool,
     settings: &Settings,
 ) -> Resolution {
+    let port = key.port;
     let invalid = |reason, message| Resolution::Invalid(reason, message);
     let named = format!("Service {}/{}", service.meta.namespace, service.meta.name);
     let is_external = match &service.kind {

@@ -16,6 +16,15 @@ pub enum SourceKind {
     Cluster,
 }
 
+/// Whose addresses the status of a Gateway shows that has none of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// Those of the nodes.
+    Nodes,
+    /// Those of a Service of type LoadBalancer, which Sluice keeps for the Gateway.
+    Service,
+}
+
 /// What a translation depends on besides the objects. The same settings and the same objects give
 /// the same translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +45,12 @@ pub struct Settings {
     pub node_addresses: Vec<IpAddr>,
     /// The addresses that a Gateway may ask for; empty means every one.
     pub usable_addresses: Vec<IpNet>,
+    /// The networks that Gateways which ask for no address get one of their own from: one of each IP
+    /// version. Empty means that there is no pool. Default empty.
+    pub address_pool: Vec<IpNet>,
+    /// Where the address of a Gateway comes from that asks for none while there is no pool.
+    /// Default [`Publish::Nodes`].
+    pub publish: Publish,
     /// `gateway.networking.k8s.io/bundle-version` of the CRDs that the API server serves; none
     /// without an API server, and then there is no `SupportedVersion` condition.
     pub crd_version: Option<Arc<str>>,
@@ -50,6 +65,8 @@ impl Default for Settings {
             source: SourceKind::Files,
             node_addresses: Vec::new(),
             usable_addresses: Vec::new(),
+            address_pool: Vec::new(),
+            publish: Publish::Nodes,
             crd_version: None,
         }
     }

@@ -17,10 +17,11 @@ use gateway_model::names::{ListenerKey, ObjectRef, UpstreamKey};
 use imbl::OrdMap;
 
 use crate::gateway_api::{
-    Claims, GatewayUnit, GatewayView, RouteUnit, Served, class_state, class_status,
+    Claims, GatewayUnit, ParentView, RouteUnit, Served, class_state, class_status,
 };
 use crate::index::Index;
 use crate::objects::{Event, Objects};
+use crate::provision::ProvisionedService;
 use crate::service;
 use crate::settings::Settings;
 use crate::status::Status;
@@ -35,6 +36,8 @@ pub struct Translation {
     /// What each object is owed: every GatewayClass and Gateway that is ours, and every route with
     /// a parent that is ours. [`Status::finish`] completes them.
     pub statuses: OrdMap<ObjectRef, Arc<Status>>,
+    /// The Service that is to be kept for a Gateway, by that Gateway.
+    pub provisions: OrdMap<ObjectRef, Arc<ProvisionedService>>,
 }
 
 /// Keeps a [`Translation`] in step with a stream of [`Event`]s. Its cost follows the size of the change.
@@ -57,7 +60,7 @@ pub struct Translator {
 #[derive(Debug)]
 struct Translated {
     unit: GatewayUnit,
-    view: GatewayView,
+    view: ParentView,
     served: Served,
 }
 
@@ -158,7 +161,7 @@ impl Translator {
             (Some(translated), Some(unit)) => translated.unit = unit,
             (None, Some(unit)) => {
                 let translated = Translated {
-                    view: GatewayView::default(),
+                    view: unit.view(&self.claims),
                     served: Served::default(),
                     unit,
                 };
@@ -194,7 +197,7 @@ impl Translator {
     }
 
     fn routes_see(&mut self, gateway: &ObjectRef) {
-        let routes = self.index.routes_of_gateway.of(gateway);
+        let routes = self.index.routes_of_parent.of(gateway);
         self.dirty.routes.extend(routes.cloned());
     }
 
@@ -232,7 +235,7 @@ impl Translator {
 
     fn route(&mut self, name: ObjectRef) {
         let old = self.routes.remove(&name);
-        let new = self.objects.http_routes.get(&name).map(|route| {
+        let new = self.objects.route(&name).map(|route| {
             let view = |gateway: &ObjectRef| Some(&self.gateways.get(gateway)?.view);
             let (objects, settings) = (&self.objects, &self.settings);
             RouteUnit::new(objects, settings, route, &name, view, old.as_ref())

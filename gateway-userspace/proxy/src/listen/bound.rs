@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use gateway_model::l4_plan::Transport;
 use gateway_model::snapshot::{PortTable, Snapshot};
 
 use super::{Change, socket};
@@ -42,7 +43,8 @@ impl Bound {
             remove: Vec::new(),
         };
         let mut wanted = BTreeSet::new();
-        for table in snapshot.port_tables() {
+        let tables = snapshot.port_tables();
+        for table in tables.filter(|table| table.kind.transport() == Transport::Tcp) {
             wanted.extend(addresses_of(table));
             if let Err(reason) = self.open_table(table, &mut change) {
                 for listener in &table.listeners {

@@ -1,52 +1,71 @@
 //! One handshake: the listener is chosen by the name the client asks for, before any key is used.
 
-use std::io::{self, Read};
-use std::rc::Rc;
+use std::io;
 use std::sync::Arc;
 
+use gateway_model::snapshot::CompiledListener;
 use rustls::server::{Accepted, Acceptor};
-use rustls::{HandshakeKind, ProtocolVersion};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
+use super::hello::{self, Hello, NoHello};
+use super::{TlsTables, alert};
 use crate::downstream::Downstream;
 
 /// An established TLS connection.
 pub(crate) struct Handshaken {
     pub(crate) stream: TlsStream<TcpStream>,
-    /// The name that the client asked for, in lower case.
-    pub(crate) sni: Option<Box<str>>,
     /// `TLSv1.3` or `TLSv1.2`.
     pub(crate) version: &'static str,
     /// Whether HTTP/2 was agreed on.
     pub(crate) h2: bool,
 }
 
-/// A TLS record that holds the fatal alert `unrecognized_name` (RFC 8446 §6, RFC 6066 §3).
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
-
-/// Performs a handshake within the limits of time, number and size.
+/// Reads the ClientHello. The handshake as a whole has to end at `until`.
 ///
 /// # Errors
-/// When the client is too slow, sends something else than TLS, asks for a name that no listener
-/// covers, is not let in by the source policy of the one that does, or breaks the protocol.
+/// When the client is too slow, or sends something else.
+pub(crate) async fn greet(
+    downstream: &Downstream,
+    stream: &mut TcpStream,
+    until: Instant,
+) -> io::Result<Hello> {
+    let worker = &downstream.worker;
+    let limit = worker.limits().tls.client_hello_bytes;
+    let read = timeout_at(until, hello::read(stream, &worker.buffers, limit)).await;
+    let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if let Err(error) = &read {
+        let reason = error.get_ref().and_then(|e| e.downcast_ref::<NoHello>());
+        if let Some(reason) = reason {
+            alert::send(stream, reason.alert()).await;
+        }
+        failed(downstream, error);
+    }
+    read
+}
+
+/// Performs the handshake of a listener that terminates TLS, within the limits of time and number.
+///
+/// # Errors
+/// When the client is too slow or breaks the protocol, or the listener has no certificate for it.
 pub(crate) async fn handshake(
     downstream: &Downstream,
     stream: TcpStream,
+    hello: Hello,
+    tables: &TlsTables,
+    listener: &CompiledListener,
+    until: Instant,
 ) -> io::Result<Handshaken> {
-    let worker = Rc::clone(&downstream.worker);
-    let counters = &worker.counters;
-    counters.tls_handshakes_active.up();
-    let shaken = tokio::time::timeout(worker.limits().tls.handshake, async {
-        let _place = worker.handshakes.acquire().await;
-        shake(downstream, stream).await
+    let counters = &downstream.worker.counters;
+    let shaken = timeout_at(until, async {
+        let _place = downstream.worker.handshakes.acquire().await;
+        shake(stream, hello, tables, listener).await
     });
-    let shaken = shaken.await.unwrap_or_else(|_| {
-        counters.timeouts_downstream.up();
-        Err(io::ErrorKind::TimedOut.into())
-    });
-    counters.tls_handshakes_active.down();
+    let shaken = shaken.await;
+    let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     match &shaken {
         Ok(done) => {
             counters.tls_handshakes.up();
@@ -55,42 +74,43 @@ pub(crate) async fn handshake(
                 counters.tls_resumptions.up();
             }
         }
-        Err(error) => {
-            counters.tls_handshake_failures.up();
-            tracing::debug!(peer = %downstream.peer, %error, "handshake failed");
-        }
+        Err(error) => failed(downstream, error),
     }
     shaken
 }
 
-async fn shake(downstream: &Downstream, mut stream: TcpStream) -> io::Result<Handshaken> {
-    let limit = downstream.worker.limits().tls.client_hello_bytes;
-    let accepted = client_hello(&mut stream, limit).await?;
-    let sni = accepted.client_hello().server_name().map(normal);
-    let routing = downstream.routing();
-    let listener = routing
-        .table()
-        .and_then(|table| table.listener_for(sni.as_deref().unwrap_or_default()));
-    let Some(listener) = listener else {
-        stream.write_all(&UNRECOGNIZED_NAME).await?;
-        return Err(io::Error::other("no listener covers the server name"));
-    };
-    if !listener
-        .listener
-        .source_policy
-        .permits(downstream.peer.ip())
-    {
-        downstream.worker.counters.connections_denied.up();
-        return Err(io::ErrorKind::PermissionDenied.into());
+/// Counts a handshake that did not come about.
+pub(crate) fn failed(downstream: &Downstream, error: &io::Error) {
+    let counters = &downstream.worker.counters;
+    counters.tls_handshake_failures.up();
+    if error.kind() == io::ErrorKind::TimedOut {
+        counters.timeouts_downstream.up();
     }
-    let tls = &routing.serving().tls;
-    let config = tls.config(listener.key(), &accepted.client_hello());
+    tracing::debug!(peer = %downstream.peer, %error, "handshake failed");
+}
+
+async fn shake(
+    mut stream: TcpStream,
+    hello: Hello,
+    tables: &TlsTables,
+    listener: &CompiledListener,
+) -> io::Result<Handshaken> {
+    let accepted = match accept(&hello) {
+        Ok(accepted) => accepted,
+        Err((error, alert)) => {
+            // A client that has gone is not missed.
+            let _ = stream.write_all(&alert).await;
+            return Err(error);
+        }
+    };
+    drop(hello);
+    let config = tables.config(listener.key(), &accepted.client_hello());
     let Some(config) = config else {
-        stream.write_all(&UNRECOGNIZED_NAME).await?;
+        alert::send(&mut stream, alert::UNRECOGNIZED_NAME).await;
         return Err(io::Error::other("the listener has no usable certificate"));
     };
     let started = StartHandshake::from_parts(accepted, stream);
-    let stream = started.into_stream(Arc::clone(config)).await?;
+    let stream = started.into_stream(config).await?;
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let version = match session.protocol_version() {
@@ -99,61 +119,63 @@ async fn shake(downstream: &Downstream, mut stream: TcpStream) -> io::Result<Han
     };
     Ok(Handshaken {
         stream,
-        sni,
         version,
         h2,
     })
 }
 
-/// Reads until the `ClientHello` is complete.
-async fn client_hello(stream: &mut TcpStream, limit: usize) -> io::Result<Accepted> {
+/// The ClientHello as rustls reads it; else the error with the alert that tells the client of it. A hello
+/// in which rustls finds another name than the one that the listener was chosen by is refused.
+fn accept(hello: &Hello) -> Result<Accepted, (io::Error, Vec<u8>)> {
     let mut acceptor = Acceptor::default();
-    let mut left = limit;
-    loop {
-        stream.readable().await?;
-        let mut source = NonBlocking {
-            stream,
-            left: &mut left,
-        };
-        match acceptor.read_tls(&mut source) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+    let mut rest = hello.bytes.filled();
+    while !rest.is_empty() {
+        match acceptor.read_tls(&mut rest) {
+            Ok(0) => break,
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
+            Err(error) => return Err((error, Vec::new())),
         }
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(accepted),
             Ok(None) => {}
+            Ok(Some(accepted)) if is_named(&accepted, hello) => return Ok(accepted),
+            Ok(Some(_)) => {
+                let error = io::Error::other("the ClientHello can be read in two ways");
+                return Err((error, alert::record(alert::ILLEGAL_PARAMETER).to_vec()));
+            }
             Err((error, mut alert)) => {
-                let mut bytes = Vec::new();
-                alert.write_all(&mut bytes)?;
-                stream.write_all(&bytes).await?;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                let mut record = Vec::new();
+                let _ = alert.write_all(&mut record);
+                let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                return Err((error, record));
             }
         }
     }
+    Err((io::ErrorKind::UnexpectedEof.into(), Vec::new()))
 }
 
-/// What has arrived on a stream, up to a limit.
-struct NonBlocking<'a> {
-    stream: &'a TcpStream,
-    left: &'a mut usize,
-}
-
-impl Read for NonBlocking<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if *self.left == 0 {
-            return Err(io::Error::other("the ClientHello is too long"));
-        }
-        let room = buf.len().min(*self.left);
-        let n = self.stream.try_read(&mut buf[..room])?;
-        *self.left -= n;
-        Ok(n)
-    }
-}
-
-/// A server name as listeners spell theirs.
-fn normal(name: &str) -> Box<str> {
+fn is_named(accepted: &Accepted, hello: &Hello) -> bool {
+    let hello_name = hello.server_name.as_deref().unwrap_or_default();
+    let accepted = accepted.client_hello();
+    let name = accepted.server_name().unwrap_or_default();
     let name = name.strip_suffix('.').unwrap_or(name);
-    name.to_ascii_lowercase().into()
+    name.eq_ignore_ascii_case(hello_name)
+}
+
+/// A listener's configuration for one client that terminates TLS for whatever is spoken inside.
+///
+/// What is inside is between the client and its backend, so Sluice cannot choose among protocols; but a client
+/// that offers a single one speaks that or nothing, and some insist on an answer (gRPC, PostgreSQL).
+/// Of several none is agreed on, which RFC 7301 §3.2 allows, and the client uses its default.
+pub(super) fn agree_on_only_offer<'a>(
+    config: &Arc<ServerConfig>,
+    mut offers: impl Iterator<Item = &'a [u8]>,
+) -> Arc<ServerConfig> {
+    match (offers.next(), offers.next()) {
+        (Some(only), None) => {
+            let mut config = ServerConfig::clone(config);
+            config.alpn_protocols = vec![only.to_vec()];
+            Arc::new(config)
+        }
+        _ => Arc::clone(config),
+    }
 }

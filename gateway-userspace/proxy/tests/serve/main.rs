@@ -10,6 +10,7 @@ mod http2;
 mod limits;
 mod local_answers;
 mod mirrors;
+mod streams;
 mod support;
 mod tls;
 mod upgrades;

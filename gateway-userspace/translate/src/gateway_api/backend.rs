@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gateway_model::ir::BackendTarget;
-use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
+use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey, UpstreamUse};
 
 use super::{Finding, grant, group_name};
 use crate::objects::{BackendRef, Objects};
@@ -16,6 +16,7 @@ pub(super) struct Resolver<'a> {
     objects: &'a Objects,
     settings: &'a Settings,
     route: &'a ObjectRef,
+    usage: UpstreamUse,
     findings: Vec<Finding>,
     hints: BTreeSet<String>,
     upstreams: BTreeSet<UpstreamKey>,
@@ -45,11 +46,18 @@ pub(super) fn service_of(route: &ObjectRef, reference: &BackendRef) -> Option<Ob
 }
 
 impl<'a> Resolver<'a> {
-    pub(super) fn new(objects: &'a Objects, settings: &'a Settings, route: &'a ObjectRef) -> Self {
+    /// For a route that speaks to all of its backends in this way.
+    pub(super) fn new(
+        objects: &'a Objects,
+        settings: &'a Settings,
+        route: &'a ObjectRef,
+        usage: UpstreamUse,
+    ) -> Self {
         Self {
             objects,
             settings,
             route,
+            usage,
             findings: Vec::new(),
             hints: BTreeSet::new(),
             upstreams: BTreeSet::new(),
@@ -125,8 +133,12 @@ impl<'a> Resolver<'a> {
             ));
         };
         let has_slices = self.objects.slices_of(&backend).next().is_some();
-        let key = UpstreamKey::http(backend, port);
-        match service::resolve(service, port, has_slices, self.settings) {
+        let key = UpstreamKey {
+            backend,
+            port,
+            usage: self.usage,
+        };
+        match service::resolve(service, &key, has_slices, self.settings) {
             Resolution::Upstream => Ok((key, None)),
             Resolution::WithoutEndpoints(hint) => Ok((key, Some(hint))),
             Resolution::Invalid(reason, message) => Err(Finding::new(reason, message)),

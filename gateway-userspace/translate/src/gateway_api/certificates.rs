@@ -6,7 +6,7 @@ use gateway_model::ir::{Certificate, CertificateKey};
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{Finding, grant, group_name};
-use crate::objects::{ListenerTls, Objects, SecretRef};
+use crate::objects::{ListenerTls, ObjectReference, Objects};
 use crate::status::Reason;
 
 /// What became of a listener's references.
@@ -38,27 +38,17 @@ pub(super) fn resolve(
     certificates
 }
 
-/// The Secret that a reference of this Gateway means.
-pub(crate) fn secret_of(gateway: &ObjectRef, reference: &SecretRef) -> ObjectRef {
-    let namespace = reference.namespace.as_ref().unwrap_or(&gateway.namespace);
-    ObjectRef {
-        kind: ObjectKind::Secret,
-        namespace: namespace.clone(),
-        name: reference.name.clone(),
-    }
-}
-
 impl Certificates {
-    fn add(&mut self, objects: &Objects, gateway: &ObjectRef, reference: &SecretRef) {
-        if !reference.group.is_empty() || &*reference.kind != "Secret" {
+    fn add(&mut self, objects: &Objects, gateway: &ObjectRef, reference: &ObjectReference) {
+        let target = reference.target(gateway);
+        let Some(secret) = target.filter(|t| t.kind == ObjectKind::Secret) else {
             return self.invalid(format!(
                 "tls.certificateRefs: {} {} of group {} is not supported; refer to a Secret",
                 reference.kind,
                 reference.name,
                 group_name(&reference.group)
             ));
-        }
-        let secret = secret_of(gateway, reference);
+        };
         // "This reason must be used only when the reference is allowed": permission comes first.
         if !grant::permits(objects, gateway, &secret) {
             self.findings.push(Finding::new(

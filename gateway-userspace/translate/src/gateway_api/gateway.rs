@@ -36,20 +36,29 @@ pub(crate) struct GatewayUnit {
     conflicts: BTreeMap<usize, Conflict>,
 }
 
-/// What routes see of a Gateway that is ours.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct GatewayView {
+/// What routes see of a Gateway that is ours, or of a ListenerSet of such a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ParentView {
+    /// The Gateway; the parent itself unless that is a ListenerSet.
+    pub(super) gateway: ObjectRef,
+    /// Its own listeners, in the order of its spec.
     pub(super) listeners: Vec<ListenerView>,
 }
 
 /// What routes see of a listener.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ListenerView {
+    /// Its name; `key.gateway` is the parent.
     pub(super) key: ListenerKey,
     pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    /// `tls.mode` is `Passthrough`.
+    pub(super) is_passthrough: bool,
     pub(super) hostname: Option<Hostname>,
     pub(super) allowed_routes: AllowedRoutes,
+    /// The kinds of routes that it takes.
     pub(super) supported_kinds: Vec<RouteGroupKind>,
+    /// Whether routes that attach to it are served.
     pub(super) is_served: bool,
 }
 
@@ -155,16 +164,19 @@ impl GatewayUnit {
     }
 
     /// What routes see of it.
-    pub(crate) fn view(&self, claims: &Claims) -> GatewayView {
+    pub(crate) fn view(&self, claims: &Claims) -> ParentView {
         let view = |(at, listener): (usize, &ListenerUnit)| ListenerView {
             key: self.key(listener),
             port: listener.port,
+            protocol: listener.protocol.clone(),
+            is_passthrough: listener.is_passthrough,
             hostname: listener.hostname.clone(),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds: listener.supported_kinds.clone(),
             is_served: self.is_served(at, claims),
         };
-        GatewayView {
+        ParentView {
+            gateway: self.object.clone(),
             listeners: self.listeners.iter().enumerate().map(view).collect(),
         }
     }

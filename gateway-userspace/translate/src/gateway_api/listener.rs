@@ -8,6 +8,7 @@ use super::Finding;
 use super::certificates::{self, Certificates};
 use crate::objects::{
     AllowedRoutes, GATEWAY_API_GROUP, Gateway, Known, Listener, NamespacesFrom, Objects, Protocol,
+    TlsMode,
 };
 use crate::status::{Reason, RouteGroupKind};
 
@@ -17,6 +18,8 @@ pub(crate) struct ListenerUnit {
     pub(super) name: Arc<str>,
     pub(super) port: u16,
     pub(super) protocol: Protocol,
+    /// `tls.mode` is `Passthrough`.
+    pub(super) is_passthrough: bool,
     pub(super) hostname: Option<Hostname>,
     pub(super) allowed_routes: AllowedRoutes,
     pub(super) supported_kinds: Vec<RouteGroupKind>,
@@ -57,6 +60,10 @@ impl ListenerUnit {
             name: listener.name.clone(),
             port: listener.port,
             protocol: listener.protocol.clone(),
+            is_passthrough: listener
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough)),
             hostname: hostname.and_then(Result::ok),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds,
@@ -90,7 +97,7 @@ fn fault(gateway: &Gateway, listener: &Listener) -> Option<Finding> {
     {
         return unsupported(format!("tls.mode {mode:?} is not known; use Terminate"));
     }
-    if listener.protocol == Protocol::Https && gateway.client_validation.applies_to(listener.port) {
+    if listener.protocol == Protocol::Https && gateway.frontend.of_port(listener.port).is_some() {
         return unsupported(format!(
             "spec.tls.frontend asks for client certificates on port {}, which is not supported; \
              without them the listener would let everybody in, so it is not served",

@@ -14,28 +14,29 @@ use crate::objects::{HttpRouteMatch, Known, NamedMatch, PathMatchType, ValueMatc
 /// How large a compiled regular expression may become.
 const REGEX_SIZE_BYTES: usize = 256 * 1024;
 
-/// Precedence of one `HTTPRouteMatch`; greater wins. Field order *is* the order of Gateway API v1
+/// Precedence of one match; greater wins. Field order *is* the order of Gateway API v1
 /// `HTTPRouteRule.matches`: path, method, headers, query params.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Specificity {
-    path: PathSpecificity,
-    method: bool,
-    headers: u32,
-    query_params: u32,
+pub(super) struct Specificity {
+    pub(super) path: PathSpecificity,
+    pub(super) method: bool,
+    pub(super) headers: u32,
+    pub(super) query_params: u32,
 }
 
 /// Variant order is precedence order; the number is a length in bytes. The place of regular
 /// expressions is the implementation's choice: here they come before every prefix, for a rule with
 /// a regular expression would otherwise never be reached beside a rule for `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum PathSpecificity {
+pub(super) enum PathSpecificity {
     Prefix(u32),
     Regex(u32),
     Exact(u32),
 }
 
 impl Specificity {
-    fn of(conditions: &HttpMatch) -> Self {
+    /// That of an `HTTPRouteMatch`.
+    pub(super) fn of(conditions: &HttpMatch) -> Self {
         let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Self {
@@ -68,6 +69,7 @@ impl Specificity {
 }
 
 /// Where a match stands: everything about its order that it does not say itself.
+#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) object: &'a ObjectRef,
     pub(super) created: i64,
@@ -76,10 +78,10 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The place of these conditions among all of a hostname.
-    pub(super) fn order(&self, conditions: &HttpMatch) -> MatchOrder {
+    /// The place of a match among all of a hostname.
+    pub(super) fn order(&self, specificity: Specificity) -> MatchOrder {
         MatchOrder {
-            rank: Specificity::of(conditions).rank(),
+            rank: specificity.rank(),
             created: self.created,
             object: self.object.clone(),
             rule: self.rule,
@@ -119,7 +121,7 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
 
 /// "If multiple entries specify equivalent header names, only the first entry with an equivalent
 /// name MUST be considered for a match."
-fn headers(matches: &[NamedMatch]) -> Result<Vec<HeaderMatch>, String> {
+pub(super) fn headers(matches: &[NamedMatch]) -> Result<Vec<HeaderMatch>, String> {
     let mut seen = BTreeSet::new();
     let mut headers = Vec::with_capacity(matches.len());
     for matched in matches {
@@ -163,7 +165,7 @@ fn value(field: &str, matched: &NamedMatch) -> Result<ValueMatch, String> {
     }
 }
 
-fn regex(field: &str, text: &Arc<str>) -> Result<Arc<str>, String> {
+pub(super) fn regex(field: &str, text: &Arc<str>) -> Result<Arc<str>, String> {
     let built = RegexBuilder::new(text).size_limit(REGEX_SIZE_BYTES).build();
     match built {
         Ok(_) => Ok(text.clone()),

@@ -1,19 +1,20 @@
-//! One HTTPRoute: which listeners it attaches to, what is served of it, and its status.
+//! One route of whatever kind: which listeners it attaches to, what is served of it, and its status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gateway_model::ir::{Route, RouteAttachment};
-use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey};
+use gateway_model::names::{
+    Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey, UpstreamUse,
+};
 
 use super::Finding;
-use super::backend::{Resolved, Resolver, service_of};
-use super::gateway::{GatewayView, ListenerView};
-use super::rule::{self, Outcome};
-use crate::objects::{
-    GATEWAY_API_GROUP, HttpRoute, HttpRouteFilter, Known, Namespace, NamespacesFrom, Objects,
-    ParentRef,
-};
+use super::attach::{Attached, Origin, attach};
+use super::backend::{Resolved, Resolver};
+use super::gateway::ParentView;
+use super::references::parent_of;
+use super::rules::{self, Rules};
+use crate::objects::{Objects, ParentRef, RouteObject};
 use crate::settings::Settings;
 use crate::status::{ConditionType, Conditions, Reason, RouteParentStatus, RouteStatus, Status};
 
@@ -30,131 +31,85 @@ pub(crate) struct RouteUnit {
     pub(crate) upstreams: BTreeSet<UpstreamKey>,
 }
 
-/// What a route refers to, whether it is there or not.
-pub(crate) struct References {
-    /// Its parents that are Gateways.
-    pub(crate) gateways: BTreeSet<ObjectRef>,
-    /// Its backends and mirrors.
-    pub(crate) services: BTreeSet<ObjectRef>,
-}
-
-impl References {
-    pub(crate) fn of(route: &HttpRoute, object: &ObjectRef) -> Self {
-        let gateways = route.parent_refs.iter();
-        let of_rules = route.rules.iter().flat_map(|rule| {
-            let of_backends = rule.backend_refs.iter().flat_map(|b| &b.filters);
-            let mirrors = rule.filters.iter().chain(of_backends);
-            let mirrored = mirrors.filter_map(|filter| match filter {
-                HttpRouteFilter::RequestMirror(mirror) => Some(&mirror.backend),
-                _ => None,
-            });
-            rule.backend_refs.iter().map(|b| &b.backend).chain(mirrored)
-        });
-        Self {
-            gateways: gateways.filter_map(|p| gateway_of(object, p)).collect(),
-            services: of_rules.filter_map(|b| service_of(object, b)).collect(),
-        }
-    }
-}
-
-/// The Gateway that a parent reference means; none for another kind of parent.
-fn gateway_of(route: &ObjectRef, parent: &ParentRef) -> Option<ObjectRef> {
-    let is_gateway = *parent.group == *GATEWAY_API_GROUP && &*parent.kind == "Gateway";
-    is_gateway.then(|| ObjectRef {
-        kind: ObjectKind::Gateway,
-        namespace: parent
-            .namespace
-            .as_ref()
-            .unwrap_or(&route.namespace)
-            .clone(),
-        name: parent.name.clone(),
-    })
-}
-
-/// The rules of a route, sorted by what became of them.
-struct Rules {
-    served: Vec<Arc<gateway_model::ir::Rule>>,
-    valid: usize,
-    faults: Vec<String>,
-}
-
 impl RouteUnit {
     /// Translates a route. `view` shows the Gateways that are ours; `before` is what became of the
     /// route the last time, whose unchanged parts are shared.
     pub(crate) fn new<'a>(
         objects: &Objects,
         settings: &Settings,
-        route: &HttpRoute,
+        route: RouteObject<'_>,
         object: &ObjectRef,
-        view: impl Fn(&ObjectRef) -> Option<&'a GatewayView>,
+        view: impl Fn(&ObjectRef) -> Option<&'a ParentView>,
         before: Option<&Self>,
     ) -> Self {
-        let parents: Vec<_> = route
-            .parent_refs
-            .iter()
-            .filter_map(|parent| Some((parent, view(&gateway_of(object, parent)?)?)))
+        let parents = route.parent_refs().iter();
+        let parents: Vec<_> = parents
+            .filter_map(|parent| Some((parent, view(&parent_of(object, parent)?)?)))
             .collect();
         if parents.is_empty() {
             return Self::default();
         }
-        let mut resolver = Resolver::new(objects, settings, object);
-        let rules = rules(route, object, &mut resolver);
-        let resolved = resolver.finish();
         let hostnames = hostnames(route);
-        let fault = route_fault(&hostnames, &rules);
-        let hostnames = hostnames.unwrap_or_default();
         let from = Origin::new(objects, object);
+        let outcomes = parents.into_iter().map(|(parent, gateway)| {
+            let names = hostnames.as_deref().unwrap_or_default();
+            (parent, attach(parent, gateway, names, &from))
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        let usage = usage(object.kind, &outcomes);
+        let mut resolver = Resolver::new(objects, settings, object, usage);
+        let rules = Rules::of(route, object, &mut resolver);
+        let resolved = resolver.finish();
+        let fault = route_fault(&hostnames, &rules);
+        let mut unit = Self::default();
         let mut attachments = BTreeMap::new();
-        let mut attached = BTreeSet::new();
-        let mut statuses = Vec::with_capacity(parents.len());
-        for (parent, gateway) in parents {
+        let mut statuses = Vec::with_capacity(outcomes.len());
+        for (parent, outcome) in outcomes {
             let outcome = match &fault {
-                None => attach(parent, gateway, &hostnames, &from),
-                Some(fault) => select(parent, gateway).and(Err(fault.clone())),
+                None => outcome,
+                // No parent at all is what its author must hear of first.
+                Some(fault) => match outcome {
+                    Err(why) if why.reason == Reason::NoMatchingParent => Err(why),
+                    _ => Err(fault.clone()),
+                },
             };
-            let conditions = conditions(route, &outcome, &rules, &resolved);
+            let generation = route.meta().generation;
+            statuses.push(RouteParentStatus {
+                parent_ref: parent.clone(),
+                controller_name: settings.controller_name.clone(),
+                conditions: conditions(generation, &outcome, &rules, &resolved),
+            });
             for (listener, names) in outcome.unwrap_or_default() {
-                attached.insert(listener.key.clone());
+                unit.attached.insert(listener.key.clone());
                 if listener.is_served {
                     attachments.insert(listener.key.clone(), names);
                 }
             }
-            statuses.push(RouteParentStatus {
-                parent_ref: parent.clone(),
-                controller_name: settings.controller_name.clone(),
-                conditions,
-            });
         }
-        Self {
-            status: Some(Arc::new(Status::Route(RouteStatus { parents: statuses }))),
-            attached,
-            ..Self::served(object, attachments, rules, resolved)
+        unit.status = Some(Arc::new(Status::Route(RouteStatus { parents: statuses })));
+        if !attachments.is_empty() {
+            unit.serve(object, attachments, rules, resolved);
         }
-        .share(before)
+        unit.share(before)
     }
 
-    fn served(
+    fn serve(
+        &mut self,
         object: &ObjectRef,
         attachments: BTreeMap<ListenerKey, Vec<Hostname>>,
         rules: Rules,
         resolved: Resolved,
-    ) -> Self {
-        if attachments.is_empty() {
-            return Self::default();
-        }
+    ) {
         let attachment = |(listener, hostnames)| RouteAttachment {
             listener,
             hostnames,
         };
-        Self {
-            route: Some(Arc::new(Route {
-                object: object.clone(),
-                attachments: attachments.into_iter().map(attachment).collect(),
-                rules: rules.served,
-            })),
-            upstreams: resolved.upstreams,
-            ..Self::default()
-        }
+        self.route = Some(Arc::new(Route {
+            object: object.clone(),
+            attachments: attachments.into_iter().map(attachment).collect(),
+            rules: rules.served,
+        }));
+        self.upstreams = resolved.upstreams;
     }
 
     /// Keeps the old allocation of everything that did not change.
@@ -167,46 +122,16 @@ impl RouteUnit {
             if now == old {
                 *now = old.clone();
             } else if let Some(now) = Arc::get_mut(now) {
-                rule::share(&mut now.rules, &old.rules);
+                rules::share(&mut now.rules, &old.rules);
             }
         }
         self
     }
 }
 
-fn rules(route: &HttpRoute, object: &ObjectRef, resolver: &mut Resolver<'_>) -> Rules {
-    let mut rules = Rules {
-        served: Vec::with_capacity(route.rules.len()),
-        valid: 0,
-        faults: Vec::new(),
-    };
-    let created = route.meta.created;
-    for (at, rule) in route.rules.iter().enumerate() {
-        let named = || match &rule.name {
-            Some(name) => format!("{at} ({name})"),
-            None => at.to_string(),
-        };
-        match rule::translate(object, created, at, rule, resolver) {
-            Outcome::Valid(rule) => {
-                rules.valid += 1;
-                rules.served.push(Arc::new(rule));
-            }
-            Outcome::FailClosed(rule, why) => {
-                rules.served.push(Arc::new(rule));
-                rules.faults.push(format!(
-                    "{}, whose requests are answered with 500: {why}",
-                    named()
-                ));
-            }
-            Outcome::Dropped(why) => rules.faults.push(format!("{}: {why}", named())),
-        }
-    }
-    rules
-}
-
-fn hostnames(route: &HttpRoute) -> Result<Vec<Hostname>, Finding> {
-    let mut hostnames = Vec::with_capacity(route.hostnames.len());
-    for text in &route.hostnames {
+fn hostnames(route: RouteObject<'_>) -> Result<Vec<Hostname>, Finding> {
+    let mut hostnames = Vec::with_capacity(route.hostnames().len());
+    for text in route.hostnames() {
         match Hostname::parse(text) {
             Ok(hostname) if hostnames.contains(&hostname) => {}
             Ok(hostname) => hostnames.push(hostname),
@@ -226,7 +151,7 @@ fn route_fault(hostnames: &Result<Vec<Hostname>, Finding>, rules: &Rules) -> Opt
     if let Err(finding) = hostnames {
         return Some(finding.clone());
     }
-    (rules.valid == 0).then(|| {
+    (rules.valid == 0 && !rules.faults.is_empty()).then(|| {
         Finding::new(
             Reason::UnsupportedValue,
             format!("no rule is valid: rule {}", rules.faults.join("; rule ")),
@@ -234,141 +159,34 @@ fn route_fault(hostnames: &Result<Vec<Hostname>, Finding>, rules: &Rules) -> Opt
     })
 }
 
-/// Where a route comes from, for listeners that choose by namespace.
-struct Origin<'a> {
-    route: &'a ObjectRef,
-    labels: BTreeMap<Arc<str>, Arc<str>>,
-}
-
-impl<'a> Origin<'a> {
-    fn new(objects: &Objects, route: &'a ObjectRef) -> Self {
-        let namespace = ObjectRef {
-            kind: ObjectKind::Namespace,
-            namespace: "".into(),
-            name: route.namespace.clone(),
-        };
-        let known = objects.namespaces.get(&namespace);
-        Self {
-            route,
-            labels: known.map_or_else(
-                || Namespace::implied_labels(&route.namespace),
-                |namespace| namespace.meta.labels.clone(),
-            ),
+/// How a route of this kind speaks to its backends. A TLSRoute hands on what it gets: the client's
+/// own TLS where no listener takes that off, else what was inside.
+fn usage(
+    kind: ObjectKind,
+    outcomes: &[(&ParentRef, Result<Attached<'_>, Finding>)],
+) -> UpstreamUse {
+    let mut attached = outcomes
+        .iter()
+        .filter_map(|(_, outcome)| outcome.as_ref().ok());
+    match kind {
+        ObjectKind::GrpcRoute => UpstreamUse::Grpc,
+        ObjectKind::UdpRoute => UpstreamUse::Datagram,
+        ObjectKind::TcpRoute => UpstreamUse::Stream,
+        ObjectKind::TlsRoute if attached.all(|a| a.iter().all(|(l, _)| l.is_passthrough)) => {
+            UpstreamUse::Passthrough
         }
+        ObjectKind::TlsRoute => UpstreamUse::Stream,
+        _ => UpstreamUse::Http,
     }
-
-    fn is_allowed_by(&self, listener: &ListenerView) -> bool {
-        let allowed = &listener.allowed_routes;
-        let of_kind = listener
-            .supported_kinds
-            .iter()
-            .any(|kind| *kind.group == *GATEWAY_API_GROUP && &*kind.kind == "HTTPRoute");
-        of_kind
-            && match allowed.from {
-                Known::Known(NamespacesFrom::All) => true,
-                Known::Known(NamespacesFrom::Same) => {
-                    listener.key.gateway.namespace == self.route.namespace
-                }
-                Known::Known(NamespacesFrom::Selector) => allowed
-                    .selector
-                    .as_ref()
-                    .is_some_and(|selector| selector.selects(&self.labels)),
-                Known::Unknown(_) => false,
-            }
-    }
-}
-
-type Attached<'a> = Vec<(&'a ListenerView, Vec<Hostname>)>;
-
-/// The listeners that a parent reference speaks of.
-fn select<'a>(
-    parent: &ParentRef,
-    gateway: &'a GatewayView,
-) -> Result<Vec<&'a ListenerView>, Finding> {
-    let selected: Vec<_> = gateway
-        .listeners
-        .iter()
-        .filter(|l| {
-            parent
-                .section_name
-                .as_ref()
-                .is_none_or(|name| *name == l.key.section)
-        })
-        .filter(|l| parent.port.is_none_or(|port| port == l.port))
-        .collect();
-    if selected.is_empty() {
-        let listeners: Vec<_> = gateway
-            .listeners
-            .iter()
-            .map(|l| format!("{} (port {})", l.key.section, l.port))
-            .collect();
-        return Err(Finding::new(
-            Reason::NoMatchingParent,
-            format!(
-                "no listener of Gateway {} has that sectionName and port; it has {}",
-                parent.name,
-                listeners.join(", ")
-            ),
-        ));
-    }
-    Ok(selected)
-}
-
-/// The listeners that a route attaches to through one parent reference, and its hostnames there.
-fn attach<'a>(
-    parent: &ParentRef,
-    gateway: &'a GatewayView,
-    hostnames: &[Hostname],
-    from: &Origin<'_>,
-) -> Result<Attached<'a>, Finding> {
-    let mut allowed = select(parent, gateway)?;
-    allowed.retain(|listener| from.is_allowed_by(listener));
-    if allowed.is_empty() {
-        return Err(Finding::new(
-            Reason::NotAllowedByListeners,
-            format!(
-                "no listener of Gateway {} allows HTTPRoutes from namespace {}; \
-                 allowedRoutes of a listener decides, and its default is the Gateway's own namespace",
-                parent.name, from.route.namespace
-            ),
-        ));
-    }
-    let attached: Attached<'_> = allowed
-        .into_iter()
-        .filter_map(|listener| Some((listener, intersection(listener, hostnames)?)))
-        .collect();
-    if attached.is_empty() {
-        return Err(Finding::new(
-            Reason::NoMatchingListenerHostname,
-            format!(
-                "no hostname of the route falls under a hostname of Gateway {}'s listeners",
-                parent.name
-            ),
-        ));
-    }
-    Ok(attached)
-}
-
-/// The route's hostnames that fall under the listener's; none if it has some and none does.
-fn intersection(listener: &ListenerView, hostnames: &[Hostname]) -> Option<Vec<Hostname>> {
-    let Some(own) = &listener.hostname else {
-        return Some(hostnames.to_vec());
-    };
-    let matching: Vec<_> = hostnames
-        .iter()
-        .filter(|hostname| own.intersects(hostname))
-        .cloned()
-        .collect();
-    (hostnames.is_empty() || !matching.is_empty()).then_some(matching)
 }
 
 fn conditions(
-    route: &HttpRoute,
+    generation: i64,
     outcome: &Result<Attached<'_>, Finding>,
     rules: &Rules,
     resolved: &Resolved,
 ) -> Conditions {
-    let mut conditions = Conditions::new(route.meta.generation);
+    let mut conditions = Conditions::new(generation);
     match outcome {
         Ok(attached) => {
             let listeners: Vec<_> = attached.iter().map(|(l, _)| &*l.key.section).collect();

@@ -1,16 +1,16 @@
-//! One rule of an HTTPRoute.
+//! One rule of an HTTPRoute or GRPCRoute.
 
 use std::sync::Arc;
 
 use gateway_model::ir::{
-    Action, BackendTarget, Cors, Filter, Retry, Rule, RuleMatch, Timeouts, WeightedBackend,
+    Action, BackendTarget, Cors, Filter, HttpMatch, Retry, Rule, RuleMatch, Timeouts,
+    WeightedBackend,
 };
-use gateway_model::names::ObjectRef;
 
 use super::backend::Resolver;
-use super::filter;
-use super::matching::{self, Place};
-use crate::objects::{HttpBackendRef, HttpRouteRule};
+use super::matching::{self, Place, Specificity};
+use super::{filter, grpc};
+use crate::objects::{GrpcRouteRule, HttpRouteFilter, HttpRouteRule, WeightedRef};
 
 /// What became of a rule.
 pub(super) enum Outcome {
@@ -23,26 +23,15 @@ pub(super) enum Outcome {
     Dropped(String),
 }
 
-/// Gateway API v1 `HTTPRouteRule`.
-pub(super) fn translate(
-    object: &ObjectRef,
-    created: i64,
-    index: usize,
-    rule: &HttpRouteRule,
-    resolver: &mut Resolver<'_>,
-) -> Outcome {
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let matches = match matches(object, created, index, rule) {
-        Ok(matches) => matches,
-        Err(why) => return Outcome::Dropped(why),
-    };
-    let built = |done: Done| Rule {
-        name: rule.name.clone(),
-        index,
-        matches,
-        action: done.action,
-        filters: done.filters,
-        cors: done.cors,
+/// Gateway API v1 `HTTPRouteRule`. `first` is the place of its first match.
+pub(super) fn http(first: Place<'_>, rule: &HttpRouteRule, resolver: &mut Resolver<'_>) -> Outcome {
+    let conditions = rule.matches.iter().map(|matched| {
+        let conditions = matching::conditions(matched)?;
+        Ok((Specificity::of(&conditions), conditions))
+    });
+    let done = done(&rule.filters, &rule.backend_refs, resolver);
+    let outcome = outcome(first, rule.name.as_ref(), conditions, done);
+    outcome.map(|built| Rule {
         timeouts: Timeouts {
             request: rule.timeouts.request,
             backend_request: rule.timeouts.backend_request,
@@ -52,34 +41,61 @@ pub(super) fn translate(
             codes: retry.codes.iter().copied().collect(),
             backoff: retry.backoff,
         }),
+        ..built
+    })
+}
+
+/// Gateway API v1 `GRPCRouteRule`. `first` is the place of its first match.
+pub(super) fn grpc(first: Place<'_>, rule: &GrpcRouteRule, resolver: &mut Resolver<'_>) -> Outcome {
+    let conditions = rule.matches.iter().map(grpc::conditions);
+    let done = done(&rule.filters, &rule.backend_refs, resolver);
+    outcome(first, rule.name.as_ref(), conditions, done)
+}
+
+fn outcome(
+    first: Place<'_>,
+    name: Option<&Arc<str>>,
+    conditions: impl Iterator<Item = Result<(Specificity, HttpMatch), String>>,
+    done: Result<Done, String>,
+) -> Outcome {
+    let mut matches = Vec::with_capacity(conditions.size_hint().0);
+    for (alternative, matched) in (0..).zip(conditions) {
+        let (specificity, conditions) = match matched {
+            Ok(matched) => matched,
+            Err(why) => return Outcome::Dropped(why),
+        };
+        let place = Place {
+            alternative,
+            ..first
+        };
+        matches.push(RuleMatch {
+            order: place.order(specificity),
+            conditions,
+        });
+    }
+    let built = |done: Done| Rule {
+        name: name.cloned(),
+        index: first.rule,
+        matches,
+        action: done.action,
+        filters: done.filters,
+        cors: done.cors,
+        timeouts: Timeouts::default(),
+        retry: None,
     };
-    match done(rule, resolver) {
+    match done {
         Ok(done) => Outcome::Valid(built(done)),
         Err(why) => Outcome::FailClosed(built(Done::refuse(&why)), why),
     }
 }
 
-fn matches(
-    object: &ObjectRef,
-    created: i64,
-    rule_index: u32,
-    rule: &HttpRouteRule,
-) -> Result<Vec<RuleMatch>, String> {
-    let mut matches = Vec::with_capacity(rule.matches.len());
-    for (at, matched) in rule.matches.iter().enumerate() {
-        let conditions = matching::conditions(matched)?;
-        let place = Place {
-            object,
-            created,
-            rule: rule_index,
-            alternative: u32::try_from(at).unwrap_or(u32::MAX),
-        };
-        matches.push(RuleMatch {
-            order: place.order(&conditions),
-            conditions,
-        });
+impl Outcome {
+    fn map(self, with: impl FnOnce(Rule) -> Rule) -> Self {
+        match self {
+            Self::Valid(rule) => Self::Valid(with(rule)),
+            other => other,
+        }
     }
-    Ok(matches)
 }
 
 /// What is done with a request.
@@ -102,10 +118,14 @@ impl Done {
     }
 }
 
-fn done(rule: &HttpRouteRule, resolver: &mut Resolver<'_>) -> Result<Done, String> {
-    let filters = filter::of_rule(&rule.filters, resolver)?;
-    let mut backends = Vec::with_capacity(rule.backend_refs.len());
-    for reference in &rule.backend_refs {
+fn done(
+    filters: &[HttpRouteFilter],
+    backend_refs: &[WeightedRef],
+    resolver: &mut Resolver<'_>,
+) -> Result<Done, String> {
+    let filters = filter::of_rule(filters, resolver)?;
+    let mut backends = Vec::with_capacity(backend_refs.len());
+    for reference in backend_refs {
         backends.push(backend(reference, resolver)?);
     }
     if let Some(why) = filters.missing {
@@ -122,7 +142,7 @@ fn done(rule: &HttpRouteRule, resolver: &mut Resolver<'_>) -> Result<Done, Strin
 }
 
 fn backend(
-    reference: &HttpBackendRef,
+    reference: &WeightedRef,
     resolver: &mut Resolver<'_>,
 ) -> Result<WeightedBackend, String> {
     let target = resolver.backend(&reference.backend);
@@ -138,14 +158,4 @@ fn backend(
         },
         filters: filters.steps,
     })
-}
-
-/// Keeps the old allocation of every rule that did not change, so that whoever compares by
-/// pointer sees only what did.
-pub(super) fn share(rules: &mut [Arc<Rule>], before: &[Arc<Rule>]) {
-    for (rule, old) in rules.iter_mut().zip(before) {
-        if *rule == *old {
-            *rule = old.clone();
-        }
-    }
 }

@@ -33,6 +33,42 @@ pub(super) fn label(text: &str) -> Checked {
     ))
 }
 
+/// The value of a label: empty, or letters, digits and inner `-`, `_` and `.`.
+pub(super) fn label_value(text: &str) -> Checked {
+    let ends = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let valid = bytes.len() <= 63
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
+    if valid {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be at most 63 letters, digits and inner hyphens, underscores and dots"
+    ))
+}
+
+/// The name of a label or annotation: a value that is not empty, with or without a subdomain and
+/// a slash in front.
+pub(super) fn qualified_name(text: &str) -> Checked {
+    let (prefix, name) = match text.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, text),
+    };
+    let valid = !name.is_empty()
+        && label_value(name).is_ok()
+        && prefix.is_none_or(|p| subdomain(p).is_ok());
+    if valid {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be the name of a label, as in team or example.com/team"
+    ))
+}
+
 /// An RFC 1123 subdomain: a section name, most object names.
 pub(super) fn subdomain(text: &str) -> Checked {
     if text.len() <= 253 && is_subdomain(text) {
@@ -101,6 +137,49 @@ pub(super) fn header_name(text: &str) -> Checked {
     }
     Err(format!(
         "{text:?} must be a header name: 1 to 256 letters, digits and !#$%&'*+-.^_`|~"
+    ))
+}
+
+/// Gateway API v1 `GRPCMethodMatch.service` for `Exact`.
+pub(super) fn grpc_service(text: &str) -> Checked {
+    if text
+        .strip_prefix('.')
+        .unwrap_or(text)
+        .split('.')
+        .all(is_identifier)
+    {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be a gRPC service with its package, as in shop.v1.Cart"
+    ))
+}
+
+/// Gateway API v1 `GRPCMethodMatch.method` for `Exact`.
+pub(super) fn grpc_method(text: &str) -> Checked {
+    if is_identifier(text) {
+        return Ok(());
+    }
+    Err(format!("{text:?} must be a gRPC method, as in AddItem"))
+}
+
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Gateway API v1 `AbsoluteURI`.
+pub(super) fn absolute_uri(text: &str) -> Checked {
+    length(text, 1, 253)?;
+    let valid = text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && !scheme.contains(['/', '?', '#', ':']));
+    if valid {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} must be a URI with its scheme, as in spiffe://example.com/ns/shop/sa/cart"
     ))
 }
 

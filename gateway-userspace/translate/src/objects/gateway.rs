@@ -1,11 +1,13 @@
 //! Gateway API `Gateway`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::frontend::FrontendTls;
+use super::listener::listeners;
 use super::reader::Node;
-use super::{GATEWAY_API_GROUP, Known, LabelSelector, Meta, check};
+use super::{Known, LabelSelector, Listener, Meta, ObjectReference, check};
 
 /// Gateway API v1 `Gateway`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,153 +22,47 @@ pub struct Gateway {
     pub addresses: Vec<GatewayAddress>,
     /// `spec.infrastructure.parametersRef`.
     pub parameters_ref: Option<ParametersRef>,
-    /// The ports whose TLS listeners ask for client certificates, by
-    /// `spec.tls.frontend.perPort`; and whether `spec.tls.frontend.default` asks on all others.
-    pub client_validation: ClientValidation,
+    /// `spec.infrastructure.labels` and `.annotations`.
+    pub infrastructure: Infrastructure,
+    /// `spec.allowedListeners.namespaces`.
+    pub allowed_listeners: AllowedListeners,
+    /// `spec.tls.frontend`.
+    pub frontend: FrontendTls,
+    /// `spec.tls.backend.clientCertificateRef`.
+    pub client_certificate: Option<ObjectReference>,
+    /// `status.addresses` of type `IPAddress`: what was assigned to it before.
+    pub assigned: Vec<IpAddr>,
 }
 
-/// Which TLS listeners ask for client certificates.
+/// Gateway API v1 `GatewayInfrastructure`: what the objects made for a Gateway bear.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientValidation {
-    /// `spec.tls.frontend.default.validation` is given.
-    pub by_default: bool,
-    /// `spec.tls.frontend.perPort`: the port, and whether validation is given for it.
-    pub per_port: Vec<(u16, bool)>,
+pub struct Infrastructure {
+    /// Up to 8.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    /// Up to 16.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-impl ClientValidation {
-    /// Whether TLS listeners of this port ask for client certificates.
-    #[must_use]
-    pub fn applies_to(&self, port: u16) -> bool {
-        self.per_port
-            .iter()
-            .find(|(p, _)| *p == port)
-            .map_or(self.by_default, |(_, given)| *given)
-    }
-}
-
-/// Gateway API v1 `Listener`.
+/// Gateway API v1 `ListenerNamespaces`: whose ListenerSets a Gateway takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Unique within the Gateway.
-    pub name: Arc<str>,
-    /// As written; none means every host.
-    pub hostname: Option<Arc<str>>,
-    /// 1-65535.
-    pub port: u16,
-    /// What is spoken.
-    pub protocol: Protocol,
-    /// `tls`.
-    pub tls: Option<ListenerTls>,
-    /// `allowedRoutes`.
-    pub allowed_routes: AllowedRoutes,
-}
-
-/// Gateway API v1 `ProtocolType`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// `HTTP`.
-    Http,
-    /// `HTTPS`.
-    Https,
-    /// `TLS`.
-    Tls,
-    /// `TCP`.
-    Tcp,
-    /// `UDP`.
-    Udp,
-    /// Anything else.
-    Other(Arc<str>),
-}
-
-impl Protocol {
-    fn parse(text: &str) -> Self {
-        match text {
-            "HTTP" => Self::Http,
-            "HTTPS" => Self::Https,
-            "TLS" => Self::Tls,
-            "TCP" => Self::Tcp,
-            "UDP" => Self::Udp,
-            other => Self::Other(other.into()),
-        }
-    }
-
-    /// As users write it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Http => "HTTP",
-            Self::Https => "HTTPS",
-            Self::Tls => "TLS",
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Other(other) => other,
-        }
-    }
-}
-
-/// Gateway API v1 `ListenerTLSConfig`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerTls {
-    /// `mode`; default `Terminate`.
-    pub mode: Known<TlsMode>,
-    /// `certificateRefs`, up to 64.
-    pub certificate_refs: Vec<SecretRef>,
-    /// The names of `options`.
-    pub options: BTreeSet<Arc<str>>,
-}
-
-/// Gateway API v1 `TLSModeType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// TLS ends at the gateway.
-    Terminate,
-    /// TLS ends at the backend.
-    Passthrough,
-}
-
-/// Gateway API v1 `SecretObjectReference`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretRef {
-    /// The API group; default core, the empty text.
-    pub group: Arc<str>,
-    /// Default `Secret`.
-    pub kind: Arc<str>,
-    /// The name.
-    pub name: Arc<str>,
-    /// Default: the namespace of whoever refers.
-    pub namespace: Option<Arc<str>>,
-}
-
-/// Gateway API v1 `AllowedRoutes`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowedRoutes {
-    /// `namespaces.from`; default `Same`.
-    pub from: Known<NamespacesFrom>,
-    /// `namespaces.selector`; used with `Selector` alone.
+pub struct AllowedListeners {
+    /// `from`; default `None`.
+    pub from: Known<ListenersFrom>,
+    /// `selector`; used with `Selector` alone.
     pub selector: Option<LabelSelector>,
-    /// `kinds`, up to 8; empty means those of the protocol.
-    pub kinds: Vec<RouteKind>,
 }
 
-/// Gateway API v1 `FromNamespaces`.
+/// Gateway API v1 `FromNamespaces` as `ListenerNamespaces` uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NamespacesFrom {
+pub enum ListenersFrom {
     /// Every namespace.
     All,
     /// Those that the selector selects.
     Selector,
     /// The Gateway's own.
     Same,
-}
-
-/// Gateway API v1 `RouteGroupKind`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteKind {
-    /// Default: the group of Gateway API.
-    pub group: Arc<str>,
-    /// The kind.
-    pub kind: Arc<str>,
+    /// None at all.
+    None,
 }
 
 /// Gateway API v1 `GatewaySpecAddress`.
@@ -213,6 +109,9 @@ impl Gateway {
         let spec = root.field("spec").mapping().required();
         let infrastructure = spec.field("infrastructure").mapping();
         let parameters_ref = infrastructure.field("parametersRef").mapping();
+        let tls = spec.field("tls").mapping();
+        let backend = tls.field("backend").mapping();
+        let client_certificate = backend.field("clientCertificateRef").mapping();
         Self {
             meta: Meta::namespaced(root),
             class_name: spec
@@ -221,148 +120,13 @@ impl Gateway {
             listeners: listeners(&spec),
             addresses: addresses(&spec),
             parameters_ref: parameters_ref.present().map(ParametersRef::read),
-            client_validation: client_validation(&spec),
-        }
-    }
-}
-
-fn listeners(spec: &Node<'_>) -> Vec<Listener> {
-    let node = spec.field("listeners");
-    let items = node.items(64);
-    if items.is_empty() {
-        node.problem("must hold at least one listener");
-    }
-    let mut names = BTreeSet::new();
-    let read = |item: &Node<'_>| {
-        let listener = Listener::read(item);
-        if !names.insert(listener.name.clone()) {
-            item.field("name").problem(format!(
-                "{:?} is the name of another listener",
-                listener.name
-            ));
-        }
-        listener
-    };
-    items.iter().map(read).collect()
-}
-
-impl Listener {
-    fn read(node: &Node<'_>) -> Self {
-        let port = node.field("port").required().port();
-        let protocol = node.field("protocol").required_checked(check::protocol);
-        let tls = node.field("tls").mapping();
-        let listener = Self {
-            name: node.field("name").required_checked(check::subdomain),
-            hostname: node.field("hostname").checked(check::hostname),
-            port: port.unwrap_or(1),
-            protocol: Protocol::parse(&protocol),
-            tls: tls.present().map(ListenerTls::read),
-            allowed_routes: AllowedRoutes::read(&node.field("allowedRoutes").mapping()),
-        };
-        listener.check(node);
-        listener
-    }
-
-    /// The rules of the CRD that concern several fields.
-    fn check(&self, node: &Node<'_>) {
-        let tls = node.field("tls");
-        match (&self.protocol, &self.tls) {
-            (Protocol::Http | Protocol::Tcp | Protocol::Udp, Some(_)) => tls.problem(format!(
-                "must not be given for protocol {}; for TLS write protocol: HTTPS",
-                self.protocol.as_str()
-            )),
-            (Protocol::Https, Some(given)) if given.mode == Known::Known(TlsMode::Passthrough) => {
-                tls.field("mode").problem(
-                    "must be Terminate for protocol HTTPS; Passthrough needs protocol: TLS",
-                );
-            }
-            (Protocol::Tls, _) if tls.field("mode").is_absent() => tls
-                .field("mode")
-                .problem("must be given for protocol TLS: Terminate or Passthrough"),
-            _ => {}
-        }
-        if matches!(self.protocol, Protocol::Tcp | Protocol::Udp) && self.hostname.is_some() {
-            node.field("hostname").problem(format!(
-                "must not be given for protocol {}",
-                self.protocol.as_str()
-            ));
-        }
-    }
-}
-
-impl ListenerTls {
-    fn read(node: &Node<'_>) -> Self {
-        let modes = [
-            ("Terminate", TlsMode::Terminate),
-            ("Passthrough", TlsMode::Passthrough),
-        ];
-        let refs = node.field("certificateRefs").items(64);
-        let options = node.field("options").entries();
-        let tls = Self {
-            mode: node
-                .field("mode")
-                .known(&modes)
-                .unwrap_or(Known::Known(TlsMode::Terminate)),
-            certificate_refs: refs.iter().map(SecretRef::read).collect(),
-            options: options.iter().map(|(name, _)| (*name).into()).collect(),
-        };
-        if options.len() > 16 {
-            node.field("options").problem("may hold at most 16 entries");
-        }
-        let terminates = tls.mode == Known::Known(TlsMode::Terminate);
-        if terminates && tls.certificate_refs.is_empty() && tls.options.is_empty() {
-            node.field("certificateRefs").problem(
-                "must name a Secret of the form {name: my-certificate} when mode is Terminate",
-            );
-        }
-        tls
-    }
-}
-
-impl SecretRef {
-    fn read(node: &Node<'_>) -> Self {
-        Self {
-            group: node
-                .field("group")
-                .checked(check::group)
-                .unwrap_or_default(),
-            kind: node
-                .field("kind")
-                .checked(check::kind)
-                .unwrap_or_else(|| "Secret".into()),
-            name: node.field("name").required_checked(check::object_name),
-            namespace: node.field("namespace").checked(check::label),
-        }
-    }
-}
-
-impl AllowedRoutes {
-    fn read(node: &Node<'_>) -> Self {
-        let namespaces = node.field("namespaces").mapping();
-        let values = [
-            ("All", NamespacesFrom::All),
-            ("Selector", NamespacesFrom::Selector),
-            ("Same", NamespacesFrom::Same),
-        ];
-        let selector = namespaces.field("selector").mapping();
-        let kinds = node.field("kinds").items(8);
-        Self {
-            from: namespaces
-                .field("from")
-                .known(&values)
-                .unwrap_or(Known::Known(NamespacesFrom::Same)),
-            selector: selector.present().map(LabelSelector::read),
-            kinds: kinds.iter().map(RouteKind::read).collect(),
-        }
-    }
-}
-
-impl RouteKind {
-    fn read(node: &Node<'_>) -> Self {
-        let group = node.field("group").checked(check::group);
-        Self {
-            group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
-            kind: node.field("kind").required_checked(check::kind),
+            infrastructure: Infrastructure::read(&infrastructure),
+            allowed_listeners: AllowedListeners::read(&spec.field("allowedListeners").mapping()),
+            frontend: FrontendTls::read(&tls.field("frontend")),
+            client_certificate: client_certificate
+                .present()
+                .map(ObjectReference::read_secret),
+            assigned: assigned(root),
         }
     }
 }
@@ -405,16 +169,61 @@ impl GatewayAddress {
     }
 }
 
-fn client_validation(spec: &Node<'_>) -> ClientValidation {
-    let frontend = spec.field("tls").mapping().field("frontend").mapping();
-    let asks = |tls: Node<'_>| !tls.mapping().field("validation").is_absent();
-    let per_port = frontend.field("perPort").items(64);
+/// `status.addresses`. The status is not the user's word, so nothing in it is a mistake of theirs.
+fn assigned(root: &Node<'_>) -> Vec<IpAddr> {
+    let status = root.field("status").mapping();
     let read = |item: &Node<'_>| {
-        let port = item.field("port").required().port()?;
-        Some((port, asks(item.field("tls"))))
+        let kind = item.field("type").text().unwrap_or("IPAddress");
+        let value = item.field("value").text()?;
+        (kind == "IPAddress").then(|| value.parse().ok()).flatten()
     };
-    ClientValidation {
-        by_default: asks(frontend.field("default")),
-        per_port: per_port.iter().filter_map(read).collect(),
+    let items = status.field("addresses").items(16);
+    items.iter().filter_map(read).collect()
+}
+
+impl Infrastructure {
+    fn read(node: &Node<'_>) -> Self {
+        let texts = |name: &str, max: usize, value: fn(&str) -> check::Checked| {
+            let field = node.field(name);
+            let entries = field.entries();
+            if entries.len() > max {
+                field.problem(format!("may hold at most {max} entries"));
+            }
+            let read = |(key, entry): &(&str, Node<'_>)| {
+                if let Err(message) = check::qualified_name(key) {
+                    field.problem(message);
+                }
+                Some(((*key).into(), entry.checked(value)?))
+            };
+            entries.iter().filter_map(read).collect()
+        };
+        Self {
+            labels: texts("labels", 8, check::label_value),
+            annotations: texts("annotations", 16, |text| check::length(text, 0, 4096)),
+        }
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}
+
+impl AllowedListeners {
+    fn read(node: &Node<'_>) -> Self {
+        let namespaces = node.field("namespaces").mapping();
+        let values = [
+            ("All", ListenersFrom::All),
+            ("Selector", ListenersFrom::Selector),
+            ("Same", ListenersFrom::Same),
+            ("None", ListenersFrom::None),
+        ];
+        let from = namespaces.field("from").known(&values);
+        let selector = namespaces.field("selector").mapping();
+        Self {
+            from: from.unwrap_or(Known::Known(ListenersFrom::None)),
+            selector: selector.present().map(LabelSelector::read),
+        }
     }
 }

@@ -1,15 +1,14 @@
-//! Gateway API `HTTPRoute`: parents, hostnames, rules, backends.
+//! Gateway API `HTTPRoute`: hostnames and rules.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::parent_ref::{self, ParentRef};
 use super::reader::Node;
 use super::route_filter::{self, HttpRouteFilter};
 use super::route_match::{HttpRouteMatch, PathMatchType};
-use super::{GATEWAY_API_GROUP, Known, Meta, PathModifier, check};
+use super::{Known, Meta, PathModifier, WeightedRef, check};
 
 /// Gateway API v1 `HTTPRoute`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,27 +23,6 @@ pub struct HttpRoute {
     pub rules: Vec<HttpRouteRule>,
 }
 
-/// Gateway API v1 `ParentReference`, defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ParentRef {
-    /// Default: the group of Gateway API.
-    pub group: Arc<str>,
-    /// Default `Gateway`.
-    pub kind: Arc<str>,
-    /// The name.
-    pub name: Arc<str>,
-    /// Default: the route's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<Arc<str>>,
-    /// One listener.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub section_name: Option<Arc<str>>,
-    /// The listeners of one port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-}
-
 /// Gateway API v1 `HTTPRouteRule`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRouteRule {
@@ -55,7 +33,7 @@ pub struct HttpRouteRule {
     /// Up to 16.
     pub filters: Vec<HttpRouteFilter>,
     /// Up to 16.
-    pub backend_refs: Vec<HttpBackendRef>,
+    pub backend_refs: Vec<WeightedRef>,
     /// `timeouts`.
     pub timeouts: HttpRouteTimeouts,
     /// `retry`.
@@ -82,94 +60,20 @@ pub struct HttpRouteRetry {
     pub backoff: Option<Duration>,
 }
 
-/// Gateway API v1 `HTTPBackendRef`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpBackendRef {
-    /// What it refers to.
-    pub backend: BackendRef,
-    /// 0 to 1 000 000, default 1.
-    pub weight: u32,
-    /// Up to 16.
-    pub filters: Vec<HttpRouteFilter>,
-}
-
-/// Gateway API v1 `BackendObjectReference`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackendRef {
-    /// Default core, the empty text.
-    pub group: Arc<str>,
-    /// Default `Service`.
-    pub kind: Arc<str>,
-    /// The name.
-    pub name: Arc<str>,
-    /// Default: the route's own.
-    pub namespace: Option<Arc<str>>,
-    /// The Service's port; always there for a Service.
-    pub port: Option<u16>,
-}
-
 const MAX_RULES: usize = 16;
 const MAX_MATCHES: usize = 128;
 
 impl HttpRoute {
     pub(super) fn read(root: &Node<'_>) -> Self {
         let spec = root.field("spec").mapping();
-        let parent_refs = spec.field("parentRefs").items(32);
         let hostnames = spec.field("hostnames").items(16);
         let hostname = |node: &Node<'_>| Some(node.required_checked(check::hostname));
-        let route = Self {
+        Self {
             meta: Meta::namespaced(root),
-            parent_refs: parent_refs.iter().map(ParentRef::read).collect(),
+            parent_refs: parent_ref::list(&spec),
             hostnames: hostnames.iter().filter_map(hostname).collect(),
             rules: rules(&spec),
-        };
-        route.check_parents(&parent_refs);
-        route
-    }
-
-    /// "sectionName must be specified / unique when parentRefs includes 2 or more references to the
-    /// same parent"; as in the experimental channel, a port may tell them apart as well.
-    fn check_parents(&self, nodes: &[Node<'_>]) {
-        let mut seen = BTreeSet::new();
-        for (parent, node) in self.parent_refs.iter().zip(nodes) {
-            if !seen.insert(parent) {
-                node.problem(
-                    "names the same parent as another entry; give each another sectionName",
-                );
-            }
-            let mixed = self.parent_refs.iter().any(|other| {
-                other.same_object(parent)
-                    && (other.section_name.is_some(), other.port.is_some())
-                        != (parent.section_name.is_some(), parent.port.is_some())
-            });
-            if mixed && parent.section_name.is_none() && parent.port.is_none() {
-                node.problem(
-                    "needs a sectionName, for another entry names a section of the same parent",
-                );
-            }
         }
-    }
-}
-
-impl ParentRef {
-    fn read(node: &Node<'_>) -> Self {
-        let group = node.field("group").checked(check::group);
-        let kind = node.field("kind").checked(check::kind);
-        Self {
-            group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
-            kind: kind.unwrap_or_else(|| "Gateway".into()),
-            name: node.field("name").required_checked(check::object_name),
-            namespace: node.field("namespace").checked(check::label),
-            section_name: node.field("sectionName").checked(check::subdomain),
-            port: node.field("port").port(),
-        }
-    }
-
-    fn same_object(&self, other: &Self) -> bool {
-        self.group == other.group
-            && self.kind == other.kind
-            && self.name == other.name
-            && self.namespace == other.namespace
     }
 }
 
@@ -203,13 +107,12 @@ fn rules(spec: &Node<'_>) -> Vec<HttpRouteRule> {
 impl HttpRouteRule {
     fn read(node: &Node<'_>) -> Self {
         let matches = node.field("matches").items(64);
-        let backend_refs = node.field("backendRefs").items(16);
         let retry = node.field("retry").mapping();
         let mut rule = Self {
             name: node.field("name").checked(check::subdomain),
             matches: matches.iter().map(HttpRouteMatch::read).collect(),
             filters: route_filter::list(node),
-            backend_refs: backend_refs.iter().map(HttpBackendRef::read).collect(),
+            backend_refs: WeightedRef::list(node, route_filter::list),
             timeouts: HttpRouteTimeouts::read(&node.field("timeouts").mapping()),
             retry: retry.present().map(HttpRouteRetry::read),
         };
@@ -287,43 +190,5 @@ impl HttpRouteRetry {
             attempts: attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             backoff: duration(&node.field("backoff")),
         }
-    }
-}
-
-impl HttpBackendRef {
-    fn read(node: &Node<'_>) -> Self {
-        let weight = node.field("weight").integer(0..=1_000_000);
-        Self {
-            backend: BackendRef::read(node),
-            weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
-            filters: route_filter::list(node),
-        }
-    }
-}
-
-impl BackendRef {
-    pub(super) fn read(node: &Node<'_>) -> Self {
-        let kind = node.field("kind").checked(check::kind);
-        let backend = Self {
-            group: node
-                .field("group")
-                .checked(check::group)
-                .unwrap_or_default(),
-            kind: kind.unwrap_or_else(|| "Service".into()),
-            name: node.field("name").required_checked(check::object_name),
-            namespace: node.field("namespace").checked(check::label),
-            port: node.field("port").port(),
-        };
-        if backend.is_service() && node.field("port").is_absent() {
-            node.field("port")
-                .problem("is required: the number of the Service's port");
-        }
-        backend
-    }
-
-    /// Whether this is a core Service.
-    #[must_use]
-    pub fn is_service(&self) -> bool {
-        self.group.is_empty() && &*self.kind == "Service"
     }
 }

@@ -1,4 +1,4 @@
-//! Gateway API `HTTPRouteFilter`.
+//! Gateway API `HTTPRouteFilter`, and `GRPCRouteFilter`, which is a part of it.
 
 use std::collections::BTreeSet;
 use std::mem::discriminant;
@@ -109,11 +109,32 @@ const MEMBERS: [(&str, &str); 7] = [
     ("extensionRef", "ExtensionRef"),
 ];
 
-/// The `filters` of a rule or a backend.
+/// Gateway API v1 `GRPCRouteFilter`: the types that a GRPCRoute knows.
+const GRPC_TYPES: [&str; 4] = [
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestMirror",
+    "ExtensionRef",
+];
+
+/// The `filters` of a rule or a backend of an HTTPRoute.
 pub(super) fn list(parent: &Node<'_>) -> Vec<HttpRouteFilter> {
+    list_of(parent, |_| true)
+}
+
+/// The `filters` of a rule or a backend of a GRPCRoute.
+pub(super) fn grpc_list(parent: &Node<'_>) -> Vec<HttpRouteFilter> {
+    list_of(parent, |kind| GRPC_TYPES.contains(&kind))
+}
+
+fn list_of(parent: &Node<'_>, is_known: impl Fn(&str) -> bool) -> Vec<HttpRouteFilter> {
     let node = parent.field("filters");
     let items = node.items(16);
-    let filters: Vec<_> = items.iter().map(HttpRouteFilter::read).collect();
+    let read = |item: &Node<'_>| match item.field("type").text() {
+        Some(kind) if !is_known(kind) => HttpRouteFilter::Unknown(kind.into()),
+        _ => HttpRouteFilter::read(item),
+    };
+    let filters: Vec<_> = items.iter().map(read).collect();
     let has = |wanted: fn(&HttpRouteFilter) -> bool| filters.iter().any(wanted);
     if has(|f| matches!(f, HttpRouteFilter::RequestRedirect(_)))
         && has(|f| matches!(f, HttpRouteFilter::UrlRewrite(_)))

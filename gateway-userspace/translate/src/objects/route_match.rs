@@ -1,4 +1,4 @@
-//! Gateway API `HTTPRouteMatch`.
+//! Gateway API `HTTPRouteMatch`, and what it shares with `GRPCRouteMatch`.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub enum PathMatchType {
     RegularExpression,
 }
 
-/// Gateway API v1 `HTTPHeaderMatch` and `HTTPQueryParamMatch`.
+/// Gateway API v1 `HTTPHeaderMatch`, `HTTPQueryParamMatch` and `GRPCHeaderMatch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedMatch {
     /// A token.
@@ -42,7 +42,7 @@ pub struct NamedMatch {
     pub value: Arc<str>,
 }
 
-/// Gateway API v1 `HeaderMatchType` and `QueryParamMatchType`.
+/// Gateway API v1 `HeaderMatchType`, `QueryParamMatchType` and their kin of GRPCRoute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueMatchType {
     /// Equal.
@@ -95,26 +95,32 @@ impl HttpRouteMatch {
             path: value.unwrap_or_else(|| "/".into()),
             path_type,
             method: node.field("method").known(&METHODS),
-            headers: named(&node.field("headers"), 4096),
-            query_params: named(&node.field("queryParams"), 1024),
+            headers: NamedMatch::list(&node.field("headers"), 4096),
+            query_params: NamedMatch::list(&node.field("queryParams"), 1024),
         }
     }
 }
 
-fn named(node: &Node<'_>, max_length: usize) -> Vec<NamedMatch> {
-    let types = [
-        ("Exact", ValueMatchType::Exact),
-        ("RegularExpression", ValueMatchType::RegularExpression),
+impl ValueMatchType {
+    pub(super) const NAMES: [(&'static str, Self); 2] = [
+        ("Exact", Self::Exact),
+        ("RegularExpression", Self::RegularExpression),
     ];
-    let read = |node: &Node<'_>| NamedMatch {
-        name: node.field("name").required_checked(check::header_name),
-        kind: node
-            .field("type")
-            .known(&types)
-            .unwrap_or(Known::Known(ValueMatchType::Exact)),
-        value: node
-            .field("value")
-            .required_checked(|text| check::length(text, 1, max_length)),
-    };
-    node.items(16).iter().map(read).collect()
+}
+
+impl NamedMatch {
+    /// Up to 16, each value of 1 to `max_length` characters.
+    pub(super) fn list(node: &Node<'_>, max_length: usize) -> Vec<Self> {
+        let read = |node: &Node<'_>| Self {
+            name: node.field("name").required_checked(check::header_name),
+            kind: node
+                .field("type")
+                .known(&ValueMatchType::NAMES)
+                .unwrap_or(Known::Known(ValueMatchType::Exact)),
+            value: node
+                .field("value")
+                .required_checked(|text| check::length(text, 1, max_length)),
+        };
+        node.items(16).iter().map(read).collect()
+    }
 }

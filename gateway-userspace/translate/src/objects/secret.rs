@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use gateway_model::ir::Certificate;
+use gateway_model::ir::{Certificate, TrustAnchors};
 
 use super::Meta;
 use super::reader::Node;
-use crate::secret::{CertificateFault, parse};
+use crate::secret::{AUTHORITIES, CertificateFault, parse, parse_authorities};
 
 /// Kubernetes core `Secret`. Its contents are never printed.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct Secret {
     /// `data`, decoded, and `stringData`, which wins.
     pub data: BTreeMap<Arc<str>, Arc<[u8]>>,
     certificate: OnceLock<Result<Arc<Certificate>, CertificateFault>>,
+    authorities: OnceLock<Result<TrustAnchors, CertificateFault>>,
 }
 
 impl Secret {
@@ -41,12 +42,19 @@ impl Secret {
             meta: Meta::namespaced(root),
             data,
             certificate: OnceLock::new(),
+            authorities: OnceLock::new(),
         }
     }
 
     /// The certificate and key it holds; parsed once, when somebody asks.
     pub(crate) fn certificate(&self) -> &Result<Arc<Certificate>, CertificateFault> {
         self.certificate.get_or_init(|| parse(&self.data))
+    }
+
+    /// The certificates of its `ca.crt`; parsed once, when somebody asks.
+    pub(crate) fn authorities(&self) -> &Result<TrustAnchors, CertificateFault> {
+        let pem = self.data.get(AUTHORITIES).map(|pem| &**pem);
+        self.authorities.get_or_init(|| parse_authorities(pem))
     }
 }
 
@@ -69,7 +77,7 @@ impl fmt::Debug for Secret {
 }
 
 /// RFC 4648 §4, white space ignored.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let (mut bits, mut held, mut padding) = (0_u32, 0_u32, 0_u32);
     for b in text.bytes().filter(|b| !b.is_ascii_whitespace()) {

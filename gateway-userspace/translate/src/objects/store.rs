@@ -6,8 +6,9 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
-    ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, HttpRoute, Namespace, Object,
-    ReferenceGrant, Secret, Service,
+    BackendTlsPolicy, ConfigMap, EndpointSlice, Event, Gateway, GatewayClass, GrpcRoute, HttpRoute,
+    ListenerSet, Meta, Namespace, Node, Object, ParentRef, ReferenceGrant, Secret, Service,
+    StreamRoute,
 };
 
 /// Every object that is known, by its name.
@@ -19,15 +20,23 @@ use super::{
 pub struct Objects {
     pub(crate) classes: BTreeMap<ObjectRef, Arc<GatewayClass>>,
     pub(crate) gateways: BTreeMap<ObjectRef, Arc<Gateway>>,
+    pub(crate) listener_sets: BTreeMap<ObjectRef, Arc<ListenerSet>>,
     pub(crate) http_routes: BTreeMap<ObjectRef, Arc<HttpRoute>>,
+    pub(crate) grpc_routes: BTreeMap<ObjectRef, Arc<GrpcRoute>>,
+    /// TLSRoutes, TCPRoutes and UDPRoutes.
+    pub(crate) stream_routes: BTreeMap<ObjectRef, Arc<StreamRoute>>,
+    pub(crate) policies: BTreeMap<ObjectRef, Arc<BackendTlsPolicy>>,
     pub(crate) grants: BTreeMap<ObjectRef, Arc<ReferenceGrant>>,
     pub(crate) services: BTreeMap<ObjectRef, Arc<Service>>,
     pub(crate) slices: BTreeMap<ObjectRef, Arc<EndpointSlice>>,
     pub(crate) secrets: BTreeMap<ObjectRef, SecretEntry>,
     pub(crate) config_maps: BTreeMap<ObjectRef, Arc<ConfigMap>>,
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
+    pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
     slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    /// Which policies name a Service as their target.
+    policies_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
 
 /// A Secret, and what it held before it stopped parsing.
@@ -36,6 +45,50 @@ pub(crate) struct SecretEntry {
     pub(crate) current: Arc<Secret>,
     pub(crate) last_good: Option<Arc<Secret>>,
 }
+
+/// One route of whatever kind.
+#[derive(Clone, Copy)]
+pub(crate) enum RouteObject<'a> {
+    Http(&'a HttpRoute),
+    Grpc(&'a GrpcRoute),
+    /// A TLSRoute, TCPRoute or UDPRoute.
+    Stream(&'a StreamRoute),
+}
+
+impl<'a> RouteObject<'a> {
+    pub(crate) fn meta(self) -> &'a Meta {
+        match self {
+            Self::Http(route) => &route.meta,
+            Self::Grpc(route) => &route.meta,
+            Self::Stream(route) => &route.meta,
+        }
+    }
+
+    pub(crate) fn parent_refs(self) -> &'a [ParentRef] {
+        match self {
+            Self::Http(route) => &route.parent_refs,
+            Self::Grpc(route) => &route.parent_refs,
+            Self::Stream(route) => &route.parent_refs,
+        }
+    }
+
+    pub(crate) fn hostnames(self) -> &'a [Arc<str>] {
+        match self {
+            Self::Http(route) => &route.hostnames,
+            Self::Grpc(route) => &route.hostnames,
+            Self::Stream(route) => &route.hostnames,
+        }
+    }
+}
+
+/// The kinds of routes.
+pub(crate) const ROUTE_KINDS: [ObjectKind; 5] = [
+    ObjectKind::HttpRoute,
+    ObjectKind::GrpcRoute,
+    ObjectKind::TlsRoute,
+    ObjectKind::TcpRoute,
+    ObjectKind::UdpRoute,
+];
 
 impl Objects {
     /// Takes in a change; returns the object as it was before.
@@ -51,7 +104,25 @@ impl Objects {
         let secrets = self.secrets.values().map(|s| s.current.clone());
         let gateway_api = (self.classes.values().cloned().map(Object::GatewayClass))
             .chain(self.gateways.values().cloned().map(Object::Gateway))
+            .chain(
+                self.listener_sets
+                    .values()
+                    .cloned()
+                    .map(Object::ListenerSet),
+            )
             .chain(self.http_routes.values().cloned().map(Object::HttpRoute))
+            .chain(self.grpc_routes.values().cloned().map(Object::GrpcRoute))
+            .chain(
+                self.stream_routes
+                    .iter()
+                    .map(|(name, o)| stream_route(name, o.clone())),
+            )
+            .chain(
+                self.policies
+                    .values()
+                    .cloned()
+                    .map(Object::BackendTlsPolicy),
+            )
             .chain(self.grants.values().cloned().map(Object::ReferenceGrant));
         gateway_api
             .chain(self.services.values().cloned().map(Object::Service))
@@ -59,6 +130,7 @@ impl Objects {
             .chain(secrets.map(Object::Secret))
             .chain(self.config_maps.values().cloned().map(Object::ConfigMap))
             .chain(self.namespaces.values().cloned().map(Object::Namespace))
+            .chain(self.nodes.values().cloned().map(Object::Node))
     }
 
     /// How many objects there are.
@@ -66,13 +138,18 @@ impl Objects {
     pub fn len(&self) -> usize {
         self.classes.len()
             + self.gateways.len()
+            + self.listener_sets.len()
             + self.http_routes.len()
+            + self.grpc_routes.len()
+            + self.stream_routes.len()
+            + self.policies.len()
             + self.grants.len()
             + self.services.len()
             + self.slices.len()
             + self.secrets.len()
             + self.config_maps.len()
             + self.namespaces.len()
+            + self.nodes.len()
     }
 
     /// Whether there is none.
@@ -85,6 +162,47 @@ impl Objects {
     pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
         let names = self.slices_of.get(service).into_iter().flatten();
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
+    }
+
+    /// The policies that name a Service, or one of its ports, as their target, sorted by name.
+    pub(crate) fn policies_of(
+        &self,
+        service: &ObjectRef,
+    ) -> impl Iterator<Item = (&ObjectRef, &BackendTlsPolicy)> {
+        let names = self.policies_of.get(service).into_iter().flatten();
+        names.filter_map(|name| Some((name, &**self.policies.get(name)?)))
+    }
+
+    /// A route of whatever kind.
+    pub(crate) fn route(&self, name: &ObjectRef) -> Option<RouteObject<'_>> {
+        match name.kind {
+            ObjectKind::HttpRoute => Some(RouteObject::Http(self.http_routes.get(name)?)),
+            ObjectKind::GrpcRoute => Some(RouteObject::Grpc(self.grpc_routes.get(name)?)),
+            _ => Some(RouteObject::Stream(self.stream_routes.get(name)?)),
+        }
+    }
+
+    /// Every route of whatever kind.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&ObjectRef, RouteObject<'_>)> {
+        let http = self.http_routes.iter();
+        let grpc = self.grpc_routes.iter();
+        let streams = self.stream_routes.iter();
+        http.map(|(name, route)| (name, RouteObject::Http(route)))
+            .chain(grpc.map(|(name, route)| (name, RouteObject::Grpc(route))))
+            .chain(streams.map(|(name, route)| (name, RouteObject::Stream(route))))
+    }
+
+    /// The routes of one namespace.
+    pub(crate) fn routes_in(&self, namespace: &str) -> impl Iterator<Item = &ObjectRef> {
+        ROUTE_KINDS.into_iter().flat_map(move |kind| {
+            let first = ObjectRef::new(kind, namespace, "");
+            let names: Box<dyn Iterator<Item = &ObjectRef>> = match kind {
+                ObjectKind::HttpRoute => Box::new(self.http_routes.range(first..).map(|e| e.0)),
+                ObjectKind::GrpcRoute => Box::new(self.grpc_routes.range(first..).map(|e| e.0)),
+                _ => Box::new(self.stream_routes.range(first..).map(|e| e.0)),
+            };
+            names.take_while(move |name| name.kind == kind && *name.namespace == *namespace)
+        })
     }
 
     /// The grants of a namespace.
@@ -101,13 +219,21 @@ impl Objects {
         match object {
             Object::GatewayClass(o) => self.classes.insert(name, o).map(Object::GatewayClass),
             Object::Gateway(o) => self.gateways.insert(name, o).map(Object::Gateway),
+            Object::ListenerSet(o) => self.listener_sets.insert(name, o).map(Object::ListenerSet),
             Object::HttpRoute(o) => self.http_routes.insert(name, o).map(Object::HttpRoute),
+            Object::GrpcRoute(o) => self.grpc_routes.insert(name, o).map(Object::GrpcRoute),
+            Object::TlsRoute(o) | Object::TcpRoute(o) | Object::UdpRoute(o) => {
+                let old = self.stream_routes.insert(name.clone(), o);
+                old.map(|old| stream_route(&name, old))
+            }
+            Object::BackendTlsPolicy(o) => self.insert_policy(name, o),
             Object::ReferenceGrant(o) => self.grants.insert(name, o).map(Object::ReferenceGrant),
             Object::Service(o) => self.services.insert(name, o).map(Object::Service),
             Object::EndpointSlice(o) => self.insert_slice(name, o),
             Object::Secret(o) => self.insert_secret(name, o),
             Object::ConfigMap(o) => self.config_maps.insert(name, o).map(Object::ConfigMap),
             Object::Namespace(o) => self.namespaces.insert(name, o).map(Object::Namespace),
+            Object::Node(o) => self.nodes.insert(name, o).map(Object::Node),
         }
     }
 
@@ -115,7 +241,14 @@ impl Objects {
         match name.kind {
             ObjectKind::GatewayClass => self.classes.remove(name).map(Object::GatewayClass),
             ObjectKind::Gateway => self.gateways.remove(name).map(Object::Gateway),
+            ObjectKind::ListenerSet => self.listener_sets.remove(name).map(Object::ListenerSet),
             ObjectKind::HttpRoute => self.http_routes.remove(name).map(Object::HttpRoute),
+            ObjectKind::GrpcRoute => self.grpc_routes.remove(name).map(Object::GrpcRoute),
+            ObjectKind::TlsRoute | ObjectKind::TcpRoute | ObjectKind::UdpRoute => {
+                let old = self.stream_routes.remove(name);
+                old.map(|old| stream_route(name, old))
+            }
+            ObjectKind::BackendTlsPolicy => self.remove_policy(name),
             ObjectKind::ReferenceGrant => self.grants.remove(name).map(Object::ReferenceGrant),
             ObjectKind::Service => self.services.remove(name).map(Object::Service),
             ObjectKind::EndpointSlice => self.remove_slice(name),
@@ -125,13 +258,7 @@ impl Objects {
             }
             ObjectKind::ConfigMap => self.config_maps.remove(name).map(Object::ConfigMap),
             ObjectKind::Namespace => self.namespaces.remove(name).map(Object::Namespace),
-            ObjectKind::GrpcRoute
-            | ObjectKind::TlsRoute
-            | ObjectKind::TcpRoute
-            | ObjectKind::UdpRoute
-            | ObjectKind::ListenerSet
-            | ObjectKind::BackendTlsPolicy
-            | ObjectKind::Node => None,
+            ObjectKind::Node => self.nodes.remove(name).map(Object::Node),
         }
     }
 
@@ -158,6 +285,29 @@ impl Objects {
         Some(Object::EndpointSlice(old))
     }
 
+    fn insert_policy(&mut self, name: ObjectRef, policy: Arc<BackendTlsPolicy>) -> Option<Object> {
+        let old = self.remove_policy(&name);
+        for service in policy.services() {
+            let policies = self.policies_of.entry(service).or_default();
+            policies.insert(name.clone());
+        }
+        self.policies.insert(name, policy);
+        old
+    }
+
+    fn remove_policy(&mut self, name: &ObjectRef) -> Option<Object> {
+        let old = self.policies.remove(name)?;
+        for service in old.services() {
+            if let Some(policies) = self.policies_of.get_mut(&service) {
+                policies.remove(name);
+                if policies.is_empty() {
+                    self.policies_of.remove(&service);
+                }
+            }
+        }
+        Some(Object::BackendTlsPolicy(old))
+    }
+
     fn insert_secret(&mut self, name: ObjectRef, current: Arc<Secret>) -> Option<Object> {
         let old = self.secrets.remove(&name);
         let last_good = match &old {
@@ -170,6 +320,14 @@ impl Objects {
         self.secrets
             .insert(name, SecretEntry { current, last_good });
         old.map(|entry| Object::Secret(entry.current))
+    }
+}
+
+fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
+    match name.kind {
+        ObjectKind::TcpRoute => Object::TcpRoute(route),
+        ObjectKind::UdpRoute => Object::UdpRoute(route),
+        _ => Object::TlsRoute(route),
     }
 }
 

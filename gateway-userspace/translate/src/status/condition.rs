@@ -1,7 +1,8 @@
 //! Conditions: the one place where a finding becomes what a user reads.
 
-use serde::Serialize;
+use serde::de::value::StrDeserializer;
 use serde::ser::{SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -15,7 +16,7 @@ pub enum ConditionStatus {
 }
 
 /// The condition types that Sluice writes, in the order it writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {
     /// The object is understood and allowed.
     Accepted,
@@ -32,6 +33,15 @@ pub enum ConditionType {
     ResolvedRefs,
     /// The CRDs are of a version that Sluice knows.
     SupportedVersion,
+}
+
+impl ConditionType {
+    /// The type of that name; none if Sluice writes no such condition.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = StrDeserializer::<serde::de::value::Error>::new(name);
+        Self::deserialize(name).ok()
+    }
 }
 
 /// Why a condition is what it is: the words of Gateway API v1.

@@ -1,12 +1,11 @@
 //! What has to be done again, and how a change of an object becomes that.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
 
 use crate::index::{Change, Index};
-use crate::objects::{Event, Object, Objects, service_of};
+use crate::objects::{BackendTlsPolicy, Event, Object, Objects, service_of};
 use crate::settings::Settings;
 
 /// What has to be done again.
@@ -15,6 +14,8 @@ pub(super) struct Dirty {
     pub(super) classes: BTreeSet<ObjectRef>,
     pub(super) gateways: BTreeSet<ObjectRef>,
     pub(super) routes: BTreeSet<ObjectRef>,
+    /// Policies whose status may have changed.
+    pub(super) policies: BTreeSet<ObjectRef>,
     /// Services whose upstreams may have changed.
     pub(super) services: BTreeSet<ObjectRef>,
     pub(super) upstreams: BTreeSet<UpstreamKey>,
@@ -76,9 +77,17 @@ impl Dirty {
     ) {
         for (change, object) in [(Change::Remove, old), (Change::Add, new)] {
             match object {
-                Some(Object::HttpRoute(route)) => index.route(change, name, route),
                 Some(Object::Gateway(gateway)) => index.gateway(change, name, gateway),
-                _ => {}
+                Some(Object::BackendTlsPolicy(policy)) => {
+                    index.policy(change, name, policy);
+                    self.policy(objects, index, name, policy);
+                }
+                Some(object) => {
+                    if let Some(route) = object.route() {
+                        index.route(change, name, route);
+                    }
+                }
+                None => {}
             }
         }
         match name.kind {
@@ -90,31 +99,62 @@ impl Dirty {
             ObjectKind::Gateway => {
                 self.gateways.insert(name.clone());
             }
-            ObjectKind::HttpRoute => {
+            ObjectKind::HttpRoute
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute
+            | ObjectKind::UdpRoute => {
                 self.routes.insert(name.clone());
             }
             ObjectKind::ReferenceGrant => self.grant(index, &name.namespace),
-            ObjectKind::Secret => {
-                let gateways = index.gateways_of_secret.of(name);
+            ObjectKind::Secret | ObjectKind::ConfigMap => {
+                let gateways = index.gateways_naming.of(name);
                 self.gateways.extend(gateways.cloned());
+                self.authority(objects, index, name);
             }
             ObjectKind::Service => {
                 self.services.insert(name.clone());
+                let policies = objects.policies_of(name);
+                self.policies
+                    .extend(policies.map(|(policy, _)| policy.clone()));
                 if !same_resolution(old, new) {
                     let routes = index.routes_of_service.of(name);
                     self.routes.extend(routes.cloned());
                 }
             }
             ObjectKind::Namespace => self.namespace(objects, name, old, new),
-            ObjectKind::EndpointSlice
-            | ObjectKind::ConfigMap
-            | ObjectKind::GrpcRoute
-            | ObjectKind::TlsRoute
-            | ObjectKind::TcpRoute
-            | ObjectKind::UdpRoute
-            | ObjectKind::ListenerSet
-            | ObjectKind::BackendTlsPolicy
-            | ObjectKind::Node => {}
+            ObjectKind::BackendTlsPolicy => {
+                self.policies.insert(name.clone());
+            }
+            ObjectKind::EndpointSlice | ObjectKind::ListenerSet | ObjectKind::Node => {}
+        }
+    }
+
+    /// A policy has come, gone or changed: the Services it names are spoken to in another way, and
+    /// other policies for them win or lose.
+    fn policy(
+        &mut self,
+        objects: &Objects,
+        index: &Index,
+        name: &ObjectRef,
+        policy: &BackendTlsPolicy,
+    ) {
+        self.policies.insert(name.clone());
+        for service in policy.services() {
+            let others = objects.policies_of(&service);
+            self.policies.extend(others.map(|(other, _)| other.clone()));
+            let routes = index.routes_of_service.of(&service);
+            self.routes.extend(routes.cloned());
+            self.services.insert(service);
+        }
+    }
+
+    /// An object that may hold authorities has changed.
+    fn authority(&mut self, objects: &Objects, index: &Index, name: &ObjectRef) {
+        for policy in index.policies_naming.of(name) {
+            if let Some(object) = objects.policies.get(policy) {
+                self.policy(objects, index, policy, object);
+            }
         }
     }
 
@@ -139,29 +179,24 @@ impl Dirty {
         if labels(old) == labels(new) {
             return;
         }
-        let first = ObjectRef {
-            kind: ObjectKind::HttpRoute,
-            namespace: name.name.clone(),
-            name: "".into(),
-        };
-        let routes = objects
-            .http_routes
-            .range((Bound::Included(first), Bound::Unbounded))
-            .take_while(|(route, _)| route.namespace == name.name);
-        self.routes.extend(routes.map(|(route, _)| route.clone()));
+        self.routes.extend(objects.routes_in(&name.name).cloned());
     }
 
     /// Marks all of a translation that knows nothing yet.
     pub(super) fn everything(&mut self, objects: &Objects, index: &mut Index) {
-        for (name, route) in &objects.http_routes {
+        for (name, route) in objects.routes() {
             index.route(Change::Add, name, route);
+            self.routes.insert(name.clone());
+        }
+        for (name, policy) in &objects.policies {
+            index.policy(Change::Add, name, policy);
+            self.policies.insert(name.clone());
         }
         for (name, gateway) in &objects.gateways {
             index.gateway(Change::Add, name, gateway);
         }
         self.classes.extend(objects.classes.keys().cloned());
         self.gateways.extend(objects.gateways.keys().cloned());
-        self.routes.extend(objects.http_routes.keys().cloned());
     }
 }
 

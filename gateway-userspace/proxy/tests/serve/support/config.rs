@@ -21,6 +21,7 @@ pub struct Config {
 /// One rule of a route of its own.
 pub struct RouteSpec {
     pub listener: &'static str,
+    pub hostnames: &'static [&'static str],
     pub path: &'static str,
     pub action: Action,
     pub filters: Vec<Filter>,
@@ -61,6 +62,35 @@ impl Config {
         let policy = SourcePolicy::default();
         self.listeners
             .push((name.into(), hostname, protocol, policy));
+        self
+    }
+
+    /// A listener of streams.
+    pub fn streams(
+        mut self,
+        name: &str,
+        hostname: Option<&'static str>,
+        protocol: ListenerProtocol,
+    ) -> Self {
+        let policy = SourcePolicy::default();
+        self.listeners
+            .push((name.into(), hostname, protocol, policy));
+        self
+    }
+
+    /// A listener that terminates TLS and passes on what is inside.
+    pub fn terminating(
+        mut self,
+        name: &str,
+        hostname: Option<&'static str>,
+        certificate: &Arc<Certificate>,
+    ) -> Self {
+        self = self.https(name, hostname, certificate);
+        let listener = self.listeners.last_mut().unwrap();
+        let ListenerProtocol::Https(termination) = listener.2.clone() else {
+            unreachable!()
+        };
+        listener.2 = ListenerProtocol::TlsTerminate(termination);
         self
     }
 
@@ -127,9 +157,10 @@ impl Config {
             timeouts: spec.timeouts,
             retry: None,
         };
+        let hostnames = spec.hostnames.iter();
         let attachment = RouteAttachment {
             listener: listener_key(spec.listener),
-            hostnames: Vec::new(),
+            hostnames: hostnames.map(|h| Hostname::parse(h).unwrap()).collect(),
         };
         let object = Route {
             object: route.clone(),
@@ -163,6 +194,7 @@ impl RouteSpec {
     pub fn new(listener: &'static str, path: &'static str, action: Action) -> Self {
         Self {
             listener,
+            hostnames: &[],
             path,
             action,
             filters: Vec::new(),

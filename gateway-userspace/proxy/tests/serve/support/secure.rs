@@ -9,8 +9,8 @@ use http_body_util::combinators::BoxBody;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CipherSuite, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -55,6 +55,38 @@ impl Authority {
             .cipher_suites
             .sort_by_key(|suite| suite.suite() != first);
         Arc::new(self.config(provider))
+    }
+
+    /// A client that names no server.
+    pub fn nameless_client(&self) -> Arc<ClientConfig> {
+        let mut config = self.config(aws_lc_rs::default_provider());
+        config.enable_sni = false;
+        Arc::new(config)
+    }
+
+    /// A client whose records hold so many bytes at most.
+    pub fn client_in_records_of(&self, bytes: usize) -> Arc<ClientConfig> {
+        let mut config = self.config(aws_lc_rs::default_provider());
+        config.max_fragment_size = Some(bytes);
+        Arc::new(config)
+    }
+
+    /// A server with a certificate for these names.
+    pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let certificate = self.issue(names);
+        let PrivateKey::Pkcs8(key) = &certificate.private_key else {
+            unreachable!()
+        };
+        let chain = vec![CertificateDer::from(certificate.chain[0].to_vec())];
+        let key = PrivateKeyDer::Pkcs8(key.to_vec().into());
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Arc::new(config)
     }
 
     fn config(&self, provider: CryptoProvider) -> ClientConfig {

@@ -27,7 +27,7 @@ impl World {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir(dir.path().join("m")).expect("mkdir");
         prepare(&dir.path().join("m"));
-        let source = Source::start(&dir.path().join("m"), None).expect("starts");
+        let source = Source::files(&dir.path().join("m"), None).expect("starts");
         let mut world = Self {
             dir,
             source,
@@ -184,7 +184,7 @@ fn the_directory_itself_may_be_a_link_that_is_swapped() {
     }
     let current = dir.path().join("current");
     symlink("v1", &current).expect("symlink");
-    let source = Source::start(&current, None).expect("starts");
+    let source = Source::files(&current, None).expect("starts");
     let mut world = World {
         dir,
         source,
@@ -231,8 +231,8 @@ fn a_broken_file_is_reported_with_its_line_and_served_as_it_was() {
     assert_eq!(world.names(), ["a", "b"]);
     let finding = &world.report.findings[0];
     assert_eq!(
-        (finding.file.as_path(), finding.document),
-        (Path::new("a.yaml"), Some(2))
+        (finding.file.as_deref(), finding.document),
+        (Some(Path::new("a.yaml")), Some(2))
     );
     assert!(finding.line.is_some_and(|line| line >= 9), "{finding}");
     assert_eq!(world.report.held.len(), 1);
@@ -327,7 +327,7 @@ fn the_last_good_configuration_stands_in_for_a_file_that_is_broken_at_start() {
     .expect("write");
     std::fs::write(root.join("gone.yaml"), map("gone", "1")).expect("write");
     let start = |dir: tempfile::TempDir| {
-        let source = Source::start(&root, Some(state.clone())).expect("starts");
+        let source = Source::files(&root, Some(state.clone())).expect("starts");
         World {
             dir,
             source,

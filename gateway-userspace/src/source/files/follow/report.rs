@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::super::claims::Placed;
 use super::super::document::Item;
-use super::super::{Finding, Held, Report};
 use super::Follower;
+use crate::source::{Finding, Held, Origin, Report};
 
 impl Follower {
     /// What there is to say about the tree.
@@ -18,20 +18,22 @@ impl Follower {
         };
         let mut findings = self.findings();
         for finding in &mut findings {
-            finding.file = relative(&finding.file);
+            finding.file = finding.file.as_deref().map(relative);
         }
         findings.sort();
         let held = self.claims.held();
         Report {
-            directory: self.root.clone(),
+            origin: Origin::Directory {
+                path: self.root.clone(),
+                files: self.claims.file_count(),
+            },
             unreadable: self.unreadable.get(&self.root).cloned(),
-            files: self.claims.file_count(),
             objects: self.claims.object_count(),
             findings,
             held: held
                 .map(|(path, d)| Held {
                     object: d.object.clone(),
-                    file: relative(path),
+                    file: Some(relative(path)),
                 })
                 .collect(),
         }
@@ -43,7 +45,7 @@ impl Follower {
             .iter()
             .filter(|(path, _)| **path != self.root);
         let unreadable = unreadable.map(|(path, message)| Finding {
-            file: path.clone(),
+            file: Some(path.clone()),
             line: None,
             document: None,
             object: None,
@@ -60,7 +62,7 @@ impl Follower {
             .duplicates()
             .into_iter()
             .map(|duplicate| Finding {
-                file: duplicate.loser.path.to_path_buf(),
+                file: Some(duplicate.loser.path.to_path_buf()),
                 line: Some(duplicate.loser.line),
                 document: None,
                 message: format!(
@@ -89,7 +91,7 @@ fn faults<'a>(
             return None;
         };
         Some(Finding {
-            file: path.to_path_buf(),
+            file: Some(path.to_path_buf()),
             line: Some(placed.line + fault.line.map_or(0, |line| line.saturating_sub(1))),
             document: Some(number),
             object: fault.object.clone(),

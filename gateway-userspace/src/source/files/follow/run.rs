@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::super::Update;
 use super::super::last_good::{self, LastGood};
 use super::super::wake::{Asked, Wake};
 use super::super::watch::Watch;
 use super::Follower;
+use crate::source::Update;
 
 /// How often everything is looked at again.
 const RESCAN: Duration = Duration::from_secs(30);
@@ -37,7 +37,8 @@ pub fn run(root: &Path, last_good: Option<PathBuf>, updates: &mpsc::Sender<Updat
                 .blocking_send(Update {
                     events,
                     report,
-                    seen,
+                    seen: Some(seen),
+                    ..Update::default()
                 })
                 .is_err()
             {

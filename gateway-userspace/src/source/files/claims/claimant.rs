@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_model::names::ObjectRef;
 
 use super::Placed;
-use crate::source::document::{Decoded, Document, Item};
+use crate::source::files::document::{Decoded, Document, Item};
 
 /// One file's documents by object.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use gateway_model::names::ObjectKind;
 
 use super::*;
-use crate::source::document::{Syntax, parse, split};
+use crate::source::files::document::{Syntax, parse, split};
 
 fn path(text: &str) -> Arc<Path> {
     Path::new(text).into()
@@ -11,7 +11,7 @@ fn path(text: &str) -> Arc<Path> {
 
 fn documents(text: &str) -> Vec<Placed> {
     let pieces = split(text, Syntax::Yaml).into_iter();
-    let place = |p: crate::source::document::Piece<'_>| Placed {
+    let place = |p: crate::source::files::document::Piece<'_>| Placed {
         line: p.line,
         document: Arc::new(parse(p.text, Syntax::Yaml)),
     };
