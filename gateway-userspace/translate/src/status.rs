@@ -118,6 +118,9 @@ pub struct Applied {
     pub failures: BTreeMap<ListenerKey, String>,
     /// The objects that could not be compiled and keep their last good form, and why.
     pub rejected: BTreeMap<ObjectRef, String>,
+    /// The Gateways and ListenerSets that some node does not serve as they are now, and which; what
+    /// is served of them is not known.
+    pub pending: BTreeMap<ObjectRef, String>,
 }
 
 impl Status {
@@ -136,6 +139,13 @@ impl Status {
 impl GatewayStatus {
     fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
         let mut finished = self.clone();
+        if let Some(why) = applied.pending.get(object) {
+            let listeners = finished.listeners.iter_mut().map(|l| &mut l.conditions);
+            let all = listeners.chain([&mut finished.conditions]);
+            all.filter(|c| c.waits_for_data_plane())
+                .for_each(|c| c.still_waiting(why));
+            return finished;
+        }
         let mut failed = Vec::new();
         let mut served = 0_usize;
         for listener in &mut finished.listeners {

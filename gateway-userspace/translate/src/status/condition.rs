@@ -166,7 +166,9 @@ impl Conditions {
         );
     }
 
-    pub(super) fn waits_for_data_plane(&self) -> bool {
+    /// Whether `Programmed` is for the data plane to say.
+    #[must_use]
+    pub fn waits_for_data_plane(&self) -> bool {
         self.get(ConditionType::Programmed)
             .is_some_and(|c| c.status == ConditionStatus::Unknown)
     }
@@ -181,6 +183,10 @@ impl Conditions {
 
     pub(super) fn not_programmed(&mut self, why: &str) {
         self.fail(ConditionType::Programmed, Reason::Invalid, why);
+    }
+
+    pub(super) fn still_waiting(&mut self, why: &str) {
+        self.fail(ConditionType::Programmed, Reason::Pending, why);
     }
 
     pub(super) fn rejected(&mut self, why: &str) {
