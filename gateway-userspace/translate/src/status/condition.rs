@@ -52,8 +52,11 @@ pub enum Reason {
     AddressNotAssigned,
     AddressNotUsable,
     BackendNotFound,
+    Conflicted,
     HostnameConflict,
     Invalid,
+    #[serde(rename = "InvalidCACertificateRef")]
+    InvalidCaCertificateRef,
     InvalidCertificateRef,
     InvalidKind,
     InvalidParameters,
@@ -63,6 +66,8 @@ pub enum Reason {
     NoConflicts,
     NoMatchingListenerHostname,
     NoMatchingParent,
+    #[serde(rename = "NoValidCACertificate")]
+    NoValidCaCertificate,
     NotAllowedByListeners,
     OverlappingHostnames,
     Pending,
@@ -72,6 +77,7 @@ pub enum Reason {
     RefNotPermitted,
     ResolvedRefs,
     SupportedVersion,
+    TargetNotFound,
     UnsupportedAddress,
     UnsupportedProtocol,
     UnsupportedValue,
@@ -166,7 +172,9 @@ impl Conditions {
         );
     }
 
-    pub(super) fn waits_for_data_plane(&self) -> bool {
+    /// Whether `Programmed` is for the data plane to say.
+    #[must_use]
+    pub fn waits_for_data_plane(&self) -> bool {
         self.get(ConditionType::Programmed)
             .is_some_and(|c| c.status == ConditionStatus::Unknown)
     }
@@ -181,6 +189,10 @@ impl Conditions {
 
     pub(super) fn not_programmed(&mut self, why: &str) {
         self.fail(ConditionType::Programmed, Reason::Invalid, why);
+    }
+
+    pub(super) fn still_waiting(&mut self, why: &str) {
+        self.fail(ConditionType::Programmed, Reason::Pending, why);
     }
 
     pub(super) fn rejected(&mut self, why: &str) {
