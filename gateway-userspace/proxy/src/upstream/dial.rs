@@ -83,8 +83,10 @@ impl Endpoint {
                     .ok_or_else(ended),
             };
         }
-        // Each round makes a connection; where there is no room on it, others have taken it.
-        for _ in 0..=worker.limits().upstream.shared_per_endpoint {
+        // Each round makes a connection; where there is no room on it, others have taken it, or it
+        // is over already, which no endpoint is forgiven twice.
+        let mut over = 0;
+        while over < 2 {
             let made = self.dial_once(|| {
                 let (this, worker) = (Rc::clone(self), Rc::clone(worker));
                 async move {
@@ -106,6 +108,7 @@ impl Endpoint {
                     return Ok(connection);
                 }
             }
+            over += u32::from(!self.has_shared());
         }
         Err(ended())
     }

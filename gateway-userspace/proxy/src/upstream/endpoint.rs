@@ -108,6 +108,11 @@ impl Endpoint {
         Some(taken)
     }
 
+    /// Whether any connection can be shared.
+    pub(super) fn has_shared(&self) -> bool {
+        !self.shared.borrow().is_empty()
+    }
+
     /// Lets requests share a connection.
     pub(super) fn share(&self, connection: Rc<Multiplexed>) {
         self.agreed_on_http1.set(false);
