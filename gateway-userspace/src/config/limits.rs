@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn every_limit_of_the_proxy_has_a_name() {
         let debug = format!("{:?}", Limits::default());
-        let groups = 8;
+        let groups = 9;
         assert_eq!(ROWS.len() + groups, debug.matches(": ").count());
     }
 
