@@ -12,6 +12,7 @@ mod definitions;
 mod feed;
 mod health;
 mod join;
+mod last_good;
 mod message;
 mod trim;
 mod watcher;
