@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::Update;
 use super::Settings;
 use super::catalog::Catalog;
+use super::definitions::Release;
 use super::health::Health;
 use super::last_good::LastGood;
 use super::message::Message;
@@ -45,7 +46,7 @@ impl Join {
     pub async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Message>,
-        mut release: watch::Receiver<Option<Arc<str>>>,
+        mut release: watch::Receiver<Release>,
         updates: mpsc::Sender<Update>,
     ) {
         loop {
@@ -65,6 +66,10 @@ impl Join {
                         let Ok(message) = inbox.try_recv() else { break };
                         self.catalog.hear(message);
                     }
+                }
+                Ok(()) = release.changed() => {
+                    let release = release.borrow_and_update().clone();
+                    self.catalog.release(release);
                 }
                 () = until(later), if later.is_some() => {}
                 () = updates.closed(), if due.is_err() => return,
