@@ -14,6 +14,8 @@ mod health;
 mod join;
 mod last_good;
 mod message;
+#[cfg(test)]
+mod scripted;
 mod trim;
 mod watcher;
 
@@ -95,3 +97,6 @@ fn start_patiently(
     let rescan = Arc::new(rescan);
     (receiver, Cluster { health, rescan })
 }
+
+#[cfg(test)]
+mod tests;

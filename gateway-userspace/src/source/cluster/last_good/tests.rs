@@ -58,12 +58,19 @@ fn of_each_object_the_last_form_is_read() {
     log.append(&records(&[("a", Some("{\"v\":1}")), ("b", Some("{}"))]))
         .expect("append");
     log.publish().expect("publish");
-    log.append(&records(&[("a", Some("{\"v\":2}")), ("b", None), ("c", Some("{\"t\":\"\\t\"}"))]))
-        .expect("append");
+    log.append(&records(&[
+        ("a", Some("{\"v\":2}")),
+        ("b", None),
+        ("c", Some("{\"t\":\"\\t\"}")),
+    ]))
+    .expect("append");
     let expected = [("a", "{\"v\":2}"), ("c", "{\"t\":\"\\t\"}")];
     let expected = expected.map(|(n, t)| (n.to_owned(), t.to_owned()));
     assert_eq!(disk.objects(), BTreeMap::from(expected));
-    let mode = std::fs::metadata(disk.path()).expect("stat").permissions().mode();
+    let mode = std::fs::metadata(disk.path())
+        .expect("stat")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -71,10 +78,14 @@ fn of_each_object_the_last_form_is_read() {
 fn a_log_counts_only_when_it_is_whole() {
     let disk = Disk::new();
     let mut first = disk.log();
-    first.append(&records(&[("a", Some("{}"))])).expect("append");
+    first
+        .append(&records(&[("a", Some("{}"))]))
+        .expect("append");
     first.publish().expect("publish");
     let mut second = disk.log();
-    second.append(&records(&[("b", Some("{}"))])).expect("append");
+    second
+        .append(&records(&[("b", Some("{}"))]))
+        .expect("append");
     assert_eq!(disk.names(), ["a"]);
     second.publish().expect("publish");
     assert_eq!(disk.names(), ["b"]);
@@ -84,13 +95,18 @@ fn a_log_counts_only_when_it_is_whole() {
 fn a_line_that_was_cut_off_does_not_count_wherever_it_was_cut() {
     let disk = Disk::new();
     let mut log = disk.log();
-    log.append(&records(&[("a", Some("{\"v\":1}"))])).expect("append");
+    log.append(&records(&[("a", Some("{\"v\":1}"))]))
+        .expect("append");
     log.publish().expect("publish");
     let whole = std::fs::read(disk.path()).expect("read");
     log.append(&records(&[("a", Some("{\"v\":2}")), ("b", Some("{}"))]))
         .expect("append");
     let longer = std::fs::read(disk.path()).expect("read");
-    let second = longer[whole.len()..].iter().position(|b| *b == b'\n').expect("a line") + 1;
+    let second = longer[whole.len()..]
+        .iter()
+        .position(|b| *b == b'\n')
+        .expect("a line")
+        + 1;
     for cut in whole.len()..longer.len() {
         std::fs::write(disk.path(), &longer[..cut]).expect("write");
         let version = if cut < whole.len() + second { 1 } else { 2 };
@@ -119,11 +135,13 @@ fn what_is_dead_is_left_behind() {
     let disk = Disk::new();
     let mut log = disk.log();
     let long = format!("\"{}\"", "x".repeat(1000));
-    log.append(&records(&[("quiet", Some("{}"))])).expect("append");
+    log.append(&records(&[("quiet", Some("{}"))]))
+        .expect("append");
     log.publish().expect("publish");
     let mut longest = 0;
     for _ in 0..3000 {
-        log.append(&records(&[("busy", Some(&long))])).expect("append");
+        log.append(&records(&[("busy", Some(&long))]))
+            .expect("append");
         log.compact().expect("compact");
         longest = longest.max(std::fs::metadata(disk.path()).expect("stat").len());
     }
@@ -139,11 +157,13 @@ fn a_log_that_lost_its_name_leaves_its_successors_alone() {
     let mut old = disk.log();
     old.publish().expect("publish");
     let mut new = disk.log();
-    new.append(&records(&[("new", Some("{}"))])).expect("append");
+    new.append(&records(&[("new", Some("{}"))]))
+        .expect("append");
     new.publish().expect("publish");
     let long = format!("\"{}\"", "x".repeat(4000));
     for _ in 0..1000 {
-        old.append(&records(&[("old", Some(&long))])).expect("append");
+        old.append(&records(&[("old", Some(&long))]))
+            .expect("append");
         old.compact().expect("compact");
     }
     assert_eq!(disk.names(), ["new"]);
