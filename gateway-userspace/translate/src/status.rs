@@ -7,7 +7,9 @@
 
 mod condition;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
@@ -16,7 +18,7 @@ use serde::Serialize;
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
 
 /// The status of one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Status {
     /// Gateway API v1 `GatewayClass.status`.
@@ -28,7 +30,7 @@ pub enum Status {
 }
 
 /// Gateway API v1 `GatewayClass.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     /// `Accepted`, and `SupportedVersion` where there are CRDs.
@@ -39,14 +41,14 @@ pub struct GatewayClassStatus {
 }
 
 /// Gateway API v1 `GatewayClass.status.supportedFeatures`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SupportedFeature {
     /// The feature's name.
     pub name: &'static str,
 }
 
 /// Gateway API v1 `Gateway.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct GatewayStatus {
     /// The addresses that clients use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -58,7 +60,7 @@ pub struct GatewayStatus {
 }
 
 /// Gateway API v1 `Gateway.status.addresses`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct GatewayStatusAddress {
     /// Always `IPAddress`.
     #[serde(rename = "type")]
@@ -68,7 +70,7 @@ pub struct GatewayStatusAddress {
 }
 
 /// Gateway API v1 `Gateway.status.listeners`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// The listener's name.
@@ -82,7 +84,7 @@ pub struct ListenerStatus {
 }
 
 /// Gateway API v1 `RouteGroupKind`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteGroupKind {
     /// The API group.
     pub group: Arc<str>,
@@ -91,14 +93,14 @@ pub struct RouteGroupKind {
 }
 
 /// Gateway API v1 `RouteStatus`: our own entries only, in the order of `spec.parentRefs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteStatus {
     /// One per parent that is ours.
     pub parents: Vec<RouteParentStatus>,
 }
 
 /// Gateway API v1 `RouteParentStatus`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     /// The reference as the route wrote it, defaults filled in.
@@ -110,7 +112,7 @@ pub struct RouteParentStatus {
 }
 
 /// What became of a revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Applied {
     /// Which revision every applier has confirmed.
     pub revision: Revision,
@@ -124,6 +126,24 @@ pub struct Applied {
 }
 
 impl Status {
+    /// This status, or an equal one that stands elsewhere: most routes of a Gateway are owed the same.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        const PLACES: usize = 256;
+        thread_local! {
+            static LATELY: RefCell<Vec<Option<Arc<Status>>>> = const { RefCell::new(Vec::new()) };
+        }
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
+        LATELY.with_borrow_mut(|lately| {
+            lately.resize(PLACES, None);
+            match &lately[at] {
+                Some(equal) if **equal == self => Arc::clone(equal),
+                _ => Arc::clone(lately[at].insert(Arc::new(self))),
+            }
+        })
+    }
+
     /// The status once a revision is applied: what waited for the data plane is now true, or says
     /// why it is not. `object` is whose status this is.
     #[must_use]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Meta;
-use super::reader::Node;
+use super::reader::{Node, shared};
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -93,9 +93,9 @@ impl SliceEndpoint {
 impl SlicePort {
     fn read(node: &Node<'_>) -> Self {
         Self {
-            name: node.field("name").text().unwrap_or_default().into(),
+            name: shared(node.field("name").text().unwrap_or_default()),
             port: node.field("port").port(),
-            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
+            protocol: shared(node.field("protocol").text().unwrap_or("TCP")),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::small_set::SmallSet;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
@@ -34,7 +35,7 @@ pub struct Objects {
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
     pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
-    slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    slices_of: BTreeMap<ObjectRef, SmallSet<ObjectRef>>,
     /// Which policies name a Service as their target.
     policies_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
@@ -160,7 +161,11 @@ impl Objects {
 
     /// The slices of a Service, sorted by name.
     pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
+        let names = self
+            .slices_of
+            .get(service)
+            .into_iter()
+            .flat_map(SmallSet::iter);
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
     }
 
