@@ -338,7 +338,7 @@ fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
 
 /// The Service that a slice belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectRef> {
-    let name = slice.service_name()?;
+    let name = slice.service_name.as_ref()?;
     Some(ObjectRef {
         kind: ObjectKind::Service,
         namespace: slice.meta.namespace.clone(),
