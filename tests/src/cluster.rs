@@ -7,7 +7,7 @@
 pub mod api;
 mod kubectl;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -52,6 +52,7 @@ pub struct Node {
 struct Lab {
     dir: PathBuf,
     kubeconfig: PathBuf,
+    server: SocketAddr,
     programs: PathBuf,
     tool: PathBuf,
     client: LabClient,

@@ -82,7 +82,7 @@ enum What {
     Stop {
         /// Which
         program: String,
-        /// On which node, for kubelet, kube-proxy and containerd
+        /// On which node, for kubelet and kube-proxy
         node: Option<String>,
     },
     /// Start a program that was stopped, and wait until it answers
@@ -191,6 +191,10 @@ fn on_every_node(
 }
 
 fn stop(lab: &Lab, program: &str, node: Option<&str>) -> anyhow::Result<()> {
+    ensure!(
+        program != "containerd",
+        "Pods would lose what keeps them with containerd; stop the kubelet, or `partition` the node"
+    );
     let daemon = daemon_of(lab, program, node)?;
     daemon.stop()?;
     println!("cluster: {} has stopped", daemon.name);

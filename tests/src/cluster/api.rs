@@ -1,5 +1,6 @@
 //! The API server over one connection, for measurements: `kubectl` takes longer to start than what is measured takes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,15 +17,13 @@ use tokio_rustls::TlsConnector;
 
 use super::Cluster;
 
-/// Where the API server listens, as the lab's certificates name it.
-const SERVER: &str = "172.31.0.1";
-const PORT: u16 = 6443;
 /// Who is written into `managedFields`.
 const MANAGER: &str = "sluice-tests";
 
 /// One HTTP/2 connection to the API server, as the administrator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Api {
+    server: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -41,19 +40,18 @@ impl Api {
     /// # Errors
     /// When the API server does not answer.
     pub async fn connect(cluster: &Cluster) -> Result<Self> {
+        let server = cluster.lab.server;
         let connector = TlsConnector::from(Arc::new(client_config(cluster)?));
-        let stream = TcpStream::connect((SERVER, PORT))
-            .await
-            .context("the API server")?;
+        let stream = TcpStream::connect(server).await.context("the API server")?;
         stream.set_nodelay(true)?;
         let stream = connector
-            .connect(ServerName::try_from(SERVER)?, stream)
+            .connect(ServerName::from(server.ip()), stream)
             .await?;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
                 .await?;
         tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { server, sender })
     }
 
     /// Reads an object or a list.
@@ -159,7 +157,7 @@ impl Api {
             .context("the connection to the API server")?;
         let mut request = http::Request::builder()
             .method(method)
-            .uri(format!("https://{SERVER}:{PORT}{path}"))
+            .uri(format!("https://{}{path}", self.server))
             .header("accept", "application/json");
         if !kind.is_empty() {
             request = request.header("content-type", kind);

@@ -12,8 +12,10 @@ use anyhow::Context;
 use super::lab::Lab;
 use super::{cgroups, until};
 
-/// How long a program may take to end by itself.
+/// How long a program may take to be started.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program may take to end by itself. An API server would wait a minute for its watches.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A program and where it runs.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl Daemon {
     pub fn stop(&self) -> anyhow::Result<()> {
         let group = self.group();
         cgroups::signal(&group, "-TERM")?;
-        let ended = until(PATIENCE, "", || {
+        let ended = until(GRACE, "", || {
             Ok(cgroups::processes(&group)?.is_empty().then_some(()))
         });
         ended.or_else(|_| cgroups::kill(&group))

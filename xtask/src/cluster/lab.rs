@@ -2,7 +2,7 @@
 //!
 //! Users of a cluster (the tests, the benchmarks, a shell with `jq`) read the file and know no constants.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +43,8 @@ pub struct Lab {
     pub dir: PathBuf,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
+    /// Where the API server listens, as its certificate says.
+    pub server: SocketAddr,
     /// The built programs, `kubectl` among them.
     pub programs: PathBuf,
     /// The xtask that made it; users call it to stop, partition and heal.
@@ -95,6 +97,7 @@ impl Lab {
         Ok(Self {
             dir: dir.to_owned(),
             kubeconfig: dir.join("admin.conf"),
+            server: SocketAddr::from((ROUTER4, API_PORT)),
             programs: programs.to_owned(),
             tool: std::env::current_exe().context("where this program stands")?,
             router: ROUTER.to_owned(),
