@@ -92,6 +92,16 @@ enum What {
         /// On which node, for kubelet, kube-proxy and containerd
         node: Option<String>,
     },
+    /// Freeze a program: its connections stay open and nothing comes any more
+    Pause {
+        /// Which
+        program: String,
+    },
+    /// Let a frozen program go on
+    Resume {
+        /// Which
+        program: String,
+    },
     /// Only build the programs into the cache
     Build,
 }
@@ -121,6 +131,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Announce { node } => network::leg(&Lab::read()?, node, true),
         What::Stop { program, node } => stop(&Lab::read()?, program, node.as_deref()),
         What::Start { program, node } => start(&Lab::read()?, program, node.as_deref()),
+        What::Pause { program } => daemon_of(&Lab::read()?, program, None)?.signal("-STOP"),
+        What::Resume { program } => daemon_of(&Lab::read()?, program, None)?.signal("-CONT"),
         What::Build | What::Kubectl { .. } => Ok(()),
     }
 }
