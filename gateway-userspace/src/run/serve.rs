@@ -154,6 +154,7 @@ impl Parts {
             times,
             config: Arc::clone(&config),
             l4_reason,
+            pod: std::env::var("POD_NAME").ok(),
             started_at: Timestamp::now(),
             life: watch::channel(Life::Starting).0,
         };
