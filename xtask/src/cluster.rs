@@ -11,7 +11,7 @@ mod daemon;
 mod down;
 mod gomod;
 mod images;
-mod lab;
+pub mod lab;
 mod network;
 mod node;
 mod pki;
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use self::lab::Lab;
+pub use self::programs::ensure_go;
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -145,7 +146,8 @@ fn state_dir() -> anyhow::Result<PathBuf> {
     Ok(xdg("XDG_STATE_HOME", ".local/state")?.join("sluice-cluster"))
 }
 
-fn xdg(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
+/// A directory of the XDG specification: what a variable says, else a place below the home directory.
+pub fn xdg(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }

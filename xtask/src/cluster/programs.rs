@@ -332,7 +332,8 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ensure_go() -> anyhow::Result<()> {
+/// Says how to get Go where it is missing or too old.
+pub fn ensure_go() -> anyhow::Result<()> {
     let fix = format!(
         "the cluster's programs are built with Go {}.{} or newer: https://go.dev/dl, unpacked to /usr/local/go, and /usr/local/go/bin on the PATH",
         GO.0, GO.1
