@@ -24,7 +24,10 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
         .filter(|f| !before.findings.contains(f))
     {
         tracing::warn!(
-            file = finding.file.as_ref().map(|file| tracing::field::display(file.display())),
+            file = finding
+                .file
+                .as_ref()
+                .map(|file| tracing::field::display(file.display())),
             line = finding.line,
             document = finding.document,
             object = finding.object.as_ref().map(tracing::field::display),
@@ -37,7 +40,10 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
         .iter()
         .filter(|held| !before.held.contains(held))
     {
-        let file = held.file.as_ref().map(|file| tracing::field::display(file.display()));
+        let file = held
+            .file
+            .as_ref()
+            .map(|file| tracing::field::display(file.display()));
         tracing::warn!(object = %held.object, file, "object is broken; serving its last good form");
     }
     let healed = report.findings.is_empty() && report.held.is_empty();

@@ -83,9 +83,6 @@ mod tests {
         let at = position(&[(ObjectKind::HttpRoute, 12)]);
         let text = serde_json::to_string(&at).expect("serializes");
         assert_eq!(text, r#"{"HTTPRoute":12}"#);
-        assert_eq!(
-            serde_json::from_str::<Position>(&text).expect("parses"),
-            at
-        );
+        assert_eq!(serde_json::from_str::<Position>(&text).expect("parses"), at);
     }
 }

@@ -131,6 +131,28 @@ impl Config {
         }])
     }
 
+    /// An action that shares out what comes: an upstream of each name, or nothing where there is no endpoint.
+    pub fn shares(&mut self, shares: &[(u32, &str, Option<SocketAddr>)]) -> Action {
+        let backend = |(weight, name, endpoint): &(u32, &str, Option<SocketAddr>)| {
+            let target = match endpoint {
+                Some(endpoint) => {
+                    self.upstream(name, &[*endpoint]);
+                    BackendTarget::Upstream(upstream_key(name))
+                }
+                None => BackendTarget::Unavailable {
+                    status: 500,
+                    reason: (*name).into(),
+                },
+            };
+            WeightedBackend {
+                weight: *weight,
+                target,
+                filters: Vec::new(),
+            }
+        };
+        Action::Forward(shares.iter().map(backend).collect())
+    }
+
     pub fn route(mut self, spec: RouteSpec) -> Self {
         self.routes += 1;
         let route = object(ObjectKind::HttpRoute, &format!("route-{}", self.routes));
@@ -178,7 +200,10 @@ impl Config {
                 key: key.clone(),
                 gateway: key.gateway.clone(),
                 backend_client_certificate: None,
-                addresses: vec![address.ip()],
+                addresses: match address.ip().is_unspecified() {
+                    true => Vec::new(),
+                    false => vec![address.ip()],
+                },
                 port: address.port(),
                 protocol,
                 hostname: hostname.map(|name| Hostname::parse(name).unwrap()),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::super::claims::Placed;
 use super::super::document::Item;
-use crate::source::{Finding, Held, Origin, Report};
 use super::Follower;
+use crate::source::{Finding, Held, Origin, Report};
 
 impl Follower {
     /// What there is to say about the tree.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::source::Update;
 use super::super::last_good::{self, LastGood};
 use super::super::wake::{Asked, Wake};
 use super::super::watch::Watch;
 use super::Follower;
+use crate::source::Update;
 
 /// How often everything is looked at again.
 const RESCAN: Duration = Duration::from_secs(30);
