@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::controller::{PacketPath, StageTimes};
 use crate::run::state_dir::SocketFile;
+use crate::source::cluster::Health;
 use crate::view::process::{Life, ProcessView};
 use crate::world::{Stages, World};
 
@@ -44,8 +45,12 @@ pub struct AdminState {
     pub times: Arc<StageTimes>,
     /// The settings.
     pub config: Arc<Config>,
+    /// How well a cluster is followed; none for files.
+    pub health: Option<Arc<Health>>,
     /// Why there is no BPF.
     pub l4_reason: Option<String>,
+    /// The Pod that this process is of, if it is of one.
+    pub pod: Option<String>,
     /// When the process started.
     pub started_at: Timestamp,
     /// What the process is doing.

@@ -18,7 +18,8 @@ use tokio::sync::{Mutex, watch};
 
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Position, Report, Source, Update};
-use crate::status::StatusStore;
+use crate::status::observed::{self, Observations};
+use crate::status::{Owed, Statuses};
 use crate::telemetry::chain;
 use crate::world::{Stages, World, micros, rejections};
 
@@ -32,13 +33,14 @@ pub type PacketPath = Arc<Mutex<Option<Box<L4>>>>;
 #[derive(Debug)]
 pub struct Controller {
     pipeline: Pipeline,
-    statuses: StatusStore,
+    statuses: Statuses,
     proxy: Arc<Proxy>,
     l4: PacketPath,
     world: watch::Sender<Option<Arc<World>>>,
     times: Arc<StageTimes>,
     reported: Option<Arc<Report>>,
     reached: Reached,
+    observed: Observations,
     failures: BTreeMap<ListenerKey, String>,
     l4_failure: Option<String>,
     last: Option<Outcome>,
@@ -67,13 +69,14 @@ impl Controller {
     ) -> Self {
         Self {
             pipeline: Pipeline::new(settings, after),
-            statuses: StatusStore::default(),
+            statuses: Statuses::default(),
             proxy,
             l4,
             world,
             times,
             reported: None,
             reached: Reached::default(),
+            observed: Observations::default(),
             failures: BTreeMap::new(),
             l4_failure: None,
             last: None,
@@ -133,6 +136,7 @@ impl Controller {
             position: update.position,
             needed: update.needed,
         };
+        observed::absorb(&mut self.observed, update.observed);
         let seen = update.seen.unwrap_or_else(Instant::now);
         let read = seen.elapsed();
         let outcome = self.pipeline.absorb(update.events);
@@ -193,15 +197,18 @@ impl Controller {
             revision: outcome.snapshot.revision(),
             failures: self.failures.clone(),
             rejected: rejected.clone(),
+            ..Applied::default()
         };
         let now = Timestamp::now();
-        self.statuses.update(&outcome.statuses, applied, now);
+        let owed = Owed::new(outcome.statuses.clone(), Arc::new(applied));
+        self.statuses.update(owed, now);
         let before = self.world.borrow().clone();
         let kept = before.as_ref().filter(|_| !outcome.is_new);
         let world = World {
             snapshot: Arc::clone(&outcome.snapshot),
-            statuses: self.statuses.statuses().clone(),
+            statuses: self.statuses.clone(),
             source,
+            observed: self.observed.clone(),
             position: self.reached.position.clone(),
             needed: self.reached.needed.clone(),
             rejected,

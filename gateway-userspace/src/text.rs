@@ -9,6 +9,16 @@ pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// The text, cut at a character's boundary so that it takes no more than so many bytes.
+pub fn shortened(text: &str, bytes: usize) -> String {
+    const MARK: &str = "...";
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes.saturating_sub(MARK.len()));
+    format!("{}{MARK}", &text[..end])
+}
+
 /// Levenshtein's distance in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -27,6 +37,13 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(shortened("short", 5), "short");
+        assert_eq!(shortened("äöüäöü", 8), "äö...");
+        assert_eq!(shortened("longer", 5), "lo...");
+    }
 
     #[test]
     fn the_nearest_word_is_close() {

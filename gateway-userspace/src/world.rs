@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Follower, Position, Report};
-use crate::status::{StatusStore, Statuses};
+use crate::status::observed::Observations;
+use crate::status::{Owed, Statuses};
 
 /// One moment of a sluice.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct World {
     pub statuses: Statuses,
     /// What the source says about itself.
     pub source: Arc<Report>,
+    /// What the API server keeps of them.
+    pub observed: Observations,
     /// How far the source had come.
     pub position: Position,
     /// What another node must have reached to serve the same.
@@ -95,19 +98,22 @@ impl World {
     }
 
     fn assume_applied(outcome: Outcome, source: Report) -> Self {
-        let mut store = StatusStore::default();
+        let mut statuses = Statuses::default();
         let applied_at = Timestamp::now();
         let rejected = rejections(&outcome);
         let applied = Applied {
             revision: outcome.snapshot.revision(),
             failures: BTreeMap::new(),
             rejected: rejected.clone(),
+            ..Applied::default()
         };
-        store.update(&outcome.statuses, applied, applied_at);
+        let owed = Owed::new(outcome.statuses, Arc::new(applied));
+        statuses.update(owed, applied_at);
         Self {
             snapshot: outcome.snapshot,
-            statuses: store.statuses().clone(),
+            statuses,
             source: Arc::new(source),
+            observed: Observations::default(),
             position: Position::default(),
             needed: Position::default(),
             rejected,
@@ -117,10 +123,9 @@ impl World {
         }
     }
 
-    /// Whether it is founded on anything: a directory that cannot be read, with nothing kept from
-    /// better times, is no reason to serve nothing.
+    /// Whether it is founded on anything: see [`Report::is_founded`].
     pub fn is_founded(&self) -> bool {
-        self.source.unreadable.is_none() || self.source.objects > 0
+        self.source.is_founded()
     }
 
     /// The revision that is served.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use gateway_translate::SourceKind;
+
 use super::Config;
 use crate::args::{AccessLog, Attach, L4Mode};
 
@@ -51,7 +53,13 @@ impl Config {
         } else {
             self.node_addresses.clone()
         };
-        translate_settings(&self.controller_name, &self.class_names, &own)
+        gateway_translate::Settings {
+            source: match self.manifests {
+                Some(_) => SourceKind::Files,
+                None => SourceKind::Cluster,
+            },
+            ..translate_settings(&self.controller_name, &self.class_names, &own)
+        }
     }
 }
 

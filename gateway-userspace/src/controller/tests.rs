@@ -67,7 +67,6 @@ impl Plant {
     fn programmed(&self) -> String {
         let world = self.now();
         let (_, status) = world.statuses.iter().next().expect("a status");
-        let status = crate::status::parsed(status);
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let programmed = conditions
             .iter()

@@ -5,10 +5,24 @@
 
 use std::fmt;
 
-use gateway_model::names::ObjectKind;
+use gateway_model::names::{ObjectKind, ObjectRef};
+use imbl::OrdMap;
 use serde_json::Value;
 
 use super::ours::{self, Digest, Division};
+
+/// What was seen of every object with a status.
+pub type Observations = OrdMap<ObjectRef, Observed>;
+
+/// Takes what a source saw; kinds whose status is nobody's concern here are not kept.
+pub fn absorb(all: &mut Observations, seen: Vec<(ObjectRef, Option<Observed>)>) {
+    for (object, seen) in seen {
+        match seen.filter(|_| Division::of(object.kind).is_some()) {
+            Some(seen) => all.insert(object, seen),
+            None => all.remove(&object),
+        };
+    }
+}
 
 /// What a raw object says about itself and in our part of its status. 48 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,6 +66,11 @@ pub fn is_by(entry: &Value, controller: &str) -> bool {
     entry.get("controllerName").and_then(Value::as_str) == Some(controller)
 }
 
+/// Whether two values differ in nothing but what does not count.
+pub fn same_meaning(a: &Value, b: &Value) -> bool {
+    value(a) == value(b)
+}
+
 /// What a status says in our part; a kind without one, or a status that says nothing, has the
 /// digest of nothing.
 pub fn digest(kind: ObjectKind, status: &Value, controller: &str) -> Digest {

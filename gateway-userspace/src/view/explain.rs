@@ -12,7 +12,6 @@ use gateway_model::snapshot::{PortTable, Snapshot};
 use gateway_proxy::h1::{Progress, RequestHead};
 use serde::{Deserialize, Serialize};
 
-use crate::status::parsed;
 use crate::world::World;
 
 /// A request to explain.
@@ -225,7 +224,6 @@ fn unserved(world: &World) -> Vec<String> {
         .filter(|(object, _)| object.kind == ObjectKind::Gateway);
     let mut notes = Vec::new();
     for (gateway, status) in gateways {
-        let status = parsed(status);
         for listener in status["listeners"].as_array().into_iter().flatten() {
             let mut conditions = listener["conditions"].as_array().into_iter().flatten();
             let off = conditions.find(|c| c["type"] == "Programmed" && c["status"] == "False");

@@ -7,7 +7,9 @@
 
 mod condition;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
@@ -16,19 +18,23 @@ use serde::Serialize;
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
 
 /// The status of one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Status {
     /// Gateway API v1 `GatewayClass.status`.
     GatewayClass(GatewayClassStatus),
     /// Gateway API v1 `Gateway.status`.
     Gateway(GatewayStatus),
-    /// Gateway API v1 `HTTPRoute.status`.
+    /// Gateway API v1 `ListenerSet.status`.
+    ListenerSet(ListenerSetStatus),
+    /// Gateway API v1 `HTTPRoute.status`, and the same of every other kind of route.
     Route(RouteStatus),
+    /// Gateway API v1 `BackendTLSPolicy.status`.
+    Policy(PolicyStatus),
 }
 
 /// Gateway API v1 `GatewayClass.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     /// `Accepted`, and `SupportedVersion` where there are CRDs.
@@ -39,36 +45,50 @@ pub struct GatewayClassStatus {
 }
 
 /// Gateway API v1 `GatewayClass.status.supportedFeatures`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SupportedFeature {
     /// The feature's name.
     pub name: &'static str,
 }
 
 /// Gateway API v1 `Gateway.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     /// The addresses that clients use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayStatusAddress>,
-    /// `Accepted`, `Programmed`, `ResolvedRefs`.
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, and `InsecureFrontendValidationMode` when true.
     pub conditions: Conditions,
-    /// One per listener, in the order of the spec.
+    /// One per listener of its own, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// How many accepted ListenerSets it has; none if none is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_listener_sets: Option<u32>,
+}
+
+/// Gateway API v1 `ListenerSet.status`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ListenerSetStatus {
+    /// `Accepted`, `Programmed`.
+    pub conditions: Conditions,
+    /// One per listener, in the order of the spec; none if the Gateway does not take it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
 }
 
 /// Gateway API v1 `Gateway.status.addresses`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct GatewayStatusAddress {
-    /// Always `IPAddress`.
+    /// `IPAddress` or `Hostname`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The address as text.
+    /// The address or name as text.
     pub value: Arc<str>,
 }
 
 /// Gateway API v1 `Gateway.status.listeners`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// The listener's name.
@@ -82,7 +102,7 @@ pub struct ListenerStatus {
 }
 
 /// Gateway API v1 `RouteGroupKind`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteGroupKind {
     /// The API group.
     pub group: Arc<str>,
@@ -91,14 +111,14 @@ pub struct RouteGroupKind {
 }
 
 /// Gateway API v1 `RouteStatus`: our own entries only, in the order of `spec.parentRefs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteStatus {
     /// One per parent that is ours.
     pub parents: Vec<RouteParentStatus>,
 }
 
 /// Gateway API v1 `RouteParentStatus`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     /// The reference as the route wrote it, defaults filled in.
@@ -109,8 +129,27 @@ pub struct RouteParentStatus {
     pub conditions: Conditions,
 }
 
+/// Gateway API v1 `PolicyStatus`: our own entries only, sorted by ancestor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct PolicyStatus {
+    /// One per Gateway of ours, up to 16.
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
+/// Gateway API v1 `PolicyAncestorStatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: crate::objects::ParentRef,
+    /// Whose entry this is.
+    pub controller_name: Arc<str>,
+    /// `Accepted`, `ResolvedRefs`.
+    pub conditions: Conditions,
+}
+
 /// What became of a revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Applied {
     /// Which revision every applier has confirmed.
     pub revision: Revision,
@@ -118,57 +157,105 @@ pub struct Applied {
     pub failures: BTreeMap<ListenerKey, String>,
     /// The objects that could not be compiled and keep their last good form, and why.
     pub rejected: BTreeMap<ObjectRef, String>,
+    /// The Gateways and ListenerSets that some node does not serve as they are now, and which; what
+    /// is served of them is not known.
+    pub pending: BTreeMap<ObjectRef, String>,
 }
 
 impl Status {
+    /// This status, or an equal one that stands elsewhere: most routes of a Gateway are owed the same.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        const PLACES: usize = 256;
+        thread_local! {
+            static LATELY: RefCell<Vec<Option<Arc<Status>>>> = const { RefCell::new(Vec::new()) };
+        }
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
+        LATELY.with_borrow_mut(|lately| {
+            lately.resize(PLACES, None);
+            match &lately[at] {
+                Some(equal) if **equal == self => Arc::clone(equal),
+                _ => Arc::clone(lately[at].insert(Arc::new(self))),
+            }
+        })
+    }
+
     /// The status once a revision is applied: what waited for the data plane is now true, or says
     /// why it is not. `object` is whose status this is.
     #[must_use]
     pub fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
         match self {
-            Self::GatewayClass(_) => self.clone(),
-            Self::Gateway(status) => Self::Gateway(status.finish(object, applied)),
+            Self::GatewayClass(_) | Self::Policy(_) => self.clone(),
+            Self::Gateway(status) => {
+                let mut finished = status.clone();
+                let GatewayStatus {
+                    conditions,
+                    listeners,
+                    ..
+                } = &mut finished;
+                finish_listeners(object, conditions, listeners, applied);
+                Self::Gateway(finished)
+            }
+            Self::ListenerSet(status) => {
+                let mut finished = status.clone();
+                let ListenerSetStatus {
+                    conditions,
+                    listeners,
+                } = &mut finished;
+                finish_listeners(object, conditions, listeners, applied);
+                Self::ListenerSet(finished)
+            }
             Self::Route(status) => Self::Route(status.finish(object, applied)),
         }
     }
 }
 
-impl GatewayStatus {
-    fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
-        let mut finished = self.clone();
-        let mut failed = Vec::new();
-        let mut served = 0_usize;
-        for listener in &mut finished.listeners {
-            if !listener.conditions.waits_for_data_plane() {
-                continue;
+/// Finishes the conditions of an object that declares listeners, and of these.
+fn finish_listeners(
+    object: &ObjectRef,
+    conditions: &mut Conditions,
+    listeners: &mut [ListenerStatus],
+    applied: &Applied,
+) {
+    if let Some(why) = applied.pending.get(object) {
+        let of_listeners = listeners.iter_mut().map(|l| &mut l.conditions);
+        let all = of_listeners.chain([conditions]);
+        all.filter(|c| c.waits_for_data_plane())
+            .for_each(|c| c.still_waiting(why));
+        return;
+    }
+    let mut failed = Vec::new();
+    let mut served = 0_usize;
+    for listener in listeners {
+        if !listener.conditions.waits_for_data_plane() {
+            continue;
+        }
+        let key = ListenerKey {
+            gateway: object.clone(),
+            section: listener.name.clone(),
+        };
+        let why = applied
+            .failures
+            .get(&key)
+            .or_else(|| applied.rejected.get(object));
+        match why {
+            None => {
+                served += 1;
+                listener.conditions.programmed();
             }
-            let key = ListenerKey {
-                gateway: object.clone(),
-                section: listener.name.clone(),
-            };
-            let why = applied
-                .failures
-                .get(&key)
-                .or_else(|| applied.rejected.get(object));
-            match why {
-                None => {
-                    served += 1;
-                    listener.conditions.programmed();
-                }
-                Some(why) => {
-                    failed.push(format!("listener {}: {why}", listener.name));
-                    listener.conditions.not_programmed(why);
-                }
+            Some(why) => {
+                failed.push(format!("listener {}: {why}", listener.name));
+                listener.conditions.not_programmed(why);
             }
         }
-        if finished.conditions.waits_for_data_plane() {
-            if failed.is_empty() || served > 0 {
-                finished.conditions.programmed();
-            } else {
-                finished.conditions.not_programmed(&failed.join("; "));
-            }
+    }
+    if conditions.waits_for_data_plane() {
+        if failed.is_empty() || served > 0 {
+            conditions.programmed();
+        } else {
+            conditions.not_programmed(&failed.join("; "));
         }
-        finished
     }
 }
 

@@ -48,15 +48,20 @@ impl Candidate {
 }
 
 /// A list that almost always has one element, which is then kept in place.
+#[allow(
+    clippy::box_collection,
+    reason = "three words would be too long beside a short element"
+)]
 #[derive(Clone, Debug)]
 pub(crate) enum OneOrMany<T> {
     One(T),
-    Many(Vec<T>),
+    /// In a box, so that a list of one takes no more room than the one.
+    Many(Box<Vec<T>>),
 }
 
 impl<T> Default for OneOrMany<T> {
     fn default() -> Self {
-        Self::Many(Vec::new())
+        Self::Many(Box::default())
     }
 }
 
@@ -87,7 +92,7 @@ impl<T> OneOrMany<T> {
                 let mut many = Vec::with_capacity(2);
                 many.push(one);
                 many.insert(at, new);
-                Self::Many(many)
+                Self::Many(Box::new(many))
             }
             Self::Many(mut many) => {
                 many.insert(at, new);

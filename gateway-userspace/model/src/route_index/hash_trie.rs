@@ -1,9 +1,10 @@
 //! A persistent hash table: a clone shares everything, and a change copies one path from the root.
 //!
 //! Inner nodes have 64 children, chosen by six bits of the hash from the top. Leaves are small
-//! open-addressed tables that hold the entries themselves, at most half full: a lookup waits for
-//! memory once, where the entry is. At 100 000 entries there are two levels of inner nodes, and
-//! they stay in the cache.
+//! open-addressed tables that hold the entries themselves, at most two thirds full: a lookup waits
+//! for memory once, where the entry is, and mostly not at all if there is none, for beside each leaf
+//! stand 64 bits that say which hashes it may hold. At 100 000 entries there are two levels of inner
+//! nodes, and they stay in the cache. Entries should be as long as a cache line and aligned to it.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -19,8 +20,11 @@ const LEAF_MAX: usize = 64;
 const MERGE_AT: usize = 16;
 /// Below this many unused bits a leaf is not split any more: so many equal bits are equal hashes.
 const LAST_SHIFT: u32 = 48;
-/// Places in a leaf for each entry.
-const ROOM: usize = 2;
+
+/// The places of a leaf with so many entries: at least one is free.
+const fn places_for(entries: usize) -> usize {
+    entries + entries / 2 + 1
+}
 
 /// What has a key that it is found by.
 pub(crate) trait Keyed {
@@ -44,8 +48,11 @@ pub(crate) struct HashTrie<T> {
 #[derive(Clone, Debug)]
 enum Node<T> {
     Empty,
-    /// With at least one entry.
-    Leaf(Arc<[Option<T>]>),
+    /// With at least one entry. `seen` has the bit of every entry's hash: [`bit`].
+    Leaf {
+        seen: u64,
+        places: Arc<[Option<T>]>,
+    },
     Branch(Arc<Branch<T>>),
 }
 
@@ -84,7 +91,9 @@ impl<T: Keyed> HashTrie<T> {
             shift += BITS;
         }
         match node {
-            Node::Leaf(places) => places[position(places, hash, key)?].as_ref(),
+            Node::Leaf { seen, places } if seen & bit(hash) != 0 => {
+                places[position(places, hash, key)?].as_ref()
+            }
             _ => None,
         }
     }
@@ -100,7 +109,7 @@ impl<T: Keyed> HashTrie<T> {
                 }
                 match stack.pop()? {
                     Node::Empty => {}
-                    Node::Leaf(leaf) => places = leaf.iter(),
+                    Node::Leaf { places: leaf, .. } => places = leaf.iter(),
                     Node::Branch(branch) => stack.extend(&branch.children),
                 }
             }
@@ -134,6 +143,11 @@ fn hash<T: Keyed>(hasher: &RandomState, key: &T::Key) -> u64 {
 
 fn child(hash: u64, shift: u32) -> usize {
     (hash << shift >> (u64::BITS - BITS)) as usize
+}
+
+/// One of 64 bits, by the lowest ones of the hash: neither the levels nor the places depend on them.
+fn bit(hash: u64) -> u64 {
+    1 << (hash & 63)
 }
 
 /// Spreads bits of the hash that the first levels do not use over the places.
@@ -171,7 +185,7 @@ fn upsert<T: Keyed + Clone>(
         branch.len += usize::from(added);
         return added;
     }
-    if let Node::Leaf(places) = node
+    if let Node::Leaf { places, .. } = node
         && let Some(at) = position(places, hash, key)
     {
         Arc::make_mut(places)[at].as_mut().map(edit);
@@ -181,7 +195,8 @@ fn upsert<T: Keyed + Clone>(
     edit(&mut entry);
     let len = entries(node);
     match node {
-        Node::Leaf(places) if (len + 1) * ROOM <= places.len() => {
+        Node::Leaf { seen, places } if places_for(len + 1) <= places.len() => {
+            *seen |= bit(hash);
             place(Arc::make_mut(places), hash, entry);
         }
         _ => {
@@ -211,7 +226,7 @@ fn update<T: Keyed + Clone>(
             branch.len -= usize::from(dropped);
             dropped
         }
-        Node::Leaf(places) => position(places, hash, key).is_some_and(|at| {
+        Node::Leaf { places, .. } => position(places, hash, key).is_some_and(|at| {
             let place = &mut Arc::make_mut(places)[at];
             let dropped = place.as_mut().is_some_and(edit);
             if dropped {
@@ -234,14 +249,14 @@ fn is_sparse<T>(node: &Node<T>) -> bool {
     match node {
         Node::Empty => false,
         Node::Branch(branch) => branch.len <= MERGE_AT,
-        Node::Leaf(_) => true,
+        Node::Leaf { .. } => true,
     }
 }
 
 fn entries<T>(node: &Node<T>) -> usize {
     match node {
         Node::Empty => 0,
-        Node::Leaf(places) => places.iter().flatten().count(),
+        Node::Leaf { places, .. } => places.iter().flatten().count(),
         Node::Branch(branch) => branch.len,
     }
 }
@@ -250,7 +265,7 @@ fn entries<T>(node: &Node<T>) -> usize {
 fn gather<T: Keyed + Clone>(node: Node<T>, hasher: &RandomState, all: &mut Vec<(u64, T)>) {
     match node {
         Node::Empty => {}
-        Node::Leaf(mut places) => {
+        Node::Leaf { mut places, .. } => {
             let mut add = |entry: T| all.push((hash::<T>(hasher, entry.key()), entry));
             match Arc::get_mut(&mut places) {
                 Some(own) => own.iter_mut().filter_map(Option::take).for_each(add),
@@ -281,12 +296,16 @@ fn build<T>(all: Vec<(u64, T)>, shift: u32) -> Node<T> {
         return Node::Branch(Arc::new(Branch { len, children }));
     }
     // Room for the next few, so that not each of them builds the leaf anew.
-    let places = (len + 2) * ROOM;
-    let mut leaf: Vec<Option<T>> = (0..places).map(|_| None).collect();
+    let mut places: Vec<Option<T>> = (0..places_for(len + 2)).map(|_| None).collect();
+    let mut seen = 0;
     for (hash, entry) in all {
-        place(&mut leaf, hash, entry);
+        seen |= bit(hash);
+        place(&mut places, hash, entry);
     }
-    Node::Leaf(leaf.into())
+    Node::Leaf {
+        seen,
+        places: places.into(),
+    }
 }
 
 /// Puts an entry into the first free place from its own. There is one.
@@ -392,7 +411,7 @@ mod tests {
         while let Node::Branch(branch) = node {
             node = &branch.children[0];
         }
-        let Node::Leaf(places) = node else {
+        let Node::Leaf { places, .. } = node else {
             panic!("somewhere is a leaf")
         };
         assert!((0..200u16).all(|key| position(places, 7, &key.to_be_bytes()[..]).is_some()));

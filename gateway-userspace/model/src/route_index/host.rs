@@ -14,8 +14,10 @@ use crate::snapshot::{CompiledRule, Found};
 /// A list with more matches becomes an index.
 const LIST_MAX: usize = 8;
 
-/// The matches of one hostname.
+/// The matches of one hostname: one cache line, which is all that a lookup reads where there is one
+/// match with a short path.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(crate) struct HostRules {
     /// The exact name, or a wildcard without its `*`.
     name: InlineStr<38>,
@@ -29,24 +31,28 @@ enum Matches {
     Index(Box<PathIndex>),
 }
 
+const _: () = assert!(size_of::<Option<HostRules>>() == 64);
+
 /// A match with what a lookup needs of it beside it.
 #[derive(Clone, Debug)]
 struct Listed {
-    path: InlineStr<22>,
-    kind: PathKind,
-    /// Whether the path is its only condition.
-    plain: bool,
     rule: Arc<CompiledRule>,
     detail: Arc<CompiledMatch>,
+    path: ShortPath,
+    /// Whether the path is its only condition.
+    plain: bool,
 }
 
+/// A path condition, kept in place if it is short.
 #[derive(Clone, Copy, Debug)]
-enum PathKind {
-    Exact,
-    Prefix,
+enum ShortPath {
+    Exact(u8, [u8; SHORT]),
+    Prefix(u8, [u8; SHORT]),
     /// In [`CompiledMatch::path`].
-    Regex,
+    InDetail,
 }
+
+const SHORT: usize = 5;
 
 impl Keyed for HostRules {
     type Key = [u8];
@@ -166,14 +172,8 @@ impl HostRules {
 
 impl Listed {
     fn new(source: &Arc<CompiledMatch>) -> Self {
-        let (kind, path) = match &source.path {
-            CompiledPath::Exact(path) => (PathKind::Exact, &**path),
-            CompiledPath::Prefix(path) => (PathKind::Prefix, &**path),
-            CompiledPath::Regex(_) => (PathKind::Regex, ""),
-        };
         Self {
-            path: InlineStr::new(path),
-            kind,
+            path: ShortPath::new(&source.path),
             plain: source.conditions.is_none(),
             rule: Arc::clone(&source.rule),
             detail: Arc::clone(source),
@@ -182,11 +182,33 @@ impl Listed {
 
     #[inline]
     fn covers(&self, path: &str) -> Option<usize> {
-        let own = self.path.as_bytes();
-        match self.kind {
-            PathKind::Exact => (own == path.as_bytes()).then_some(0),
-            PathKind::Prefix => covers_prefix(own, path.as_bytes()).then_some(own.len()),
-            PathKind::Regex => self.detail.path.covers(path),
+        match &self.path {
+            ShortPath::Exact(len, bytes) => {
+                (bytes[..usize::from(*len)] == *path.as_bytes()).then_some(0)
+            }
+            ShortPath::Prefix(len, bytes) => {
+                let own = &bytes[..usize::from(*len)];
+                covers_prefix(own, path.as_bytes()).then_some(own.len())
+            }
+            ShortPath::InDetail => self.detail.path.covers(path),
         }
+    }
+}
+
+impl ShortPath {
+    fn new(path: &CompiledPath) -> Self {
+        let short = |text: &str| {
+            let mut bytes = [0; SHORT];
+            bytes
+                .get_mut(..text.len())?
+                .copy_from_slice(text.as_bytes());
+            Some((u8::try_from(text.len()).ok()?, bytes))
+        };
+        match path {
+            CompiledPath::Exact(text) => short(text).map(|(len, bytes)| Self::Exact(len, bytes)),
+            CompiledPath::Prefix(text) => short(text).map(|(len, bytes)| Self::Prefix(len, bytes)),
+            CompiledPath::Regex(_) => None,
+        }
+        .unwrap_or(Self::InDetail)
     }
 }

@@ -27,12 +27,15 @@ pub(crate) struct PathIndex {
     regexes: RegexList,
 }
 
-/// All matches of one exact path, or of one prefix, in order.
+/// All matches of one exact path, or of one prefix, in order: one cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct PathEntry {
     path: InlineStr<22>,
     candidates: OneOrMany<Candidate>,
 }
+
+const _: () = assert!(size_of::<Option<PathEntry>>() == 64);
 
 impl Keyed for PathEntry {
     type Key = [u8];

@@ -8,6 +8,7 @@ mod datagrams;
 mod draining;
 mod http1;
 mod http2;
+mod http2_upstreams;
 mod limits;
 mod local_answers;
 mod mirrors;

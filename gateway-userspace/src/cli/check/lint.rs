@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::cli::listeners::expiry;
 use crate::cli::status::{all_conditions, troubles_of};
-use crate::status::parsed;
 use crate::view::listeners::{certificates, listeners};
 use crate::view::routes::{ActionView, RouteView, routes};
 use crate::world::World;
@@ -52,8 +51,7 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
             .iter()
             .map(|(object, reason)| error(format!("{object}: {reason}"))),
     );
-    for (object, status) in &world.statuses {
-        let status = parsed(status);
+    for (object, status) in world.statuses.iter() {
         let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(&status)
             .into_iter()
             .partition(|(_, condition)| condition["type"] == "OverlappingTLSConfig");
@@ -113,9 +111,7 @@ fn expiring(world: &World, now: Timestamp) -> Vec<String> {
 fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
     objects
         .iter()
-        .filter(|object| {
-            object.kind == ObjectKind::HttpRoute && !world.statuses.contains_key(*object)
-        })
+        .filter(|object| object.kind == ObjectKind::HttpRoute && !world.statuses.contains(object))
         .map(|object| {
             format!("{object}: none of its parents is a Gateway of ours; it serves nothing")
         })

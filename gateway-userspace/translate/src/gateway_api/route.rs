@@ -26,9 +26,11 @@ pub(crate) struct RouteUnit {
     /// What it is told; none if no parent is ours.
     pub(crate) status: Option<Arc<Status>>,
     /// The listeners that count it as attached, served or not.
-    pub(crate) attached: BTreeSet<ListenerKey>,
+    pub(crate) attached: Box<[ListenerKey]>,
+    /// The Gateways that it attaches to, if policies of its backends matter there.
+    pub(crate) ancestors: Box<[ObjectRef]>,
     /// What its served rules name.
-    pub(crate) upstreams: BTreeSet<UpstreamKey>,
+    pub(crate) upstreams: Box<[UpstreamKey]>,
 }
 
 impl RouteUnit {
@@ -53,7 +55,7 @@ impl RouteUnit {
         let from = Origin::new(objects, object);
         let outcomes = parents.into_iter().map(|(parent, gateway)| {
             let names = hostnames.as_deref().unwrap_or_default();
-            (parent, attach(parent, gateway, names, &from))
+            (parent, gateway, attach(parent, gateway, names, &from))
         });
         let outcomes: Vec<_> = outcomes.collect();
         let usage = usage(object.kind, &outcomes);
@@ -62,9 +64,11 @@ impl RouteUnit {
         let resolved = resolver.finish();
         let fault = route_fault(&hostnames, &rules);
         let mut unit = Self::default();
+        let mut attached = BTreeSet::new();
+        let mut ancestors = BTreeSet::new();
         let mut attachments = BTreeMap::new();
         let mut statuses = Vec::with_capacity(outcomes.len());
-        for (parent, outcome) in outcomes {
+        for (parent, view, outcome) in outcomes {
             let outcome = match &fault {
                 None => outcome,
                 // No parent at all is what its author must hear of first.
@@ -79,14 +83,20 @@ impl RouteUnit {
                 controller_name: settings.controller_name.clone(),
                 conditions: conditions(generation, &outcome, &rules, &resolved),
             });
+            let speaks_tls = !matches!(usage, UpstreamUse::Passthrough | UpstreamUse::Datagram);
+            if outcome.is_ok() && speaks_tls {
+                ancestors.insert(view.gateway.clone());
+            }
             for (listener, names) in outcome.unwrap_or_default() {
-                unit.attached.insert(listener.key.clone());
+                attached.insert(listener.key.clone());
                 if listener.is_served {
                     attachments.insert(listener.key.clone(), names);
                 }
             }
         }
-        unit.status = Some(Arc::new(Status::Route(RouteStatus { parents: statuses })));
+        unit.attached = attached.into_iter().collect();
+        unit.ancestors = ancestors.into_iter().collect();
+        unit.status = Some(Status::Route(RouteStatus { parents: statuses }).shared());
         if !attachments.is_empty() {
             unit.serve(object, attachments, rules, resolved);
         }
@@ -109,7 +119,7 @@ impl RouteUnit {
             attachments: attachments.into_iter().map(attachment).collect(),
             rules: rules.served,
         }));
-        self.upstreams = resolved.upstreams;
+        self.upstreams = resolved.upstreams.into_iter().collect();
     }
 
     /// Keeps the old allocation of everything that did not change.
@@ -159,15 +169,15 @@ fn route_fault(hostnames: &Result<Vec<Hostname>, Finding>, rules: &Rules) -> Opt
     })
 }
 
+/// What became of one parent reference.
+type Outcome<'a> = (&'a ParentRef, &'a ParentView, Result<Attached<'a>, Finding>);
+
 /// How a route of this kind speaks to its backends. A TLSRoute hands on what it gets: the client's
 /// own TLS where no listener takes that off, else what was inside.
-fn usage(
-    kind: ObjectKind,
-    outcomes: &[(&ParentRef, Result<Attached<'_>, Finding>)],
-) -> UpstreamUse {
+fn usage(kind: ObjectKind, outcomes: &[Outcome<'_>]) -> UpstreamUse {
     let mut attached = outcomes
         .iter()
-        .filter_map(|(_, outcome)| outcome.as_ref().ok());
+        .filter_map(|(_, _, outcome)| outcome.as_ref().ok());
     match kind {
         ObjectKind::GrpcRoute => UpstreamUse::Grpc,
         ObjectKind::UdpRoute => UpstreamUse::Datagram,

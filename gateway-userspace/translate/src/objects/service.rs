@@ -1,8 +1,9 @@
 //! Kubernetes core `Service`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{Known, Meta};
 
 /// Kubernetes core `Service`.
@@ -16,6 +17,17 @@ pub struct Service {
     pub external_name: Option<Arc<str>>,
     /// `spec.ports`.
     pub ports: Vec<ServicePort>,
+    /// `status.loadBalancer.ingress`.
+    pub load_balancer: Vec<LoadBalancerAddress>,
+}
+
+/// Kubernetes core `LoadBalancerIngress`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadBalancerAddress {
+    /// `ip`.
+    Ip(IpAddr),
+    /// `hostname`.
+    Hostname(Arc<str>),
 }
 
 /// Kubernetes core `ServiceType`, as far as it matters here.
@@ -67,6 +79,7 @@ impl Service {
             kind: kind.unwrap_or(Known::Known(ServiceType::Addresses)),
             external_name: external_name.text().map(trim_dot),
             ports: ports(&spec),
+            load_balancer: load_balancer(root),
         };
         let is_external = service.kind == Known::Known(ServiceType::ExternalName);
         if is_external && service.external_name.is_none() {
@@ -75,13 +88,26 @@ impl Service {
         service
     }
 
-    /// The port that a route names by this number.
+    /// The port that a route names by this number, of the transport that it needs: one number can
+    /// stand for a port of TCP and one of UDP.
     #[must_use]
-    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+    pub fn port(&self, number: u16, transport: &str) -> Option<&ServicePort> {
         let mut of_number = self.ports.iter().filter(|p| p.port == number);
-        let tcp = of_number.clone().find(|p| &*p.protocol == "TCP");
-        tcp.or_else(|| of_number.next())
+        of_number.find(|p| &*p.protocol == transport)
     }
+}
+
+/// `status.loadBalancer.ingress`; what cannot be read there is not the user's mistake.
+fn load_balancer(root: &Node<'_>) -> Vec<LoadBalancerAddress> {
+    let status = root.field("status").field("loadBalancer");
+    let read = |item: &Node<'_>| {
+        let ip = item.field("ip").text().and_then(|text| text.parse().ok());
+        let hostname = || Some(item.field("hostname").text()?.into());
+        ip.map(LoadBalancerAddress::Ip)
+            .or_else(|| hostname().map(LoadBalancerAddress::Hostname))
+    };
+    let items = status.field("ingress").items(usize::MAX);
+    items.iter().filter_map(read).collect()
 }
 
 fn trim_dot(text: &str) -> Arc<str> {
@@ -106,11 +132,11 @@ impl ServicePort {
     fn read(node: &Node<'_>) -> Self {
         let port = node.field("port").required().port().unwrap_or(1);
         Self {
-            name: node.field("name").text().unwrap_or_default().into(),
+            name: shared(node.field("name").text().unwrap_or_default()),
             port,
             target_port: TargetPort::read(&node.field("targetPort"), port),
-            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
-            app_protocol: node.field("appProtocol").text().map(Into::into),
+            protocol: shared(node.field("protocol").text().unwrap_or("TCP")),
+            app_protocol: node.field("appProtocol").text().map(shared),
         }
     }
 }

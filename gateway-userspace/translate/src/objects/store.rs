@@ -1,8 +1,10 @@
 //! All objects that are known: the input of a translation.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::small_set::SmallSet;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
@@ -34,7 +36,7 @@ pub struct Objects {
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
     pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
-    slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    slices_of: BTreeMap<ObjectRef, SmallSet<ObjectRef>>,
     /// Which policies name a Service as their target.
     policies_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
@@ -160,7 +162,11 @@ impl Objects {
 
     /// The slices of a Service, sorted by name.
     pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
+        let names = self
+            .slices_of
+            .get(service)
+            .into_iter()
+            .flat_map(SmallSet::iter);
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
     }
 
@@ -212,6 +218,31 @@ impl Objects {
             .range(first..)
             .take_while(move |(name, _)| *name.namespace == *namespace)
             .map(|(_, grant)| &**grant)
+    }
+
+    /// The ListenerSets of a namespace.
+    pub(crate) fn listener_sets_in(&self, namespace: &str) -> impl Iterator<Item = &ListenerSet> {
+        let first = ObjectRef::new(ObjectKind::ListenerSet, namespace, "");
+        self.listener_sets
+            .range(first..)
+            .take_while(move |(name, _)| *name.namespace == *namespace)
+            .map(|(_, set)| &**set)
+    }
+
+    /// The labels of a namespace; the one that every namespace has, if no more is known of it.
+    pub(crate) fn labels_of_namespace(
+        &self,
+        namespace: &Arc<str>,
+    ) -> Cow<'_, BTreeMap<Arc<str>, Arc<str>>> {
+        let name = ObjectRef {
+            kind: ObjectKind::Namespace,
+            namespace: "".into(),
+            name: namespace.clone(),
+        };
+        match self.namespaces.get(&name) {
+            Some(known) => Cow::Borrowed(&known.meta.labels),
+            None => Cow::Owned(Namespace::implied_labels(namespace)),
+        }
     }
 
     fn insert(&mut self, object: Object) -> Option<Object> {
@@ -333,7 +364,7 @@ fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
 
 /// The Service that a slice belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectRef> {
-    let name = slice.service_name()?;
+    let name = slice.service_name.as_ref()?;
     Some(ObjectRef {
         kind: ObjectKind::Service,
         namespace: slice.meta.namespace.clone(),

@@ -5,7 +5,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 /// `status` of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -16,12 +16,14 @@ pub enum ConditionStatus {
 }
 
 /// The condition types that Sluice writes, in the order it writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {
     /// The object is understood and allowed.
     Accepted,
     /// A listener is not distinct from another one.
     Conflicted,
+    /// Clients without a valid certificate are let in.
+    InsecureFrontendValidationMode,
     /// TLS listeners of one port share hostnames.
     #[serde(rename = "OverlappingTLSConfig")]
     OverlappingTlsConfig,
@@ -45,16 +47,23 @@ impl ConditionType {
 }
 
 /// Why a condition is what it is: the words of Gateway API v1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[allow(missing_docs, reason = "each name is the specification's own")]
 pub enum Reason {
     Accepted,
     AddressNotAssigned,
     AddressNotUsable,
     BackendNotFound,
+    Conflicted,
+    ConfigurationChanged,
     HostnameConflict,
     Invalid,
+    #[serde(rename = "InvalidCACertificateKind")]
+    InvalidCaCertificateKind,
+    #[serde(rename = "InvalidCACertificateRef")]
+    InvalidCaCertificateRef,
     InvalidCertificateRef,
+    InvalidClientCertificateRef,
     InvalidKind,
     InvalidParameters,
     InvalidRouteKinds,
@@ -63,8 +72,13 @@ pub enum Reason {
     NoConflicts,
     NoMatchingListenerHostname,
     NoMatchingParent,
+    #[serde(rename = "NoValidCACertificate")]
+    NoValidCaCertificate,
+    NotAllowed,
     NotAllowedByListeners,
     OverlappingHostnames,
+    ParentNotAccepted,
+    ParentNotProgrammed,
     Pending,
     PortUnavailable,
     Programmed,
@@ -72,6 +86,7 @@ pub enum Reason {
     RefNotPermitted,
     ResolvedRefs,
     SupportedVersion,
+    TargetNotFound,
     UnsupportedAddress,
     UnsupportedProtocol,
     UnsupportedValue,
@@ -79,7 +94,7 @@ pub enum Reason {
 }
 
 /// One condition, without the time it last changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it speaks of.
@@ -96,7 +111,7 @@ pub struct Condition {
 }
 
 /// The conditions of one object or listener: one of each type, sorted by type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conditions {
     observed_generation: i64,
     list: Vec<Condition>,
@@ -166,7 +181,9 @@ impl Conditions {
         );
     }
 
-    pub(super) fn waits_for_data_plane(&self) -> bool {
+    /// Whether `Programmed` is for the data plane to say.
+    #[must_use]
+    pub fn waits_for_data_plane(&self) -> bool {
         self.get(ConditionType::Programmed)
             .is_some_and(|c| c.status == ConditionStatus::Unknown)
     }
@@ -181,6 +198,10 @@ impl Conditions {
 
     pub(super) fn not_programmed(&mut self, why: &str) {
         self.fail(ConditionType::Programmed, Reason::Invalid, why);
+    }
+
+    pub(super) fn still_waiting(&mut self, why: &str) {
+        self.fail(ConditionType::Programmed, Reason::Pending, why);
     }
 
     pub(super) fn rejected(&mut self, why: &str) {

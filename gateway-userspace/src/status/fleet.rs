@@ -1,0 +1,174 @@
+//! The nodes as the status writer sees them: who lives, how far each is, what fails where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use gateway_model::names::ListenerKey;
+
+use super::lease::{Lease, Sighting};
+use super::node::{NodeReport, Pace, REPORT};
+use crate::source::Position;
+
+/// Nodes that a message names.
+const NAMED: usize = 5;
+
+/// Every other node that reports. The own one needs no Lease: what it has applied is known here.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    own: String,
+    nodes: BTreeMap<String, Node>,
+    is_listed: bool,
+}
+
+#[derive(Debug)]
+struct Node {
+    sighting: Sighting,
+    report: NodeReport,
+}
+
+impl Node {
+    fn name(&self) -> &str {
+        match self.sighting.lease.holder.as_str() {
+            "" => &self.sighting.lease.name,
+            holder => holder,
+        }
+    }
+}
+
+impl Fleet {
+    /// Knows nobody yet. `own` is the name of the own Lease.
+    pub fn new(own: String) -> Self {
+        Self {
+            own,
+            ..Self::default()
+        }
+    }
+
+    /// These are all Leases of nodes.
+    pub fn replace(&mut self, leases: Vec<Lease>, now: Instant) {
+        let names: BTreeSet<_> = leases.iter().map(|lease| lease.name.clone()).collect();
+        self.nodes.retain(|name, _| names.contains(name));
+        for lease in leases {
+            self.see(lease, now);
+        }
+        self.is_listed = true;
+    }
+
+    /// One Lease is new or changed.
+    pub fn see(&mut self, lease: Lease, now: Instant) {
+        if lease.name == self.own {
+            return;
+        }
+        match self.nodes.get_mut(&lease.name) {
+            Some(node) if node.sighting.lease == lease => {}
+            Some(node) => {
+                if node.sighting.lease.annotation(REPORT) != lease.annotation(REPORT) {
+                    node.report = report(&lease);
+                }
+                node.sighting = Sighting { lease, at: now };
+            }
+            None => {
+                let node = Node {
+                    report: report(&lease),
+                    sighting: Sighting { lease, at: now },
+                };
+                self.nodes.insert(node.sighting.lease.name.clone(), node);
+            }
+        }
+    }
+
+    /// One Lease is gone: its Pod is.
+    pub fn gone(&mut self, name: &str) {
+        self.nodes.remove(name);
+    }
+
+    /// Whether all of them are known; before that nothing is confirmed.
+    pub fn is_listed(&self) -> bool {
+        self.is_listed
+    }
+
+    /// How often they may speak: the own node is one of them.
+    pub fn pace(&self, now: Instant) -> Pace {
+        Pace::of(self.live(now).count() + 1)
+    }
+
+    /// When the next node will be stale.
+    pub fn stale_next(&self, now: Instant) -> Option<Instant> {
+        let next = self.live(now).map(|node| node.sighting.stale_at());
+        next.min()
+    }
+
+    /// Nodes that live, and nodes that do not but have not been taken away.
+    pub fn counts(&self, now: Instant) -> (usize, usize) {
+        let live = self.live(now).count();
+        (live + 1, self.nodes.len() - live)
+    }
+
+    /// The live nodes that have not come so far, as a message names them; none if all have.
+    pub fn lagging(&self, needed: &Position, now: Instant) -> Option<String> {
+        let lagging: BTreeSet<_> = self
+            .live(now)
+            .filter(|node| !node.report.position.reaches(needed))
+            .map(Node::name)
+            .collect();
+        if lagging.is_empty() {
+            return None;
+        }
+        let named: Vec<_> = lagging.iter().take(NAMED).copied().collect();
+        let rest = match lagging.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!("{}{rest}", named.join(", ")))
+    }
+
+    /// Whether every live node has come so far.
+    pub fn has_reached(&self, needed: &Position, now: Instant) -> bool {
+        self.live(now)
+            .all(|node| node.report.position.reaches(needed))
+    }
+
+    /// What fails on any live node: `own` is what fails here, on the node of that name.
+    pub fn failures(
+        &self,
+        own: &BTreeMap<ListenerKey, String>,
+        own_node: &str,
+        now: Instant,
+    ) -> BTreeMap<ListenerKey, String> {
+        let mut by_reason: BTreeMap<&ListenerKey, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
+        let theirs = self.live(now).flat_map(|node| {
+            let failures = node.report.failures.iter();
+            failures.map(|failure| (&failure.listener, failure.reason.as_str(), node.name()))
+        });
+        let ours = own.iter();
+        let ours = ours.map(|(listener, reason)| (listener, reason.as_str(), own_node));
+        for (listener, reason, node) in theirs.chain(ours) {
+            let reasons = by_reason.entry(listener).or_default();
+            reasons.entry(reason).or_default().insert(node);
+        }
+        let text = |reasons: BTreeMap<&str, BTreeSet<&str>>| {
+            let each = reasons.into_iter().map(|(reason, nodes)| {
+                let nodes: Vec<_> = nodes.into_iter().take(NAMED).collect();
+                format!("on {}: {reason}", nodes.join(", "))
+            });
+            each.collect::<Vec<_>>().join("; ")
+        };
+        let texts = by_reason.into_iter();
+        texts
+            .map(|(listener, reasons)| (listener.clone(), text(reasons)))
+            .collect()
+    }
+
+    fn live(&self, now: Instant) -> impl Iterator<Item = &Node> {
+        let nodes = self.nodes.values();
+        nodes.filter(move |node| !node.sighting.is_stale(now))
+    }
+}
+
+fn report(lease: &Lease) -> NodeReport {
+    let annotation = lease.annotation(REPORT);
+    annotation.map(NodeReport::parse).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Holds statuses back until every node serves what they speak of.
+//!
+//! Each change of what is owed is a step with the position a node must have reached to serve it.
+//! Positions only grow, so the steps are confirmed in order, and what may be written is what was
+//! owed at the last confirmed step: a Gateway whose count of routes never stands still is written
+//! all the same, and each object once for any number of steps that are confirmed together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_model::names::ObjectRef;
+use gateway_translate::Status;
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use super::fleet::Fleet;
+use crate::source::Position;
+
+/// Steps that wait at most; beyond that the newest one takes the place of the one before.
+const MOST_STEPS: usize = 256;
+
+/// What is owed by status, before it is finished.
+pub type ByObject = OrdMap<ObjectRef, Arc<Status>>;
+
+/// A state of what is owed.
+#[derive(Clone, Debug, Default)]
+pub struct Owing {
+    /// Every status.
+    pub statuses: ByObject,
+    /// What keeps its last good form.
+    pub rejected: Arc<BTreeMap<ObjectRef, String>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    owing: Owing,
+    needed: Position,
+    since: Instant,
+}
+
+/// What may be written, and what waits for nodes.
+#[derive(Debug, Default)]
+pub struct Gate {
+    confirmed: Owing,
+    waiting: VecDeque<Waiting>,
+    /// Gateways and ListenerSets that were let through although nodes lag: what they need, and who
+    /// lags.
+    pending: BTreeMap<ObjectRef, (Position, String)>,
+}
+
+impl Gate {
+    /// Something else is owed now; a node that has reached `needed` serves it.
+    pub fn push(&mut self, owing: Owing, needed: Position, now: Instant) {
+        let newest = self.waiting.back().map_or(&self.confirmed, |w| &w.owing);
+        if newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected {
+            return;
+        }
+        let mut since = now;
+        if self.waiting.len() >= MOST_STEPS
+            && let Some(replaced) = self.waiting.pop_back()
+        {
+            since = replaced.since;
+        }
+        self.waiting.push_back(Waiting {
+            owing,
+            needed,
+            since,
+        });
+    }
+
+    /// Lets through what every node has confirmed, and what has waited too long. Says whether that
+    /// was anything.
+    pub fn open(&mut self, fleet: &Fleet, now: Instant) -> bool {
+        if !fleet.is_listed() {
+            return false;
+        }
+        let before = self.pending.len();
+        self.pending
+            .retain(|_, (needed, _)| !fleet.has_reached(needed, now));
+        let mut opened = self.pending.len() != before;
+        while let Some(first) = self.waiting.front() {
+            let lagging = fleet.lagging(&first.needed, now);
+            let is_overdue = now >= first.since + fleet.pace(now).patience();
+            if lagging.is_some() && !is_overdue {
+                break;
+            }
+            let Some(first) = self.waiting.pop_front() else {
+                break;
+            };
+            if let Some(nodes) = lagging {
+                self.hold_pending(&first, &nodes);
+            }
+            self.confirmed = first.owing;
+            opened = true;
+        }
+        opened
+    }
+
+    /// Whatever of a step a lagging node may not serve yet must not be called programmed. A Gateway
+    /// that was programmed before, and of which only the routes changed, still is.
+    fn hold_pending(&mut self, step: &Waiting, nodes: &str) {
+        for item in self.confirmed.statuses.diff(&step.owing.statuses) {
+            let (object, status) = match item {
+                DiffItem::Add(object, status) => (object, status),
+                DiffItem::Update {
+                    old: (object, old),
+                    new: (_, status),
+                } if !is_same_in_data_plane(old, status) => (object, status),
+                DiffItem::Update { .. } | DiffItem::Remove(..) => continue,
+            };
+            if promises(status) {
+                let nodes = format!("waiting for {nodes} to apply it");
+                self.pending
+                    .insert(object.clone(), (step.needed.clone(), nodes));
+            }
+        }
+    }
+
+    /// What may be written.
+    pub fn confirmed(&self) -> &Owing {
+        &self.confirmed
+    }
+
+    /// What is written although nodes lag, and why it is not called programmed.
+    pub fn pending(&self) -> BTreeMap<ObjectRef, String> {
+        let pending = self.pending.iter();
+        pending
+            .map(|(object, (_, nodes))| (object.clone(), nodes.clone()))
+            .collect()
+    }
+
+    /// When something will have waited too long.
+    pub fn overdue_at(&self, fleet: &Fleet, now: Instant) -> Option<Instant> {
+        let first = self.waiting.front()?;
+        Some(first.since + fleet.pace(now).patience())
+    }
+
+    /// For how long the oldest step has waited.
+    pub fn lag(&self, now: Instant) -> Duration {
+        let first = self.waiting.front();
+        first.map_or(Duration::ZERO, |first| {
+            now.saturating_duration_since(first.since)
+        })
+    }
+}
+
+/// Whether a status says something that is for the data plane to say.
+fn promises(status: &Status) -> bool {
+    match status {
+        Status::Gateway(status) => {
+            let listeners = status.listeners.iter().map(|l| &l.conditions);
+            let mut all = listeners.chain([&status.conditions]);
+            all.any(|conditions| conditions.waits_for_data_plane())
+        }
+        _ => false,
+    }
+}
+
+/// Whether two statuses of one object promise the same of the same generation.
+fn is_same_in_data_plane(old: &Status, new: &Status) -> bool {
+    match (old, new) {
+        (Status::Gateway(old), Status::Gateway(new)) => {
+            old.conditions == new.conditions
+                && old.addresses == new.addresses
+                && old.listeners.len() == new.listeners.len()
+                && old
+                    .listeners
+                    .iter()
+                    .zip(&new.listeners)
+                    .all(|(old, new)| old.name == new.name && old.conditions == new.conditions)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
