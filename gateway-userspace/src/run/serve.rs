@@ -276,6 +276,8 @@ impl Parts {
         let (sender, receiver) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
+        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
+        let leave = move || on.block_on(leaving.leave_datagrams());
         let estate = move || {
             let revision = world
                 .borrow()
@@ -287,8 +289,6 @@ impl Parts {
                 sockets: runtime.block_on(proxy.listening_sockets())?,
             })
         };
-        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
-        let leave = move || on.block_on(leaving.leave_datagrams());
         let serve = move || {
             let _ = sender.send(server.serve(&estate, &leave));
         };
