@@ -10,6 +10,7 @@ pub mod bed;
 pub mod bpf;
 pub mod certs;
 pub mod cleanup;
+pub mod cluster;
 pub mod frame;
 pub mod h2frames;
 pub mod http1;
@@ -27,6 +28,7 @@ pub mod world;
 
 pub use backend::Backend;
 pub use certs::Authority;
+pub use cluster::Cluster;
 pub use load::Load;
 pub use netns::Netns;
 pub use sluice::Sluice;

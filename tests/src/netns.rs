@@ -51,6 +51,16 @@ impl Netns {
         Ok(namespace)
     }
 
+    /// A namespace that somebody else has made and named, and will remove.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn open(name: &str) -> Result<Self> {
+        let path = PathBuf::from(NETNS_DIR).join(name);
+        let file = File::open(&path).with_context(|| path.display().to_string())?;
+        Self::with(name, Some(file.into()), None)
+    }
+
     /// The namespace that this process is in.
     ///
     /// # Errors

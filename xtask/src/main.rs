@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod demo;
 mod ebpf;
 mod setup;
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::Args),
     /// Run every test, set-up included
     Test(test::Args),
+    /// A real Kubernetes cluster on this machine: up, down, kubectl, load, partition, stop
+    Cluster(cluster::Args),
     /// Measure Sluice against its peers
     Bench(bench::Args),
     /// Check module edges, file sizes, headers and skipped tests
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Command::BuildEbpf(args) => ebpf::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),

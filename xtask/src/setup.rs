@@ -22,15 +22,20 @@ pub struct Args {
     /// Also install what only the benchmarks need (NGINX, HAProxy, wrk)
     #[arg(long)]
     pub bench: bool,
+    /// Also install what only a cluster needs (runc, CNI plugins, nftables)
+    #[arg(long)]
+    pub cluster: bool,
 }
 
 /// What a command is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum For {
+pub enum For {
     /// Every build and test.
     All,
     /// Benchmarks.
     Bench,
+    /// A Kubernetes cluster on this machine.
+    Cluster,
 }
 
 /// Commands and the Debian packages that they come in. Add yours here.
@@ -48,6 +53,17 @@ const COMMANDS: &[(&str, &str, For)] = &[
     ("haproxy", "haproxy", For::Bench),
     ("wrk", "wrk", For::Bench),
     ("pip3", "python3-pip", For::Bench),
+    ("runc", "runc", For::Cluster),
+    ("ptp", "containernetworking-plugins", For::Cluster),
+    ("nft", "nftables", For::Cluster),
+    ("conntrack", "conntrack", For::Cluster),
+    ("iptables", "iptables", For::Cluster),
+    ("ip", "iproute2", For::Cluster),
+    ("openssl", "openssl", For::Cluster),
+    ("nsenter", "util-linux", For::Cluster),
+    ("setsid", "util-linux", For::Cluster),
+    ("mount", "mount", For::Cluster),
+    ("sysctl", "procps", For::Cluster),
 ];
 
 /// Debian's Rust with a `core` for the kernel, where rustup's nightly is not to be had.
@@ -57,6 +73,9 @@ const BPF_RUST: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut done = Vec::new();
     packages(args, &mut done)?;
+    if args.cluster {
+        install(For::Cluster)?;
+    }
     if which("bpf-linker").is_none() {
         bpf_linker(&mut done)?;
     }
@@ -73,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn packages(args: &Args, done: &mut Vec<String>) -> anyhow::Result<()> {
     let wanted = COMMANDS
         .iter()
-        .filter(|(_, _, what)| *what == For::All || args.bench);
+        .filter(|(_, _, what)| *what == For::All || (*what == For::Bench && args.bench));
     let mut missing: BTreeSet<String> = wanted
         .filter(|(command, _, _)| find(command).is_none())
         .map(|(_, package, _)| (*package).to_owned())
@@ -92,8 +111,26 @@ fn packages(args: &Args, done: &mut Vec<String>) -> anyhow::Result<()> {
         return Ok(());
     }
     let list: Vec<String> = missing.into_iter().collect();
-    ensure_apt(&list)?;
-    say(done, format!("installing {}", list.join(" ")));
+    done.push(list.join(" "));
+    install_packages(&list)
+}
+
+/// Installs what is missing for one purpose alone.
+pub fn install(what: For) -> anyhow::Result<()> {
+    let wanted = COMMANDS.iter().filter(|(_, _, purpose)| *purpose == what);
+    let missing: BTreeSet<String> = wanted
+        .filter(|(command, _, _)| find(command).is_none())
+        .map(|(_, package, _)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install_packages(&missing.into_iter().collect::<Vec<_>>())
+}
+
+fn install_packages(list: &[String]) -> anyhow::Result<()> {
+    ensure_apt(list)?;
+    println!("setup: installing {}", list.join(" "));
     apt(&["update", "-qq"])?;
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(list.iter().map(String::as_str));
@@ -195,9 +232,9 @@ fn mount_bpffs(done: &mut Vec<String>) {
     }
 }
 
-/// Where a command is, also in the places that only root has on the PATH.
+/// Where a command is, also in the places that only root has on the PATH, or only containerd looks into.
 fn find(command: &str) -> Option<()> {
-    let system = ["/usr/sbin", "/sbin"]
+    let system = ["/usr/sbin", "/sbin", "/usr/lib/cni", "/opt/cni/bin"]
         .iter()
         .any(|dir| Path::new(dir).join(command).is_file());
     (system || which(command).is_some()).then_some(())

@@ -19,6 +19,8 @@ mod grant;
 mod grpc;
 mod listener;
 mod matching;
+mod policy;
+mod policy_status;
 mod references;
 mod route;
 mod rule;
@@ -28,6 +30,8 @@ mod source_policy;
 pub(crate) use class::{ClassState, class_state, class_status};
 pub(crate) use conflict::Claims;
 pub(crate) use gateway::{GatewayUnit, ParentView, Served};
+pub(crate) use policy::upstream_tls;
+pub(crate) use policy_status::policy_status;
 pub(crate) use references::References;
 pub(crate) use route::RouteUnit;
 

@@ -3,9 +3,10 @@
 mod annotation;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use gateway_model::ir::{Endpoint, Endpoints, Upstream, UpstreamProtocol};
-use gateway_model::names::UpstreamKey;
+use gateway_model::ir::{Endpoint, Endpoints, Upstream, UpstreamProtocol, UpstreamTls};
+use gateway_model::names::{UpstreamKey, UpstreamUse};
 
 use crate::objects::{
     EndpointSlice, Known, Objects, Service, ServicePort, ServiceType, SliceEndpoint, TargetPort,
@@ -30,10 +31,10 @@ pub(crate) enum Resolution {
 pub(crate) fn resolve(
     service: &Service,
     key: &UpstreamKey,
+    has_tls: bool,
     has_slices: bool,
     settings: &Settings,
 ) -> Resolution {
-    let port = key.port;
     let invalid = |reason, message| Resolution::Invalid(reason, message);
     let named = format!("Service {}/{}", service.meta.namespace, service.meta.name);
     let is_external = match &service.kind {
@@ -50,21 +51,18 @@ pub(crate) fn resolve(
         );
         return invalid(Reason::InvalidKind, message);
     }
-    let protocol = match service.port(port) {
-        Some(port) => protocol(port),
-        None if is_external && service.ports.is_empty() => Ok(UpstreamProtocol::Http1),
-        None => {
-            let ports: Vec<_> = service.ports.iter().map(|p| p.port.to_string()).collect();
-            let message = format!(
-                "{named} has no port {port}; its ports are {}",
-                ports.join(", ")
-            );
-            return invalid(Reason::BackendNotFound, message);
+    match service.port(key.port, transport(key.usage)) {
+        Some(port) => {
+            if let Err(why) = protocol(port, key.usage, has_tls) {
+                let message = format!("port {} of {named} {why}", key.port);
+                return invalid(Reason::UnsupportedProtocol, message);
+            }
         }
-    };
-    if let Err(why) = protocol {
-        let message = format!("port {port} of {named} {why}");
-        return invalid(Reason::UnsupportedProtocol, message);
+        None if is_external && service.ports.is_empty() => {}
+        None => {
+            let (reason, message) = without_port(service, &named, key);
+            return invalid(reason, message);
+        }
     }
     if is_external || !settings.trusts_services() {
         return Resolution::Upstream;
@@ -85,31 +83,83 @@ pub(crate) fn resolve(
     }
 }
 
-/// What a Service's port speaks. `appProtocol` is a hint, so what is not known is HTTP/1.1; but
-/// what needs TLS, and what is no TCP, cannot be reached.
-fn protocol(port: &ServicePort) -> Result<UpstreamProtocol, String> {
-    if &*port.protocol != "TCP" {
-        return Err(format!("is {}, and HTTP needs TCP", port.protocol));
+/// Why a Service has no port of that number and transport.
+fn without_port(service: &Service, named: &str, key: &UpstreamKey) -> (Reason, String) {
+    let of_number = service.ports.iter().find(|port| port.port == key.port);
+    if let Some(port) = of_number {
+        let message = format!(
+            "port {} of {named} is {}, and this route needs {}",
+            key.port,
+            port.protocol,
+            transport(key.usage)
+        );
+        return (Reason::UnsupportedProtocol, message);
     }
-    match port.app_protocol.as_deref() {
-        Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => Ok(UpstreamProtocol::Http2),
-        Some(tls @ ("kubernetes.io/wss" | "https" | "tls")) => Err(format!(
-            "has appProtocol {tls}, and TLS to backends is not supported without a policy for it"
-        )),
-        _ => Ok(UpstreamProtocol::Http1),
+    let ports: Vec<_> = service.ports.iter().map(|p| p.port.to_string()).collect();
+    let message = format!(
+        "{named} has no port {}; its ports are {}",
+        key.port,
+        ports.join(", ")
+    );
+    (Reason::BackendNotFound, message)
+}
+
+/// The `protocol` of a Service's port that is used in this way.
+pub(crate) fn transport(usage: UpstreamUse) -> &'static str {
+    match usage {
+        UpstreamUse::Datagram => "UDP",
+        _ => "TCP",
     }
 }
 
+/// What a Service's port speaks. `appProtocol` is a hint, so what is not known is HTTP; but what
+/// is said to be TLS is never spoken to in clear text.
+fn protocol(
+    port: &ServicePort,
+    usage: UpstreamUse,
+    has_tls: bool,
+) -> Result<UpstreamProtocol, String> {
+    if !matches!(usage, UpstreamUse::Http | UpstreamUse::Grpc) {
+        return Ok(UpstreamProtocol::Opaque);
+    }
+    let hint = port.app_protocol.as_deref().unwrap_or_default();
+    let hint = hint.to_ascii_lowercase();
+    if !has_tls && matches!(&*hint, "kubernetes.io/wss" | "https" | "tls") {
+        return Err(format!(
+            "has appProtocol {}, and no BackendTLSPolicy says how to verify it; create one",
+            port.app_protocol.as_deref().unwrap_or_default()
+        ));
+    }
+    let is_http2 = matches!(&*hint, "kubernetes.io/h2c" | "h2c" | "http2" | "grpc");
+    Ok(if usage == UpstreamUse::Grpc || is_http2 {
+        UpstreamProtocol::Http2
+    } else if has_tls {
+        UpstreamProtocol::Negotiated
+    } else {
+        UpstreamProtocol::Http1
+    })
+}
+
 /// The upstream of a Service's port. A port that is not there has no endpoint.
-pub(crate) fn upstream(objects: &Objects, settings: &Settings, key: &UpstreamKey) -> Upstream {
+pub(crate) fn upstream(
+    objects: &Objects,
+    settings: &Settings,
+    key: &UpstreamKey,
+    tls: Option<Arc<UpstreamTls>>,
+) -> Upstream {
     let service = objects.services.get(&key.backend);
-    let port = service.and_then(|service| service.port(key.port));
+    let port = service.and_then(|service| service.port(key.port, transport(key.usage)));
+    let unknown = match key.usage {
+        UpstreamUse::Http => UpstreamProtocol::Http1,
+        UpstreamUse::Grpc => UpstreamProtocol::Http2,
+        _ => UpstreamProtocol::Opaque,
+    };
     Upstream {
         key: key.clone(),
-        protocol: port.map_or(UpstreamProtocol::Http1, |port| {
-            protocol(port).unwrap_or(UpstreamProtocol::Http1)
+        protocol: port.map_or(unknown, |port| {
+            protocol(port, key.usage, tls.is_some()).unwrap_or(unknown)
         }),
-        tls: None,
+        tls,
         endpoints: service.map_or(Endpoints::Addresses(Vec::new()), |service| {
             endpoints(objects, settings, key, service, port)
         }),

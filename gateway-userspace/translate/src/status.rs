@@ -23,8 +23,10 @@ pub enum Status {
     GatewayClass(GatewayClassStatus),
     /// Gateway API v1 `Gateway.status`.
     Gateway(GatewayStatus),
-    /// Gateway API v1 `HTTPRoute.status`.
+    /// Gateway API v1 `HTTPRoute.status`, and the same of every other kind of route.
     Route(RouteStatus),
+    /// Gateway API v1 `BackendTLSPolicy.status`.
+    Policy(PolicyStatus),
 }
 
 /// Gateway API v1 `GatewayClass.status`.
@@ -109,6 +111,25 @@ pub struct RouteParentStatus {
     pub conditions: Conditions,
 }
 
+/// Gateway API v1 `PolicyStatus`: our own entries only, sorted by ancestor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyStatus {
+    /// One per Gateway of ours, up to 16.
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
+/// Gateway API v1 `PolicyAncestorStatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: crate::objects::ParentRef,
+    /// Whose entry this is.
+    pub controller_name: Arc<str>,
+    /// `Accepted`, `ResolvedRefs`.
+    pub conditions: Conditions,
+}
+
 /// What became of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -129,7 +150,7 @@ impl Status {
     #[must_use]
     pub fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
         match self {
-            Self::GatewayClass(_) => self.clone(),
+            Self::GatewayClass(_) | Self::Policy(_) => self.clone(),
             Self::Gateway(status) => Self::Gateway(status.finish(object, applied)),
             Self::Route(status) => Self::Route(status.finish(object, applied)),
         }

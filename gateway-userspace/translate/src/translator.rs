@@ -17,7 +17,8 @@ use gateway_model::names::{ListenerKey, ObjectRef, UpstreamKey};
 use imbl::OrdMap;
 
 use crate::gateway_api::{
-    Claims, GatewayUnit, ParentView, RouteUnit, Served, class_state, class_status,
+    Claims, GatewayUnit, ParentView, RouteUnit, Served, class_state, class_status, policy_status,
+    upstream_tls,
 };
 use crate::index::Index;
 use crate::objects::{Event, Objects};
@@ -104,6 +105,7 @@ impl Translator {
         self.routes();
         self.upstreams();
         self.gateway_statuses();
+        self.policy_statuses();
         self.translation.clone()
     }
 
@@ -246,6 +248,9 @@ impl Translator {
         for key in self.attached.replace(&old.attached, &unit.attached) {
             self.dirty.statuses.insert(key.gateway);
         }
+        if old.ancestors != unit.ancestors {
+            self.dirty.policies_of_route(&self.objects, &name);
+        }
         let used = self.upstreams.replace(&old.upstreams, &unit.upstreams);
         self.dirty.upstreams.extend(used);
         let routes = &mut self.translation.ir.routes;
@@ -277,10 +282,28 @@ impl Translator {
                 upstreams.remove(&key);
                 continue;
             }
-            let upstream = service::upstream(&self.objects, &self.settings, &key);
+            let tls = upstream_tls(&self.objects, &key);
+            let upstream = service::upstream(&self.objects, &self.settings, &key, tls);
             if upstreams.get(&key).is_none_or(|old| **old != upstream) {
                 upstreams.insert(key, Arc::new(upstream));
             }
+        }
+    }
+
+    fn policy_statuses(&mut self) {
+        for name in std::mem::take(&mut self.dirty.policies) {
+            let policy = self.objects.policies.get(&name);
+            let status = policy.and_then(|policy| {
+                let ancestors = |service: &ObjectRef| {
+                    let routes = self.index.routes_of_service.of(service);
+                    let units = routes.filter_map(|route| self.routes.get(route));
+                    units
+                        .flat_map(|unit| unit.ancestors.iter().cloned())
+                        .collect()
+                };
+                policy_status(&self.objects, &self.settings, &name, policy, ancestors)
+            });
+            self.put_status(name, status);
         }
     }
 

@@ -49,6 +49,11 @@ fn check(example: &Path) {
                     accepted(&format!("{name}#{}", listener.name), &listener.conditions);
                 }
             }
+            Status::Policy(status) => {
+                for ancestor in &status.ancestors {
+                    accepted(&name, &ancestor.conditions);
+                }
+            }
             Status::Route(status) => {
                 for parent in &status.parents {
                     accepted(&name, &parent.conditions);

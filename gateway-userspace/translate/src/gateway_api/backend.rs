@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gateway_model::ir::BackendTarget;
 use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey, UpstreamUse};
 
-use super::{Finding, grant, group_name};
+use super::{Finding, grant, group_name, policy};
 use crate::objects::{BackendRef, Objects};
 use crate::service::{self, Resolution};
 use crate::settings::Settings;
@@ -30,6 +30,14 @@ pub(super) struct Resolved {
     pub(super) hints: BTreeSet<String>,
     /// What is named.
     pub(super) upstreams: BTreeSet<UpstreamKey>,
+}
+
+/// Where a reference that is right leads.
+enum Backend {
+    Upstream(UpstreamKey),
+    /// Nowhere, for a reason that is not the route's fault: it has no endpoint and no way to get one, or
+    /// the policy for it cannot be used. With the status that its share is answered with.
+    Unavailable(u16, String),
 }
 
 /// The Service that a reference of this route means; none for another kind.
@@ -69,14 +77,14 @@ impl<'a> Resolver<'a> {
     /// requests that would have otherwise been routed to an invalid backend."
     pub(super) fn backend(&mut self, reference: &BackendRef) -> BackendTarget {
         match self.resolve(reference) {
-            Ok((key, None)) => {
+            Ok(Backend::Upstream(key)) => {
                 self.upstreams.insert(key.clone());
                 BackendTarget::Upstream(key)
             }
-            Ok((_, Some(hint))) => {
+            Ok(Backend::Unavailable(status, hint)) => {
                 self.hints.insert(hint.clone());
                 BackendTarget::Unavailable {
-                    status: 503,
+                    status,
                     reason: hint.into(),
                 }
             }
@@ -105,9 +113,9 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The upstream, and a hint if it has no endpoint and never will. Kind first, then permission,
+    /// Where it leads. Kind first, then permission,
     /// then existence: whoever may not look does not learn what is there.
-    fn resolve(&self, reference: &BackendRef) -> Result<(UpstreamKey, Option<String>), Finding> {
+    fn resolve(&self, reference: &BackendRef) -> Result<Backend, Finding> {
         let service = service_of(self.route, reference);
         let (Some(backend), Some(port)) = (service, reference.port) else {
             return Err(Finding::new(
@@ -138,10 +146,17 @@ impl<'a> Resolver<'a> {
             port,
             usage: self.usage,
         };
-        match service::resolve(service, &key, has_slices, self.settings) {
-            Resolution::Upstream => Ok((key, None)),
-            Resolution::WithoutEndpoints(hint) => Ok((key, Some(hint))),
+        let policy = policy::holding(self.objects, &key);
+        let has_tls = policy.is_some();
+        match service::resolve(service, &key, has_tls, has_slices, self.settings) {
             Resolution::Invalid(reason, message) => Err(Finding::new(reason, message)),
+            Resolution::WithoutEndpoints(hint) => Ok(Backend::Unavailable(503, hint)),
+            Resolution::Upstream => Ok(policy
+                .and_then(|holding| Some((holding.policy, holding.validation.fault?)))
+                .map_or(Backend::Upstream(key), |(policy, fault)| {
+                    let why = format!("{policy} cannot be used: {}", fault.message);
+                    Backend::Unavailable(500, why)
+                })),
         }
     }
 }

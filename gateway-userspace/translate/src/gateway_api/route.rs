@@ -27,6 +27,8 @@ pub(crate) struct RouteUnit {
     pub(crate) status: Option<Arc<Status>>,
     /// The listeners that count it as attached, served or not.
     pub(crate) attached: BTreeSet<ListenerKey>,
+    /// The Gateways that it attaches to, if policies of its backends matter there.
+    pub(crate) ancestors: BTreeSet<ObjectRef>,
     /// What its served rules name.
     pub(crate) upstreams: BTreeSet<UpstreamKey>,
 }
@@ -53,7 +55,7 @@ impl RouteUnit {
         let from = Origin::new(objects, object);
         let outcomes = parents.into_iter().map(|(parent, gateway)| {
             let names = hostnames.as_deref().unwrap_or_default();
-            (parent, attach(parent, gateway, names, &from))
+            (parent, gateway, attach(parent, gateway, names, &from))
         });
         let outcomes: Vec<_> = outcomes.collect();
         let usage = usage(object.kind, &outcomes);
@@ -64,7 +66,7 @@ impl RouteUnit {
         let mut unit = Self::default();
         let mut attachments = BTreeMap::new();
         let mut statuses = Vec::with_capacity(outcomes.len());
-        for (parent, outcome) in outcomes {
+        for (parent, view, outcome) in outcomes {
             let outcome = match &fault {
                 None => outcome,
                 // No parent at all is what its author must hear of first.
@@ -79,6 +81,10 @@ impl RouteUnit {
                 controller_name: settings.controller_name.clone(),
                 conditions: conditions(generation, &outcome, &rules, &resolved),
             });
+            let speaks_tls = !matches!(usage, UpstreamUse::Passthrough | UpstreamUse::Datagram);
+            if outcome.is_ok() && speaks_tls {
+                unit.ancestors.insert(view.gateway.clone());
+            }
             for (listener, names) in outcome.unwrap_or_default() {
                 unit.attached.insert(listener.key.clone());
                 if listener.is_served {
@@ -159,15 +165,15 @@ fn route_fault(hostnames: &Result<Vec<Hostname>, Finding>, rules: &Rules) -> Opt
     })
 }
 
+/// What became of one parent reference.
+type Outcome<'a> = (&'a ParentRef, &'a ParentView, Result<Attached<'a>, Finding>);
+
 /// How a route of this kind speaks to its backends. A TLSRoute hands on what it gets: the client's
 /// own TLS where no listener takes that off, else what was inside.
-fn usage(
-    kind: ObjectKind,
-    outcomes: &[(&ParentRef, Result<Attached<'_>, Finding>)],
-) -> UpstreamUse {
+fn usage(kind: ObjectKind, outcomes: &[Outcome<'_>]) -> UpstreamUse {
     let mut attached = outcomes
         .iter()
-        .filter_map(|(_, outcome)| outcome.as_ref().ok());
+        .filter_map(|(_, _, outcome)| outcome.as_ref().ok());
     match kind {
         ObjectKind::GrpcRoute => UpstreamUse::Grpc,
         ObjectKind::UdpRoute => UpstreamUse::Datagram,

@@ -75,12 +75,12 @@ impl Service {
         service
     }
 
-    /// The port that a route names by this number.
+    /// The port that a route names by this number, of the transport that it needs: one number can
+    /// stand for a port of TCP and one of UDP.
     #[must_use]
-    pub fn port(&self, number: u16) -> Option<&ServicePort> {
+    pub fn port(&self, number: u16, transport: &str) -> Option<&ServicePort> {
         let mut of_number = self.ports.iter().filter(|p| p.port == number);
-        let tcp = of_number.clone().find(|p| &*p.protocol == "TCP");
-        tcp.or_else(|| of_number.next())
+        of_number.find(|p| &*p.protocol == transport)
     }
 }
 

@@ -52,8 +52,11 @@ pub enum Reason {
     AddressNotAssigned,
     AddressNotUsable,
     BackendNotFound,
+    Conflicted,
     HostnameConflict,
     Invalid,
+    #[serde(rename = "InvalidCACertificateRef")]
+    InvalidCaCertificateRef,
     InvalidCertificateRef,
     InvalidKind,
     InvalidParameters,
@@ -63,6 +66,8 @@ pub enum Reason {
     NoConflicts,
     NoMatchingListenerHostname,
     NoMatchingParent,
+    #[serde(rename = "NoValidCACertificate")]
+    NoValidCaCertificate,
     NotAllowedByListeners,
     OverlappingHostnames,
     Pending,
@@ -72,6 +77,7 @@ pub enum Reason {
     RefNotPermitted,
     ResolvedRefs,
     SupportedVersion,
+    TargetNotFound,
     UnsupportedAddress,
     UnsupportedProtocol,
     UnsupportedValue,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
 
+use crate::gateway_api::References;
 use crate::index::{Change, Index};
 use crate::objects::{BackendTlsPolicy, Event, Object, Objects, service_of};
 use crate::settings::Settings;
@@ -85,6 +86,7 @@ impl Dirty {
                 Some(object) => {
                     if let Some(route) = object.route() {
                         index.route(change, name, route);
+                        self.policies_of(objects, &References::of(route, name));
                     }
                 }
                 None => {}
@@ -146,6 +148,21 @@ impl Dirty {
             let routes = index.routes_of_service.of(&service);
             self.routes.extend(routes.cloned());
             self.services.insert(service);
+        }
+    }
+
+    /// Other Gateways lead to the backends of a route.
+    pub(super) fn policies_of_route(&mut self, objects: &Objects, name: &ObjectRef) {
+        if let Some(route) = objects.route(name) {
+            self.policies_of(objects, &References::of(route, name));
+        }
+    }
+
+    fn policies_of(&mut self, objects: &Objects, references: &References) {
+        for service in &references.services {
+            let policies = objects.policies_of(service);
+            self.policies
+                .extend(policies.map(|(policy, _)| policy.clone()));
         }
     }
 

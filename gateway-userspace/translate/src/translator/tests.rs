@@ -1,5 +1,7 @@
 //! Whatever the order and grouping of events, the translation is that of the objects.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -102,6 +104,95 @@ fn routes() -> Vec<Vec<Object>> {
         .into()
 }
 
+/// Routes of the other kinds, which lead to Services with policies.
+fn other_routes() -> Vec<Vec<Object>> {
+    let route = |kind: &str, name: &str, parents: &[(&str, &str)], to: (&str, u16)| {
+        let parents: Vec<_> = parents
+            .iter()
+            .map(|(kind, name)| json!({ "kind": kind, "name": name, "namespace": "infra" }))
+            .collect();
+        let rules =
+            json!([{ "backendRefs": [{ "name": to.0, "namespace": "shop", "port": to.1 }] }]);
+        let mut spec = json!({ "parentRefs": parents, "rules": rules });
+        if kind == "TLSRoute" {
+            spec["hostnames"] = json!(["b.example.com"]);
+        }
+        object(GATEWAY_API, kind, "infra", name, json!({ "spec": spec }))
+    };
+    ["GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"]
+        .map(|kind| {
+            vec![
+                route(kind, "z", &[("Gateway", "a")], ("cart", 80)),
+                route(
+                    kind,
+                    "z",
+                    &[("Gateway", "b"), ("Gateway", "c")],
+                    ("pay", 81),
+                ),
+                route(
+                    kind,
+                    "z",
+                    &[("ListenerSet", "a"), ("Gateway", "c")],
+                    ("cart", 53),
+                ),
+            ]
+        })
+        .into()
+}
+
+/// Policies that win and lose against each other, and what they name.
+fn policies() -> Vec<Vec<Object>> {
+    let policy = |name: &str, created: &str, target: Value, validation: Value| {
+        read(json!({
+            "apiVersion": GATEWAY_API,
+            "kind": "BackendTLSPolicy",
+            "metadata": { "name": name, "namespace": "shop", "creationTimestamp": created },
+            "spec": { "targetRefs": [target], "validation": validation },
+        }))
+    };
+    let service = |name: &str| json!({ "group": "", "kind": "Service", "name": name });
+    let port = |name: &str, section: &str| json!({ "group": "", "kind": "Service", "name": name, "sectionName": section });
+    let system =
+        |hostname: &str| json!({ "hostname": hostname, "wellKnownCACertificates": "System" });
+    let signed = |kind: &str| json!({ "hostname": "b.example.com", "caCertificateRefs": [{ "group": "", "kind": kind, "name": "authority" }] });
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let pair = rcgen::generate_simple_self_signed(["b.example.com".to_owned()]).expect("a pair");
+    let authority = |kind: &str, text: &str| {
+        let data = if kind == "Secret" {
+            "stringData"
+        } else {
+            "data"
+        };
+        object(
+            "v1",
+            kind,
+            "shop",
+            "authority",
+            json!({ data: { "ca.crt": text } }),
+        )
+    };
+    let forms = |kind: &str| vec![authority(kind, &pair.cert.pem()), authority(kind, "broken")];
+    vec![
+        vec![
+            policy("one", old, service("cart"), signed("ConfigMap")),
+            policy("one", old, port("cart", "odd"), system("b.example.com")),
+            policy("one", new, service("pay"), system("a.example.com")),
+        ],
+        vec![
+            policy("two", new, service("cart"), signed("Secret")),
+            policy("two", old, port("pay", "named"), signed("ConfigMap")),
+            policy(
+                "two",
+                old,
+                service("pay"),
+                json!({ "hostname": "a.b", "wellKnownCACertificates": "example.com/own" }),
+            ),
+        ],
+        forms("ConfigMap"),
+        forms("Secret"),
+    ]
+}
+
 fn backends() -> Vec<Vec<Object>> {
     let service = |namespace: &str, name: &str, spec: Value| {
         object("v1", "Service", namespace, name, json!({ "spec": spec }))
@@ -124,7 +215,9 @@ fn backends() -> Vec<Vec<Object>> {
                 service(
                     namespace,
                     name,
-                    json!({ "ports": [{ "port": 81, "targetPort": 9 }] }),
+                    json!({ "ports": [{ "name": "named", "port": 81, "targetPort": 9 },
+                                      { "name": "dns", "port": 53, "protocol": "UDP" },
+                                      { "name": "dns-tcp", "port": 53, "appProtocol": "https" }] }),
                 ),
                 service(
                     namespace,
@@ -144,9 +237,11 @@ fn backends() -> Vec<Vec<Object>> {
 }
 
 fn others() -> Vec<Vec<Object>> {
-    let grant = |namespace: &str, kind: &str, to: &str| {
-        let from = json!([{ "group": "gateway.networking.k8s.io", "kind": kind,
-                            "namespace": "infra" }]);
+    let grant = |namespace: &str, kinds: &[&str], to: &str| {
+        let from = kinds.iter().map(
+            |kind| json!({ "group": "gateway.networking.k8s.io", "kind": kind, "namespace": "infra" }),
+        );
+        let from: Vec<_> = from.collect();
         let spec = json!({ "from": from, "to": [{ "group": "", "kind": to }] });
         object(
             GATEWAY_API,
@@ -183,12 +278,13 @@ fn others() -> Vec<Vec<Object>> {
     };
     vec![
         vec![
-            grant("shop", "HTTPRoute", "Service"),
-            grant("shop", "HTTPRoute", "Secret"),
+            grant("shop", &["HTTPRoute", "TCPRoute"], "Service"),
+            grant("shop", &["GRPCRoute", "TLSRoute", "UDPRoute"], "Service"),
+            grant("shop", &["HTTPRoute"], "Secret"),
         ],
         vec![
-            grant("certs", "Gateway", "Secret"),
-            grant("certs", "HTTPRoute", "Secret"),
+            grant("certs", &["Gateway"], "Secret"),
+            grant("certs", &["HTTPRoute"], "Secret"),
         ],
         vec![
             class("sluice.dev/gateway-controller"),
@@ -203,10 +299,14 @@ fn others() -> Vec<Vec<Object>> {
     ]
 }
 
-/// All forms of all objects of a small world.
+/// All forms of all objects of a small world. Made once, for keys are not cheap.
+static WORLD: LazyLock<Vec<Vec<Object>>> = LazyLock::new(world);
+
 fn world() -> Vec<Vec<Object>> {
     let mut world = gateways();
     world.extend(routes());
+    world.extend(other_routes());
+    world.extend(policies());
     world.extend(backends());
     world.extend(others());
     world
@@ -225,20 +325,19 @@ fn event(world: &[Vec<Object>], (object, form, _): Step) -> Event {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(384))]
 
     #[test]
     fn any_order_and_grouping_gives_the_translation_of_the_objects(
-        steps in prop::collection::vec((0..19_usize, 0..5_usize, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0..1_000_usize, 0..5_usize, any::<bool>()), 1..80),
         cluster in any::<bool>(),
     ) {
-        let world = world();
-        prop_assert_eq!(world.len(), 16);
+        let world = &*WORLD;
         let source = if cluster { SourceKind::Cluster } else { SourceKind::Files };
         let settings = Settings { source, ..Settings::default() };
         let mut translator = Translator::new(settings.clone());
         for step in &steps {
-            translator.apply([event(&world, *step)]);
+            translator.apply([event(world, *step)]);
             if step.2 {
                 let incremental = translator.translate();
                 prop_assert_eq!(&incremental, &translate(translator.objects(), &settings));
@@ -251,7 +350,7 @@ proptest! {
         let mut sorted = steps.clone();
         sorted.sort_by_key(|step| std::cmp::Reverse(step.0 % world.len()));
         let mut other = Translator::new(settings);
-        other.apply(sorted.into_iter().map(|step| event(&world, step)));
+        other.apply(sorted.into_iter().map(|step| event(world, step)));
         prop_assert_eq!(other.translate(), incremental);
         prop_assert_eq!(other.objects(), translator.objects());
     }

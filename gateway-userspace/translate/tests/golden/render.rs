@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use gateway_model::ir::{
-    Action, BackendTarget, Certificate, Cors, CorsOrigin, Endpoints, Filter, HeaderEdits,
-    HttpMatch, Ir, Listener, ListenerProtocol, PathMatch, PathRewrite, Redirect, Retry, Route,
-    Rule, Timeouts, Upstream, ValueMatch, WeightedBackend,
+    Action, Authorities, BackendTarget, Certificate, Cors, CorsOrigin, Endpoints, Filter,
+    HeaderEdits, HttpMatch, Ir, Listener, ListenerProtocol, PathMatch, PathRewrite, Redirect,
+    Retry, Route, Rule, SubjectAltName, Timeouts, Upstream, UpstreamTls, ValueMatch,
+    WeightedBackend,
 };
 use gateway_translate::{Applied, Translation};
 use serde_json::{Map, Value, json};
@@ -143,7 +144,10 @@ fn certificate(certificate: &Certificate) -> String {
 }
 
 fn upstream(upstream: &Upstream) -> String {
-    let protocol = format!("{:?}", upstream.protocol);
+    let mut protocol = format!("{:?}", upstream.protocol);
+    if let Some(tls) = &upstream.tls {
+        let _ = write!(protocol, " over {}", upstream_tls(tls));
+    }
     match &upstream.endpoints {
         Endpoints::Addresses(endpoints) if endpoints.is_empty() => {
             format!("{protocol} to nowhere")
@@ -154,6 +158,21 @@ fn upstream(upstream: &Upstream) -> String {
         }
         Endpoints::Dns { host, port } => format!("{protocol} to the name {host} port {port}"),
     }
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> String {
+    let mut text = format!("TLS as {}", tls.server_name);
+    for name in &tls.subject_alt_names {
+        let _ = match name {
+            SubjectAltName::Hostname(name) => write!(text, " or name {name}"),
+            SubjectAltName::Uri(uri) => write!(text, " or URI {uri}"),
+        };
+    }
+    let _ = match &tls.authorities {
+        Authorities::System => write!(text, " signed by the system's authorities"),
+        Authorities::These(anchors) => write!(text, " signed by {} authorities", anchors.len()),
+    };
+    text
 }
 
 fn route(route: &Route) -> Value {

@@ -1,0 +1,301 @@
+//! The Kubernetes cluster that `cargo xtask cluster up` has left running, as a value.
+//!
+//! A test does not make a cluster and does not end one. What it does to it (a node cut off, a program stopped) it
+//! gets back as a guard, and dropping the guard undoes it. Kubernetes itself is spoken to by `kubectl`, as users do;
+//! where time is measured, [`api`] speaks to the API server directly.
+
+pub mod api;
+mod kubectl;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::netns::Netns;
+use crate::process;
+
+pub use kubectl::TestNamespace;
+
+/// A running cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    lab: Lab,
+    client: Netns,
+    nodes: Vec<Node>,
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name in Kubernetes.
+    pub name: String,
+    /// Its network namespace.
+    pub ns: Netns,
+    /// Its address.
+    pub ipv4: Ipv4Addr,
+    /// Its address.
+    pub ipv6: Ipv6Addr,
+    /// An address of the client's namespace; the router sends what comes from it to this node alone.
+    pub client_ipv4: Ipv4Addr,
+    /// As `client_ipv4`.
+    pub client_ipv6: Ipv6Addr,
+    /// Its directories as seen from here: `run`, `lib` and `log` are its /run, /var/lib and /var/log.
+    pub dir: PathBuf,
+    pid: u32,
+}
+
+/// `lab.json`, as far as tests need it.
+#[derive(Clone, Debug, Deserialize)]
+struct Lab {
+    dir: PathBuf,
+    kubeconfig: PathBuf,
+    server: SocketAddr,
+    programs: PathBuf,
+    tool: PathBuf,
+    client: LabClient,
+    vips: [String; 2],
+    nodes: Vec<LabNode>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct LabClient {
+    netns: String,
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct LabNode {
+    name: String,
+    netns: String,
+    ipv4: Ipv4Addr,
+    ipv6: Ipv6Addr,
+    client_ipv4: Ipv4Addr,
+    client_ipv6: Ipv6Addr,
+    dir: PathBuf,
+    pid: u32,
+}
+
+/// Something done to a cluster; dropping it undoes it.
+#[derive(Debug)]
+#[must_use = "dropping it undoes it at once"]
+pub struct Undo {
+    cluster: Cluster,
+    command: Option<[String; 2]>,
+}
+
+impl Undo {
+    /// Undoes it now.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn now(mut self) -> Result<()> {
+        self.undo()
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        match self.command.take() {
+            Some([verb, object]) => self.cluster.tool(&[&verb, &object]),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Err(error) = self.undo() {
+            eprintln!("the cluster is not as it was: {error:#}");
+        }
+    }
+}
+
+impl Cluster {
+    /// The cluster that runs on this machine.
+    ///
+    /// # Errors
+    /// When there is none; the error says how to get one.
+    pub fn running() -> Result<Self> {
+        let path = state_dir()?.join("lab.json");
+        let text = std::fs::read(&path).with_context(|| {
+            format!(
+                "no cluster: {} cannot be read; `cargo xtask cluster up` makes one",
+                path.display()
+            )
+        })?;
+        let lab: Lab = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        let node = |node: &LabNode| -> Result<Node> {
+            Ok(Node {
+                name: node.name.clone(),
+                ns: Netns::open(&node.netns)?,
+                ipv4: node.ipv4,
+                ipv6: node.ipv6,
+                client_ipv4: node.client_ipv4,
+                client_ipv6: node.client_ipv6,
+                dir: node.dir.clone(),
+                pid: node.pid,
+            })
+        };
+        Ok(Self {
+            client: Netns::open(&lab.client.netns)?,
+            nodes: lab.nodes.iter().map(node).collect::<Result<_>>()?,
+            lab,
+        })
+    }
+
+    /// All nodes, by number.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        let found = self.nodes.iter().find(|node| node.name == name);
+        found.with_context(|| format!("no node {name:?}"))
+    }
+
+    /// Where clients run: behind the router, which picks a node for each connection to a virtual address.
+    #[must_use]
+    pub fn client(&self) -> &Netns {
+        &self.client
+    }
+
+    /// The client's own addresses, IPv4 first.
+    #[must_use]
+    pub fn client_addresses(&self) -> [IpAddr; 2] {
+        [self.lab.client.ipv4.into(), self.lab.client.ipv6.into()]
+    }
+
+    /// Pools of addresses that the router sends to the nodes, IPv4 first, in CIDR notation.
+    #[must_use]
+    pub fn vips(&self) -> &[String; 2] {
+        &self.lab.vips
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        &self.lab.kubeconfig
+    }
+
+    /// Cuts a node off: nothing passes its switch port, and the router sends no more connections to it.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn partition(&self, node: &str) -> Result<Undo> {
+        self.done("partition", "heal", node)
+    }
+
+    /// Takes a node out of the router's choice, as before it is drained.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn withdraw(&self, node: &str) -> Result<Undo> {
+        self.done("withdraw", "announce", node)
+    }
+
+    /// Stops a program of the control plane: `apiserver`, `etcd`, `controller-manager` or `scheduler`.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn stop(&self, program: &str) -> Result<Undo> {
+        self.done("stop", "start", program)
+    }
+
+    /// Imports an archive of images on every node.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn load(&self, archive: &Path) -> Result<()> {
+        self.tool(&["load", &archive.to_string_lossy()])
+    }
+
+    fn done(&self, verb: &str, reverse: &str, object: &str) -> Result<Undo> {
+        self.tool(&[verb, object])?;
+        Ok(Undo {
+            cluster: self.clone(),
+            command: Some([reverse.to_owned(), object.to_owned()]),
+        })
+    }
+
+    fn tool(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.lab.tool);
+        command
+            .env("SLUICE_CLUSTER_DIR", &self.lab.dir)
+            .arg("cluster")
+            .args(arguments);
+        let shown = format!("cargo xtask cluster {}", arguments.join(" "));
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| shown.clone())?;
+        ensure!(
+            output.status.success(),
+            "{shown}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+}
+
+impl Node {
+    /// The client's addresses whose connections go to this node alone, IPv4 first.
+    #[must_use]
+    pub fn client_addresses(&self) -> [IpAddr; 2] {
+        [self.client_ipv4.into(), self.client_ipv6.into()]
+    }
+
+    /// Runs a command to its end in the node's network, mount and UTS namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn exec(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--target",
+            &self.pid.to_string(),
+            "--mount",
+            "--net",
+            "--uts",
+            "--",
+            program,
+        ]);
+        command.args(arguments);
+        process::output(&Netns::current()?, command)
+    }
+
+    /// The processes of containers on this node whose program has this name.
+    #[must_use]
+    pub fn pids_of(&self, program: &str) -> Vec<u32> {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let here = |pid: &u32| {
+            let read = |file: &str| {
+                std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+            };
+            read("comm").trim() == program
+                && read("cgroup").contains(&format!("/sluice-lab/{}/", self.name))
+        };
+        pids.filter(here).collect()
+    }
+}
+
+/// `$SLUICE_CLUSTER_DIR`, else below `$XDG_STATE_HOME` or `~/.local/state`.
+fn state_dir() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("SLUICE_CLUSTER_DIR") {
+        return Ok(dir.into());
+    }
+    let set = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty());
+    let state = match set {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(std::env::var_os("HOME").context("set HOME or SLUICE_CLUSTER_DIR")?)
+            .join(".local/state"),
+    };
+    Ok(state.join("sluice-cluster"))
+}
