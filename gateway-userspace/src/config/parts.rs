@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Config;
-use crate::args::{AccessLog, Attach, L4Mode};
+use crate::args::{AccessLog, Attach, L4Mode, Publish};
 
 impl Config {
     /// What the packet path is told.
@@ -51,7 +51,14 @@ impl Config {
         } else {
             self.node_addresses.clone()
         };
-        translate_settings(&self.controller_name, &self.class_names, &own)
+        gateway_translate::Settings {
+            address_pool: self.cluster.address_pool.clone(),
+            publish: match self.cluster.publish {
+                Publish::Nodes => gateway_translate::Publish::Nodes,
+                Publish::Service => gateway_translate::Publish::Service,
+            },
+            ..translate_settings(&self.controller_name, &self.class_names, &own)
+        }
     }
 }
 
