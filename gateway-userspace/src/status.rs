@@ -8,6 +8,7 @@
 mod api;
 mod cluster;
 mod elector;
+mod events;
 mod fleet;
 mod follow;
 mod gate;
@@ -15,6 +16,7 @@ mod job;
 mod lease;
 mod merge;
 mod node;
+mod notice;
 pub mod observed;
 mod ours;
 mod owed;

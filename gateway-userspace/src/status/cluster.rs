@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::api::Api;
 use super::elector::Elector;
+use super::events::Herald;
 use super::job::Desk;
 use super::lease::Terms;
 use super::node::{Identity, Pace};
@@ -80,10 +81,18 @@ impl Clerks {
             pace,
             Arc::clone(&setup.stats),
         );
+        let (herald, events) = Herald::new(
+            api.clone(),
+            Arc::clone(&setup.controller),
+            setup.identity.pod.clone(),
+            leadership.clone(),
+            Arc::clone(&setup.stats),
+        );
         let writer = Writer {
             desk: Desk {
                 api,
                 controller: setup.controller,
+                events,
                 leadership,
                 stats: setup.stats,
             },
@@ -94,6 +103,7 @@ impl Clerks {
         let mut tasks = JoinSet::new();
         tasks.spawn(elector.run(stopped.clone()));
         tasks.spawn(reporter.run(stopped.clone()));
+        tasks.spawn(herald.run());
         tasks.spawn(writer.run(stopped));
         Self { stop, tasks }
     }

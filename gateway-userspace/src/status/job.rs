@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, ApiError, place};
 use super::elector::Leadership;
+use super::events::Events;
 use super::merge::{Merged, merge};
 use super::observed::{Observed, observe};
 use super::ours::{Digest, digest};
@@ -72,6 +73,8 @@ pub struct Desk {
     pub api: Api,
     /// Whose entries are ours.
     pub controller: Arc<str>,
+    /// Who tells of it.
+    pub events: Events,
     /// Whether we may write.
     pub leadership: Leadership,
     /// What is counted.

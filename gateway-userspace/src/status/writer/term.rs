@@ -17,7 +17,8 @@ use super::super::follow::{Seen, follow};
 use super::super::gate::{Gate, Owing};
 use super::super::job::{Desk, Done, Ending, Job};
 use super::super::node::{Identity, LABEL, Pace};
-use super::super::observed::{Observations, Observed};
+use super::super::notice::{Notice, notices};
+use super::super::observed::{Observations, Observed, Uid};
 use super::super::ours::{Digest, Division, NOTHING, digest};
 use super::super::owed::Owed;
 use super::super::queue::Queue;
@@ -38,6 +39,8 @@ pub struct Term {
     has_owed: bool,
     queue: Queue,
     written: HashMap<ObjectRef, Written>,
+    /// What was told of objects that cannot be understood.
+    findings: HashMap<ObjectRef, String>,
     /// Writes, and the follower of Leases; dropped with the term.
     jobs: JoinSet<Done>,
     _follower: JoinSet<()>,
@@ -78,6 +81,7 @@ impl Term {
             has_owed: false,
             queue: Queue::default(),
             written: HashMap::new(),
+            findings: HashMap::new(),
             jobs: JoinSet::new(),
             _follower: follower,
             world: Arc::clone(&world),
@@ -88,6 +92,7 @@ impl Term {
 
     /// The world is another one.
     pub fn look(&mut self, world: Arc<World>, now: Instant) {
+        let is_told = Arc::ptr_eq(&self.world.source, &world.source);
         self.world = world;
         let owing = Owing {
             statuses: self.world.statuses.owed().unfinished().clone(),
@@ -103,6 +108,9 @@ impl Term {
             }
             | DiffItem::Remove(object, _)) = item;
             self.consider(object, now);
+        }
+        if !is_told || self.findings.is_empty() {
+            self.tell_findings();
         }
     }
 
@@ -241,13 +249,13 @@ impl Term {
         let object = &object;
         match ending {
             Ending::Written {
-                observed, left_out, ..
+                observed,
+                before,
+                after,
+                left_out,
             } => {
                 self.queue.done(object, true, now);
-                if !left_out.is_empty() {
-                    let missing = left_out.join(", ");
-                    tracing::warn!(%object, missing, "others leave no room in the status");
-                }
+                self.tell(object, observed.uid, (&before, &after), &left_out);
                 self.written
                     .insert(object.clone(), Written { owed, observed });
             }
@@ -264,6 +272,42 @@ impl Term {
             }
         }
         self.consider(object, now);
+    }
+
+    fn tell(
+        &self,
+        object: &ObjectRef,
+        uid: Uid,
+        (before, after): (&Value, &Value),
+        left_out: &[String],
+    ) {
+        let controller = &self.desk.controller;
+        for notice in notices(object, uid, (before, after), controller) {
+            self.desk.events.tell(notice);
+        }
+        if !left_out.is_empty() {
+            let missing = left_out.join(", ");
+            tracing::warn!(%object, missing, "others leave no room in the status");
+            let note = format!("entries of other controllers leave no room for {missing}");
+            let notice = Notice::warning(object.clone(), Some(uid), "StatusFull", &note);
+            self.desk.events.tell(notice);
+        }
+    }
+
+    /// Tells once of every object that cannot be understood.
+    fn tell_findings(&mut self) {
+        let findings = self.world.source.findings.iter();
+        let now: HashMap<ObjectRef, String> = findings
+            .filter_map(|finding| Some((finding.object.clone()?, finding.message.clone())))
+            .collect();
+        for (object, message) in &now {
+            if self.findings.get(object) != Some(message) {
+                let uid = self.observed.get(object).map(|observed| observed.uid);
+                let notice = Notice::warning(object.clone(), uid, "NotUnderstood", message);
+                self.desk.events.tell(notice);
+            }
+        }
+        self.findings = now;
     }
 
     /// How often nodes may speak.
