@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::controller::{PacketPath, StageTimes};
 use crate::run::state_dir::SocketFile;
+use crate::source::cluster::Health;
+use crate::status::Stats;
 use crate::view::process::{Life, ProcessView};
 use crate::world::{Stages, World};
 
@@ -44,6 +46,10 @@ pub struct AdminState {
     pub times: Arc<StageTimes>,
     /// The settings.
     pub config: Arc<Config>,
+    /// How well a cluster is followed; none for files.
+    pub health: Option<Arc<Health>>,
+    /// What is counted of statuses in a cluster.
+    pub statuses: Option<Arc<Stats>>,
     /// Why there is no BPF.
     pub l4_reason: Option<String>,
     /// When the process started.

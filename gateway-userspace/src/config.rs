@@ -13,7 +13,6 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -29,8 +28,12 @@ pub use units::{LogFilter, Span};
 /// Every setting of a process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory of manifests.
-    pub manifests: PathBuf,
+    /// The directory of manifests; none means that a cluster is followed.
+    pub manifests: Option<PathBuf>,
+    /// The kubeconfig of that cluster; none means the Pod's own account, else `$KUBECONFIG`.
+    pub kubeconfig: Option<PathBuf>,
+    /// How long the first lists of a cluster may take.
+    pub last_good_after: Duration,
     /// Classes that are served without an object of their own.
     pub class_names: Vec<String>,
     /// `GatewayClass.spec.controllerName` that is ours.
@@ -116,9 +119,9 @@ impl Config {
     fn resolve(args: RunArgs, origins: &BTreeMap<String, Origin>) -> anyhow::Result<Self> {
         let config = Self {
             cluster: ClusterConfig::resolve(&args)?,
-            manifests: args.manifests.context(
-                "nothing to serve: give --manifests DIR, or `manifests: DIR` in the settings file",
-            )?,
+            manifests: args.manifests,
+            kubeconfig: args.kubeconfig,
+            last_good_after: args.last_good_after.map_or(Duration::from_secs(2), |s| s.0),
             class_names: args
                 .class_names
                 .unwrap_or_else(|| vec!["sluice".to_owned()]),
@@ -155,6 +158,8 @@ impl Config {
         let value = |v: &dyn ErasedValue| v.value();
         let mut rows = vec![
             ("manifests", value(&self.manifests)),
+            ("kubeconfig", value(&self.kubeconfig)),
+            ("last-good-after", value(&Span(self.last_good_after))),
             ("class-names", value(&self.class_names)),
             ("controller-name", value(&self.controller_name)),
             ("node-addresses", value(&self.node_addresses)),

@@ -1,6 +1,7 @@
 //! `sluice run`: the order in which a process starts, takes over, serves, hands over and ends.
 
 mod handover;
+mod origin;
 mod packet_path;
 mod serve;
 mod signals;

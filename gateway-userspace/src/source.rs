@@ -3,6 +3,7 @@
 //! A source sends the difference to what it said before, as [`Event`]s, and a report of what it
 //! could not understand or cannot see. Nothing here knows what an object means.
 
+pub mod cluster;
 mod files;
 mod position;
 
@@ -57,6 +58,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether it is founded on anything: a source that cannot be read, with nothing kept from
+    /// better times, is no reason to serve nothing.
+    pub fn is_founded(&self) -> bool {
+        match &self.origin {
+            Origin::Directory { .. } => self.unreadable.is_none() || self.objects > 0,
+            Origin::Cluster { is_founded, .. } => *is_founded,
+        }
+    }
+
     /// The manifests, if it is about files.
     pub fn files(&self) -> usize {
         match self.origin {
@@ -86,6 +96,9 @@ pub enum Origin {
         /// Whether objects of an earlier life stand in for what could not be listed yet.
         #[serde(default)]
         remembers: bool,
+        /// Whether it is known what GatewayClasses and Gateways there are, now or in an earlier life.
+        #[serde(default)]
+        is_founded: bool,
     },
 }
 
@@ -195,6 +208,7 @@ pub struct Source {
 #[derive(Clone, Debug)]
 enum Control {
     Files(Arc<files::Wake>),
+    Cluster(cluster::Cluster),
 }
 
 /// Asks a source to look at everything again.
@@ -206,6 +220,7 @@ impl Rescan {
     pub fn request(&self) {
         match &self.0 {
             Control::Files(wake) => wake.rescan(),
+            Control::Cluster(cluster) => cluster.rescan(),
         }
     }
 }
@@ -224,6 +239,23 @@ impl Source {
         })
     }
 
+    /// Starts following an API server, on tasks of the running runtime.
+    pub fn cluster(access: &cluster::Access, settings: cluster::Settings) -> Self {
+        let (updates, cluster) = cluster::start(access, settings);
+        Self {
+            updates,
+            control: Control::Cluster(cluster),
+        }
+    }
+
+    /// How well an API server is followed; none for files.
+    pub fn health(&self) -> Option<Arc<cluster::Health>> {
+        match &self.control {
+            Control::Files(_) => None,
+            Control::Cluster(cluster) => Some(Arc::clone(&cluster.health)),
+        }
+    }
+
     /// A handle to ask for a rescan.
     pub fn rescan(&self) -> Rescan {
         Rescan(self.control.clone())
@@ -234,6 +266,8 @@ impl Drop for Source {
     fn drop(&mut self) {
         match &self.control {
             Control::Files(wake) => wake.stop(),
+            // Its tasks end when nobody takes updates.
+            Control::Cluster(_) => {}
         }
     }
 }

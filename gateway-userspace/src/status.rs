@@ -30,5 +30,5 @@ pub use cluster::{Clerks, Setup};
 pub use lease::Terms;
 pub use node::Identity;
 pub use owed::Owed;
-pub use stats::Stats;
+pub use stats::{Count, Stats};
 pub use store::{Statuses, manifest};

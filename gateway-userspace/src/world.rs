@@ -123,10 +123,9 @@ impl World {
         }
     }
 
-    /// Whether it is founded on anything: a directory that cannot be read, with nothing kept from
-    /// better times, is no reason to serve nothing.
+    /// Whether it is founded on anything: see [`Report::is_founded`].
     pub fn is_founded(&self) -> bool {
-        self.source.unreadable.is_none() || self.source.objects > 0
+        self.source.is_founded()
     }
 
     /// The revision that is served.

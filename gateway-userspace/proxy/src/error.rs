@@ -35,6 +35,10 @@ pub enum Kind {
     Closed,
     /// Reading or writing failed.
     Io,
+    /// The endpoint says that it has not processed the request.
+    Declined,
+    /// The endpoint reset the request's stream.
+    Reset,
     /// No connection could be made.
     Connect,
     /// No connection was made in time.
@@ -118,7 +122,7 @@ impl ProxyError {
             (_, Kind::NoRoute) => 404,
             (_, Kind::Misdirected) => 421,
             (_, Kind::Refused(status)) => status,
-            (_, Kind::Closed | Kind::Io | Kind::Connect) => 502,
+            (_, Kind::Closed | Kind::Io | Kind::Connect | Kind::Declined | Kind::Reset) => 502,
             (_, Kind::NoEndpoint | Kind::Overloaded) => 503,
             (
                 _,
@@ -152,6 +156,7 @@ impl ProxyError {
             (_, Kind::Protocol(_)) => "DPE",
             (Side::Upstream, Kind::Closed | Kind::Io) => "UC",
             (_, Kind::Closed | Kind::Io) => "DC",
+            (_, Kind::Declined | Kind::Reset) => "UR",
             (_, Kind::Connect) => "UF",
             (_, Kind::ConnectTimeout) => "UF,UT",
             (Side::Downstream, _) => "DT",
@@ -204,6 +209,8 @@ impl Kind {
             Self::Protocol(_) => "protocol violation",
             Self::Closed => "connection closed early",
             Self::Io => "read or write failed",
+            Self::Declined => "request declined",
+            Self::Reset => "stream reset",
             Self::Connect => "connect failed",
             Self::ConnectTimeout => "connect timed out",
             Self::HeadTimeout => "head timed out",

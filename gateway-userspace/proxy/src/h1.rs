@@ -53,6 +53,7 @@ pub use body::{BodyDecoder, BodyKind};
 pub use chunked::{
     CHUNK_END, ChunkedDecoder, LAST_CHUNK, Step, push_chunk, push_chunk_head, push_last_chunk,
 };
+pub(crate) use encode_request::push_line;
 pub use encode_request::{RequestPlan, encode_request};
 pub use encode_response::{
     BodyOut, CONTINUE, EncodedResponse, ResponsePlan, encode_informational, encode_response,
@@ -60,6 +61,7 @@ pub use encode_response::{
 pub use request::{Method, RequestHead, RequestView};
 pub use response::{Asked, ResponseHead, ResponseView};
 pub use to_http::to_http;
+pub(crate) use to_http::trailer_map;
 
 /// How far the parse of a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -135,6 +135,15 @@ pub struct UpstreamLimits {
     pub connect_attempts: u32,
     /// Idle connections kept by one worker for one endpoint. Default 512.
     pub idle_per_endpoint: usize,
+    /// Requests under way at once on one HTTP/2 connection, unless the endpoint allows fewer. Default 100.
+    pub streams_per_connection: u32,
+    /// HTTP/2 connections of one worker to one endpoint; requests that find all of them full wait
+    /// for a place. Default 16.
+    pub shared_per_endpoint: usize,
+    /// Flow-control window of one HTTP/2 stream. Default 64 KiB.
+    pub stream_window: u32,
+    /// Flow-control window of an HTTP/2 connection. Default 1 MiB.
+    pub connection_window: u32,
     /// How long an idle connection is kept. Default 60 s.
     pub idle: Duration,
     /// Age after which a connection is not used again. Default 10 min.
@@ -204,6 +213,10 @@ impl Default for Limits {
                 connect: Duration::from_secs(5),
                 connect_attempts: 3,
                 idle_per_endpoint: 512,
+                streams_per_connection: 100,
+                shared_per_endpoint: 16,
+                stream_window: 64 * 1024,
+                connection_window: 1024 * 1024,
                 idle: Duration::from_secs(60),
                 age: Duration::from_secs(600),
                 dns_refresh: Duration::from_secs(5),

@@ -2,8 +2,11 @@
 //! idle connections to each. Nothing here is shared with another worker.
 
 mod connection;
+mod dial;
 mod endpoint;
+mod http2;
 mod resolve;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -16,9 +19,14 @@ use gateway_model::balance::Turn;
 use gateway_model::ir::{Endpoints, UpstreamProtocol};
 use gateway_model::snapshot::{CompiledUpstream, Snapshot, UpstreamId};
 
-pub(crate) use connection::{ConnectError, UpstreamConnection};
+use crate::limits::UpstreamLimits;
+
+pub(crate) use connection::UpstreamConnection;
+pub(crate) use dial::{Needs, Via};
 pub(crate) use endpoint::{Active, Endpoint};
+pub(crate) use http2::{Declined, Http2Stream};
 use resolve::Resolution;
+pub(crate) use stream::UpstreamStream;
 
 /// Every upstream that this worker has used, by number, and every endpoint by address. A clone is
 /// another handle.
@@ -117,13 +125,13 @@ impl Upstreams {
     }
 
     /// Closes idle connections that are too old, and forgets endpoints that nobody names.
-    pub(crate) fn sweep(&self, mut is_stale: impl FnMut(&UpstreamConnection) -> bool) -> usize {
+    pub(crate) fn sweep(&self, now_ms: u64, limits: &UpstreamLimits) -> usize {
         let mut idle = 0;
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             let Some(endpoint) = endpoint.upgrade() else {
                 return false;
             };
-            idle += endpoint.sweep(&mut is_stale);
+            idle += endpoint.sweep(now_ms, limits);
             true
         });
         idle

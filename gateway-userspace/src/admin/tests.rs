@@ -59,6 +59,8 @@ impl Server {
             l4: PacketPath::default(),
             times: Arc::new(StageTimes::default()),
             config: Arc::new(config(dir.path())),
+            health: None,
+            statuses: None,
             l4_reason: Some("sockets mode was asked for".to_owned()),
             started_at: Timestamp::now(),
             life: life.clone(),

@@ -34,6 +34,7 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 
     /// Directory of manifests (*.yaml, *.yml, *.json, also in its directories), followed while running
+    /// [default: none; a cluster is followed]
     #[arg(
         long,
         env = "SLUICE_MANIFESTS",
@@ -42,6 +43,29 @@ pub struct RunArgs {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifests: Option<PathBuf>,
+
+    /// Kubeconfig of the cluster to follow, if there are no manifests
+    /// [default: the Pod's own service account, else $KUBECONFIG]
+    #[arg(
+        long,
+        env = "SLUICE_KUBECONFIG",
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// How long an API server may take to list everything at the start before the last good
+    /// configuration is served
+    /// [default: 2s]
+    #[arg(
+        long,
+        env = "SLUICE_LAST_GOOD_AFTER",
+        value_name = "DURATION",
+        help_heading = "Configuration"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_good_after: Option<Span>,
 
     /// GatewayClasses to stand in for, whatever controller their objects name, and without an object
     /// [default: sluice]

@@ -100,6 +100,7 @@ fn source_text(source: &Report, colours: bool, out: &mut String) {
             server,
             kinds,
             remembers,
+            ..
         } => {
             let of = if *remembers {
                 ", some of an earlier life"

@@ -78,6 +78,10 @@ static ROWS: &[Row] = rows! {
     Time upstream.connect "upstream.connect" "how long a connection to an endpoint may take to be made";
     Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504";
     Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
+    Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
+    Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";
+    Bytes upstream.stream_window "upstream.stream-window" "flow-control window of a stream from an endpoint";
+    Bytes upstream.connection_window "upstream.connection-window" "flow-control window of a connection to an endpoint";
     Time upstream.idle "upstream.idle" "how long an idle connection is kept";
     Time upstream.age "upstream.age" "age after which a connection is not used again";
     Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";
@@ -258,7 +262,7 @@ mod tests {
     #[test]
     fn every_limit_of_the_proxy_has_a_name() {
         let debug = format!("{:?}", Limits::default());
-        let groups = 8;
+        let groups = 9;
         assert_eq!(ROWS.len() + groups, debug.matches(": ").count());
     }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use gateway_translate::SourceKind;
+
 use super::Config;
 use crate::args::{AccessLog, Attach, L4Mode, Publish};
 
@@ -56,6 +58,10 @@ impl Config {
             publish: match self.cluster.publish {
                 Publish::Nodes => gateway_translate::Publish::Nodes,
                 Publish::Service => gateway_translate::Publish::Service,
+            },
+            source: match self.manifests {
+                Some(_) => SourceKind::Files,
+                None => SourceKind::Cluster,
             },
             ..translate_settings(&self.controller_name, &self.class_names, &own)
         }

@@ -10,13 +10,15 @@ use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::origin::Origin;
 use super::packet_path;
 use super::signals::{Asked, Signals};
 use super::state_dir::{SocketFile, StateDir};
 use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
-use crate::source::{Rescan, Source};
+use crate::source::Rescan;
+use crate::status::Clerks;
 use crate::view::process::Life;
 use crate::world::World;
 
@@ -26,12 +28,14 @@ use crate::world::World;
 /// What prevents a start. A predecessor is untouched then, and nothing is left in the kernel.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let signals = Signals::new()?;
+    let origin = Origin::of(&config).await?;
     let state = StateDir::open(&config.state_dir)?;
     let predecessor = connect(&state).await?;
     let (l4, reason) = packet_path::start(&config).await?;
     let path: PacketPath = Arc::new(Mutex::new(l4));
     let served = live(
         config,
+        origin,
         &state,
         predecessor,
         Arc::clone(&path),
@@ -45,13 +49,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
 async fn live(
     config: Config,
+    origin: Origin,
     state: &StateDir,
     predecessor: Option<Predecessor>,
     l4: PacketPath,
     l4_reason: Option<String>,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
-    let mut parts = Parts::start(config, state, predecessor, l4, l4_reason)?;
+    let mut parts = Parts::start(config, &origin, state, predecessor, l4, l4_reason)?;
     tokio::select! {
         ready = parts.get_ready() => ready?,
         () = signals.stop() => {
@@ -60,13 +65,14 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
+    parts.clerks = origin.report(&parts.admin);
     let mut is_deaf = false;
     let end = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Stop => break End::Signal,
                 Asked::Reload => {
-                    tracing::info!("looking at all manifests again");
+                    tracing::info!("looking at all objects again");
                     parts.rescan.request();
                 }
             },
@@ -74,7 +80,7 @@ async fn live(
             ended = &mut parts.controller, if !is_deaf => {
                 is_deaf = true;
                 let error = ended.err().map(|error| error.to_string());
-                tracing::error!(error, "manifests are not followed any more; serving the last revision");
+                tracing::error!(error, "objects are not followed any more; serving the last revision");
             }
         }
     };
@@ -100,6 +106,7 @@ struct Parts {
     admin_server: Option<Admin>,
     predecessor: Option<Predecessor>,
     handover: Option<SocketFile>,
+    clerks: Option<Clerks>,
 }
 
 async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
@@ -114,6 +121,7 @@ async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
 impl Parts {
     fn start(
         config: Config,
+        origin: &Origin,
         state: &StateDir,
         mut predecessor: Option<Predecessor>,
         l4: PacketPath,
@@ -131,8 +139,7 @@ impl Parts {
         let config = Arc::new(config);
         let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
         tracing::info!(workers = config.workers, "workers started");
-        let source = Source::files(&config.manifests, Some(state.last_good()))?;
-        tracing::info!(directory = %config.manifests.display(), "following manifests");
+        let source = origin.open(&config, state)?;
         let (world, published) = watch::channel(None);
         let times = Arc::new(StageTimes::default());
         let controller = Controller::new(
@@ -147,12 +154,15 @@ impl Parts {
             Arc::clone(&times),
         );
         let rescan = source.rescan();
+        let health = source.health();
         let admin = AdminState {
             world: published.clone(),
             proxy: Arc::clone(&proxy),
             l4: Arc::clone(&l4),
             times,
             config: Arc::clone(&config),
+            health,
+            statuses: origin.stats(),
             l4_reason,
             started_at: Timestamp::now(),
             life: watch::channel(Life::Starting).0,
@@ -167,6 +177,7 @@ impl Parts {
             admin_server: None,
             predecessor,
             handover: None,
+            clerks: None,
         };
         if parts.predecessor.is_none() {
             parts.open_admin(state)?;
@@ -192,7 +203,7 @@ impl Parts {
         let is_founded = world.as_ref().is_some_and(|world| world.is_founded());
         anyhow::ensure!(
             is_founded || self.predecessor.is_none(),
-            "the manifests cannot be read and there is no last good configuration; the running \
+            "the objects cannot be read and there is no last good configuration; the running \
              sluice serves on"
         );
         Ok(())
@@ -311,9 +322,16 @@ impl Parts {
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
         }
+        let clerks = self.clerks.take();
+        let farewell = async {
+            if let Some(clerks) = clerks {
+                clerks.end().await;
+            }
+        };
+        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell) };
         let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
-            () = self.proxy.drain(timeout) => tracing::info!("drained"),
+            _ = drained => tracing::info!("drained"),
             () = told_to_stop(signals, stops) => {
                 tracing::warn!("told to stop again; open connections are cut");
             }

@@ -1,11 +1,12 @@
-//! The Gateway API dialect: GatewayClass, Gateway, the five kinds of routes, BackendTLSPolicy and
-//! ReferenceGrant.
+//! The Gateway API dialect: GatewayClass, Gateway, ListenerSet, the five kinds of routes,
+//! BackendTLSPolicy and ReferenceGrant.
 //!
 //! Each file translates one noun and knows no other change than the objects it is given; which of
 //! them must be done again after a change is [`crate::translator`]'s business. What kinds of routes
 //! have in common is [`route`]; they differ in [`rules`].
 
 mod addresses;
+mod allocation;
 mod attach;
 mod authorities;
 mod backend;
@@ -14,10 +15,15 @@ mod class;
 mod conflict;
 mod features;
 mod filter;
+mod frontend;
 mod gateway;
+mod gateway_status;
 mod grant;
 mod grpc;
+mod infrastructure;
+mod judged;
 mod listener;
+mod listener_set;
 mod matching;
 mod policy;
 mod policy_status;
@@ -27,9 +33,13 @@ mod rule;
 mod rules;
 mod source_policy;
 
+pub(crate) use addresses::{NodeAddresses, Sources};
+pub(crate) use allocation::{Ask, Grant, allocate};
 pub(crate) use class::{ClassState, class_state, class_status};
-pub(crate) use conflict::Claims;
+pub(crate) use conflict::{Claims, ClaimsOfGateway, Rank};
 pub(crate) use gateway::{GatewayUnit, ParentView, Served};
+pub(crate) use infrastructure::service_of as service_of_gateway;
+pub(crate) use judged::Judged;
 pub(crate) use policy::upstream_tls;
 pub(crate) use policy_status::policy_status;
 pub(crate) use references::References;

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use gateway_model::names::ObjectRef;
 
-use crate::gateway_api::References;
-use crate::objects::{BackendTlsPolicy, Gateway, RouteObject};
+use crate::gateway_api::{References, service_of_gateway};
+use crate::objects::{
+    BackendTlsPolicy, Gateway, Listener, ListenerSet, ObjectReference, RouteObject,
+};
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
@@ -70,11 +72,15 @@ pub(crate) struct Index {
     pub(crate) routes_of_service: Multimap<ObjectRef>,
     /// Policies by the ConfigMaps and Secrets they name.
     pub(crate) policies_naming: Multimap<ObjectRef>,
-    /// Gateways and ListenerSets by the Secrets and ConfigMaps they name.
+    /// ListenerSets by the Gateway they name.
+    pub(crate) sets_of_gateway: Multimap<ObjectRef>,
+    /// Gateways and ListenerSets by the Secrets and ConfigMaps they name, and by the Service that is
+    /// kept for them.
     pub(crate) gateways_naming: Multimap<ObjectRef>,
     /// Gateways by their class.
     pub(crate) gateways_of_class: Multimap<Arc<str>>,
-    /// Gateways and routes by the foreign namespaces they reach into, where grants matter to them.
+    /// Gateways, ListenerSets and routes by the foreign namespaces they reach into, where grants
+    /// matter to them.
     pub(crate) reaching_into: Multimap<Arc<str>>,
 }
 
@@ -104,14 +110,30 @@ impl Index {
     /// Takes a Gateway's references in or out.
     pub(crate) fn gateway(&mut self, change: Change, object: &ObjectRef, gateway: &Gateway) {
         change.make(&mut self.gateways_of_class, &gateway.class_name, object);
-        let tls = gateway.listeners.iter().filter_map(|l| l.tls.as_ref());
-        let certificates = tls.flat_map(|tls| &tls.certificate_refs);
         let authorities = gateway.frontend.iter().flat_map(|v| &v.authorities);
-        let named: BTreeSet<_> = certificates
+        let named = certificates(&gateway.listeners)
             .chain(authorities)
-            .chain(&gateway.client_certificate)
-            .filter_map(|reference| reference.target(object))
-            .collect();
+            .chain(&gateway.client_certificate);
+        self.naming(change, object, named);
+        let service = service_of_gateway(object, gateway);
+        change.make(&mut self.gateways_naming, &service, object);
+    }
+
+    /// Takes a ListenerSet's references in or out.
+    pub(crate) fn listener_set(&mut self, change: Change, object: &ObjectRef, set: &ListenerSet) {
+        if let Some(gateway) = set.gateway() {
+            change.make(&mut self.sets_of_gateway, &gateway, object);
+        }
+        self.naming(change, object, certificates(&set.listeners));
+    }
+
+    fn naming<'a>(
+        &mut self,
+        change: Change,
+        object: &ObjectRef,
+        named: impl Iterator<Item = &'a ObjectReference>,
+    ) {
+        let named: BTreeSet<_> = named.filter_map(|r| r.target(object)).collect();
         for target in &named {
             change.make(&mut self.gateways_naming, target, object);
         }
@@ -129,6 +151,11 @@ impl Index {
             change.make(&mut self.reaching_into, namespace, object);
         }
     }
+}
+
+fn certificates(listeners: &[Listener]) -> impl Iterator<Item = &ObjectReference> {
+    let tls = listeners.iter().filter_map(|l| l.tls.as_ref());
+    tls.flat_map(|tls| &tls.certificate_refs)
 }
 
 impl Change {

@@ -70,7 +70,7 @@ pub use route_filter::{
 };
 pub use route_match::{HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType};
 pub use secret::Secret;
-pub use service::{Service, ServicePort, ServiceType, TargetPort};
+pub use service::{LoadBalancerAddress, Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;
 pub(crate) use store::{RouteObject, service_of};
 pub use stream_route::StreamRoute;

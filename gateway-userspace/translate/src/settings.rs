@@ -40,13 +40,12 @@ pub struct Settings {
     pub stand_in_classes: Vec<Arc<str>>,
     /// Where the objects come from. Default [`SourceKind::Files`].
     pub source: SourceKind,
-    /// What `Gateway.status.addresses` shows for a Gateway that asks for no address: the node's
-    /// own. Empty means that they are not known, and then none are shown.
+    /// The addresses of the nodes, which `Gateway.status.addresses` shows for a Gateway that asks for
+    /// no address while there is no pool. Empty means those of the Node objects, and without any
+    /// they are not known, and none are shown.
     pub node_addresses: Vec<IpAddr>,
-    /// The addresses that a Gateway may ask for; empty means every one.
-    pub usable_addresses: Vec<IpNet>,
     /// The networks that Gateways which ask for no address get one of their own from: one of each IP
-    /// version. Empty means that there is no pool. Default empty.
+    /// version. An address that a Gateway names must then lie in them, or be a node's. Empty means that there is no pool. Default empty.
     pub address_pool: Vec<IpNet>,
     /// Where the address of a Gateway comes from that asks for none while there is no pool.
     /// Default [`Publish::Nodes`].
@@ -64,7 +63,6 @@ impl Default for Settings {
             stand_in_classes: Vec::new(),
             source: SourceKind::Files,
             node_addresses: Vec::new(),
-            usable_addresses: Vec::new(),
             address_pool: Vec::new(),
             publish: Publish::Nodes,
             crd_version: None,

@@ -23,6 +23,8 @@ pub enum Status {
     GatewayClass(GatewayClassStatus),
     /// Gateway API v1 `Gateway.status`.
     Gateway(GatewayStatus),
+    /// Gateway API v1 `ListenerSet.status`.
+    ListenerSet(ListenerSetStatus),
     /// Gateway API v1 `HTTPRoute.status`, and the same of every other kind of route.
     Route(RouteStatus),
     /// Gateway API v1 `BackendTLSPolicy.status`.
@@ -49,23 +51,37 @@ pub struct SupportedFeature {
 
 /// Gateway API v1 `Gateway.status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     /// The addresses that clients use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayStatusAddress>,
-    /// `Accepted`, `Programmed`, `ResolvedRefs`.
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, and `InsecureFrontendValidationMode` when true.
     pub conditions: Conditions,
-    /// One per listener, in the order of the spec.
+    /// One per listener of its own, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// How many accepted ListenerSets it has; none if none is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached_listener_sets: Option<u32>,
+}
+
+/// Gateway API v1 `ListenerSet.status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenerSetStatus {
+    /// `Accepted`, `Programmed`.
+    pub conditions: Conditions,
+    /// One per listener, in the order of the spec; none if the Gateway does not take it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
 }
 
 /// Gateway API v1 `Gateway.status.addresses`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GatewayStatusAddress {
-    /// Always `IPAddress`.
+    /// `IPAddress` or `Hostname`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The address as text.
+    /// The address or name as text.
     pub value: Arc<str>,
 }
 
@@ -151,55 +167,75 @@ impl Status {
     pub fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
         match self {
             Self::GatewayClass(_) | Self::Policy(_) => self.clone(),
-            Self::Gateway(status) => Self::Gateway(status.finish(object, applied)),
+            Self::Gateway(status) => {
+                let mut finished = status.clone();
+                let GatewayStatus {
+                    conditions,
+                    listeners,
+                    ..
+                } = &mut finished;
+                finish_listeners(object, conditions, listeners, applied);
+                Self::Gateway(finished)
+            }
+            Self::ListenerSet(status) => {
+                let mut finished = status.clone();
+                let ListenerSetStatus {
+                    conditions,
+                    listeners,
+                } = &mut finished;
+                finish_listeners(object, conditions, listeners, applied);
+                Self::ListenerSet(finished)
+            }
             Self::Route(status) => Self::Route(status.finish(object, applied)),
         }
     }
 }
 
-impl GatewayStatus {
-    fn finish(&self, object: &ObjectRef, applied: &Applied) -> Self {
-        let mut finished = self.clone();
-        if let Some(why) = applied.pending.get(object) {
-            let listeners = finished.listeners.iter_mut().map(|l| &mut l.conditions);
-            let all = listeners.chain([&mut finished.conditions]);
-            all.filter(|c| c.waits_for_data_plane())
-                .for_each(|c| c.still_waiting(why));
-            return finished;
+/// Finishes the conditions of an object that declares listeners, and of these.
+fn finish_listeners(
+    object: &ObjectRef,
+    conditions: &mut Conditions,
+    listeners: &mut [ListenerStatus],
+    applied: &Applied,
+) {
+    if let Some(why) = applied.pending.get(object) {
+        let of_listeners = listeners.iter_mut().map(|l| &mut l.conditions);
+        let all = of_listeners.chain([conditions]);
+        all.filter(|c| c.waits_for_data_plane())
+            .for_each(|c| c.still_waiting(why));
+        return;
+    }
+    let mut failed = Vec::new();
+    let mut served = 0_usize;
+    for listener in listeners {
+        if !listener.conditions.waits_for_data_plane() {
+            continue;
         }
-        let mut failed = Vec::new();
-        let mut served = 0_usize;
-        for listener in &mut finished.listeners {
-            if !listener.conditions.waits_for_data_plane() {
-                continue;
+        let key = ListenerKey {
+            gateway: object.clone(),
+            section: listener.name.clone(),
+        };
+        let why = applied
+            .failures
+            .get(&key)
+            .or_else(|| applied.rejected.get(object));
+        match why {
+            None => {
+                served += 1;
+                listener.conditions.programmed();
             }
-            let key = ListenerKey {
-                gateway: object.clone(),
-                section: listener.name.clone(),
-            };
-            let why = applied
-                .failures
-                .get(&key)
-                .or_else(|| applied.rejected.get(object));
-            match why {
-                None => {
-                    served += 1;
-                    listener.conditions.programmed();
-                }
-                Some(why) => {
-                    failed.push(format!("listener {}: {why}", listener.name));
-                    listener.conditions.not_programmed(why);
-                }
-            }
-        }
-        if finished.conditions.waits_for_data_plane() {
-            if failed.is_empty() || served > 0 {
-                finished.conditions.programmed();
-            } else {
-                finished.conditions.not_programmed(&failed.join("; "));
+            Some(why) => {
+                failed.push(format!("listener {}: {why}", listener.name));
+                listener.conditions.not_programmed(why);
             }
         }
-        finished
+    }
+    if conditions.waits_for_data_plane() {
+        if failed.is_empty() || served > 0 {
+            conditions.programmed();
+        } else {
+            conditions.not_programmed(&failed.join("; "));
+        }
     }
 }
 

@@ -8,18 +8,16 @@
 
 mod counts;
 mod dirty;
+mod gateways;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_model::ir::{CertificateKey, Ir};
 use gateway_model::names::{ListenerKey, ObjectRef, UpstreamKey};
 use imbl::OrdMap;
 
-use crate::gateway_api::{
-    Claims, GatewayUnit, ParentView, RouteUnit, Served, class_state, class_status, policy_status,
-    upstream_tls,
-};
+use crate::gateway_api::{RouteUnit, class_status, policy_status, upstream_tls};
 use crate::index::Index;
 use crate::objects::{Event, Objects};
 use crate::provision::ProvisionedService;
@@ -28,6 +26,7 @@ use crate::settings::Settings;
 use crate::status::Status;
 use counts::Counts;
 use dirty::Dirty;
+use gateways::Gateways;
 
 /// What the known objects mean. Cloning shares everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,21 +47,12 @@ pub struct Translator {
     objects: Objects,
     index: Index,
     dirty: Dirty,
-    gateways: BTreeMap<ObjectRef, Translated>,
-    claims: Claims,
+    gateways: Gateways,
     routes: BTreeMap<ObjectRef, RouteUnit>,
     attached: Counts<ListenerKey>,
     upstreams: Counts<UpstreamKey>,
     certificates: Counts<CertificateKey>,
     translation: Translation,
-}
-
-/// One Gateway that is ours.
-#[derive(Debug)]
-struct Translated {
-    unit: GatewayUnit,
-    view: ParentView,
-    served: Served,
 }
 
 impl Translator {
@@ -73,9 +63,8 @@ impl Translator {
             settings,
             objects: Objects::default(),
             index: Index::default(),
-            dirty: Dirty::default(),
-            gateways: BTreeMap::new(),
-            claims: Claims::default(),
+            dirty: Dirty::at_first(),
+            gateways: Gateways::default(),
             routes: BTreeMap::new(),
             attached: Counts::default(),
             upstreams: Counts::default(),
@@ -130,105 +119,6 @@ impl Translator {
         }
     }
 
-    /// First each dirty Gateway by itself, then what its claims mean for others, then what of all
-    /// of these is served and seen by routes.
-    fn gateways(&mut self) {
-        let dirty = std::mem::take(&mut self.dirty.gateways);
-        let mut affected = dirty.clone();
-        for name in &dirty {
-            affected.extend(self.gateway_by_itself(name));
-        }
-        for name in affected {
-            self.gateway_among_others(&name);
-            self.dirty.statuses.insert(name);
-        }
-    }
-
-    /// Returns the Gateways that win or lose a place by it.
-    fn gateway_by_itself(&mut self, name: &ObjectRef) -> BTreeSet<ObjectRef> {
-        let unit = self.objects.gateways.get(name).and_then(|gateway| {
-            let class = class_state(&self.objects, &self.settings, &gateway.class_name);
-            GatewayUnit::new(&self.objects, &self.settings, gateway, name, class)
-        });
-        let claims = |unit: Option<&GatewayUnit>| unit.map(GatewayUnit::claims).unwrap_or_default();
-        let old = self.gateways.get(name).map(|t| &t.unit);
-        let rank = |unit: Option<&GatewayUnit>| unit.map_or((0, name.clone()), GatewayUnit::rank);
-        let affected = self.claims.replace(
-            &claims(old),
-            &rank(old),
-            &claims(unit.as_ref()),
-            &rank(unit.as_ref()),
-        );
-        match (self.gateways.get_mut(name), unit) {
-            (Some(translated), Some(unit)) => translated.unit = unit,
-            (None, Some(unit)) => {
-                let translated = Translated {
-                    view: unit.view(&self.claims),
-                    served: Served::default(),
-                    unit,
-                };
-                self.gateways.insert(name.clone(), translated);
-                self.routes_see(name);
-            }
-            (Some(_), None) => {
-                if let Some(gone) = self.gateways.remove(name) {
-                    self.serve(&gone.served, &Served::default());
-                }
-                self.routes_see(name);
-            }
-            (None, None) => {}
-        }
-        affected
-    }
-
-    fn gateway_among_others(&mut self, name: &ObjectRef) {
-        let Some(translated) = self.gateways.get_mut(name) else {
-            return;
-        };
-        let view = translated.unit.view(&self.claims);
-        let served = translated.unit.served(&self.claims);
-        let seen = translated.view != view;
-        translated.view = view;
-        if translated.served != served {
-            let old = std::mem::replace(&mut translated.served, served.clone());
-            self.serve(&old, &served);
-        }
-        if seen {
-            self.routes_see(name);
-        }
-    }
-
-    fn routes_see(&mut self, gateway: &ObjectRef) {
-        let routes = self.index.routes_of_parent.of(gateway);
-        self.dirty.routes.extend(routes.cloned());
-    }
-
-    fn serve(&mut self, old: &Served, new: &Served) {
-        let ir = &mut self.translation.ir;
-        for key in old.listeners.keys() {
-            if !new.listeners.contains_key(key) {
-                ir.listeners.remove(key);
-            }
-        }
-        for (key, listener) in &new.listeners {
-            if ir.listeners.get(key) != Some(listener) {
-                ir.listeners.insert(key.clone(), listener.clone());
-            }
-        }
-        self.certificates
-            .replace(old.certificates.keys(), new.certificates.keys());
-        for key in old.certificates.keys() {
-            if self.certificates.of(key) == 0 {
-                ir.certificates.remove(key);
-            }
-        }
-        for (key, certificate) in &new.certificates {
-            if ir.certificates.get(key) != Some(certificate) {
-                ir.certificates.insert(key.clone(), certificate.clone());
-            }
-        }
-    }
-
     fn routes(&mut self) {
         for name in std::mem::take(&mut self.dirty.routes) {
             self.route(name);
@@ -238,7 +128,7 @@ impl Translator {
     fn route(&mut self, name: ObjectRef) {
         let old = self.routes.remove(&name);
         let new = self.objects.route(&name).map(|route| {
-            let view = |gateway: &ObjectRef| Some(&self.gateways.get(gateway)?.view);
+            let view = |parent: &ObjectRef| self.view(parent);
             let (objects, settings) = (&self.objects, &self.settings);
             RouteUnit::new(objects, settings, route, &name, view, old.as_ref())
         });
@@ -303,15 +193,6 @@ impl Translator {
                 };
                 policy_status(&self.objects, &self.settings, &name, policy, ancestors)
             });
-            self.put_status(name, status);
-        }
-    }
-
-    fn gateway_statuses(&mut self) {
-        for name in std::mem::take(&mut self.dirty.statuses) {
-            let translated = self.gateways.get(&name);
-            let status =
-                translated.map(|t| t.unit.status(&self.claims, |key| self.attached.of(key)));
             self.put_status(name, status);
         }
     }

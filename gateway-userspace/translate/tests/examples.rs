@@ -49,6 +49,12 @@ fn check(example: &Path) {
                     accepted(&format!("{name}#{}", listener.name), &listener.conditions);
                 }
             }
+            Status::ListenerSet(status) => {
+                accepted(&name, &status.conditions);
+                for listener in &status.listeners {
+                    accepted(&format!("{name}#{}", listener.name), &listener.conditions);
+                }
+            }
             Status::Policy(status) => {
                 for ancestor in &status.ancestors {
                     accepted(&name, &ancestor.conditions);

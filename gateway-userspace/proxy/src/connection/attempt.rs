@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use gateway_model::ir::UpstreamProtocol;
 use gateway_model::snapshot::UpstreamId;
 
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::upstream::{Active, ConnectError, Endpoint, Pool, UpstreamConnection};
+use crate::upstream::{Active, Endpoint, Needs, Pool, UpstreamConnection, Via};
 use crate::worker::Worker;
 
 /// A connection in use for one request.
@@ -16,44 +15,86 @@ use crate::worker::Worker;
 pub(super) struct Attempt {
     pub(super) connection: UpstreamConnection,
     active: Active,
+    via: Via,
+}
+
+/// How often a request that no endpoint has heard may be sent once more.
+pub(super) struct Repeats(u32);
+
+impl Repeats {
+    pub(super) fn new(worker: &Worker) -> Self {
+        Self(worker.limits().upstream.connect_attempts)
+    }
+
+    /// Whether it may be sent again, which this counts.
+    pub(super) fn left(&mut self) -> bool {
+        let left = self.0 > 0;
+        self.0 = self.0.saturating_sub(1);
+        left
+    }
+}
+
+/// What an attempt goes by.
+struct Way<'a> {
+    worker: &'a Rc<Worker>,
+    pool: &'a Pool,
+    via: Via,
+    needs: Needs,
 }
 
 impl Attempt {
-    /// A connection for a request, which may be `repeatable` or not: an idle one of the chosen endpoint, else a new one, to another
+    /// A connection for a request: one that is there already, of the chosen endpoint, else a new one, to another
     /// endpoint when that cannot be made.
     pub(super) async fn begin(
         worker: &Rc<Worker>,
         routing: &Routing,
         upstream: UpstreamId,
-        repeatable: bool,
+        needs: Needs,
     ) -> Result<Self, ProxyError> {
         let pool = worker.upstreams.pool(&routing.serving().snapshot, upstream);
         let pool = pool.ok_or_else(no_endpoint)?;
-        match pool.protocol() {
-            UpstreamProtocol::Http1 => {}
-            protocol => {
-                let reason = format!("{}: no {protocol:?} towards backends", pool.label());
-                return Err(ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason));
-            }
-        }
+        let via = pool.via(needs).ok_or_else(|| {
+            let reason = format!("{}: not over {:?}", pool.label(), pool.protocol());
+            ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason)
+        })?;
+        let way = Way {
+            worker,
+            pool: &pool,
+            via,
+            needs,
+        };
         if let Some(members) = pool.known_members() {
             let endpoint = pool.choose(members, &[]).ok_or_else(no_endpoint)?;
-            return match endpoint.take_idle(repeatable) {
-                Some(connection) => Ok(Self::reuse(worker, &endpoint, connection)),
-                None => Box::pin(Self::dial(worker, &pool, members, endpoint)).await,
+            return match way.take(&endpoint) {
+                Some(attempt) => Ok(attempt),
+                None => Box::pin(way.dial(members, endpoint)).await,
             };
         }
-        Box::pin(Self::resolve_and_dial(worker, &pool, repeatable)).await
+        Box::pin(way.resolve_and_dial()).await
     }
 
-    /// A new connection to the same endpoint, after an idle one proved to be closed.
-    pub(super) async fn afresh(
-        worker: &Rc<Worker>,
-        endpoint: Rc<Endpoint>,
-    ) -> Result<Self, ProxyError> {
-        Self::connect(worker, &endpoint)
-            .await
-            .map_err(|error| fault(&endpoint, &error))
+    /// A new connection to the same endpoint, after one that was there already proved to be closed.
+    pub(super) async fn afresh(self, worker: &Rc<Worker>) -> Result<Self, ProxyError> {
+        let Self {
+            connection,
+            active,
+            via,
+        } = self;
+        drop(connection);
+        let endpoint = active.endpoint();
+        let shared = match via {
+            Via::Http1 | Via::Stream => None,
+            Via::Http2 | Via::Either => endpoint.take_shared(&worker.limits().upstream),
+        };
+        let connection = match shared {
+            Some(connection) => Ok(connection),
+            None => endpoint.dial(worker, via).await,
+        };
+        Ok(Self {
+            connection: connection.map_err(|error| error.fault(endpoint))?,
+            active,
+            via,
+        })
     }
 
     /// The endpoint's address.
@@ -61,13 +102,11 @@ impl Attempt {
         self.active.endpoint().address()
     }
 
-    /// The endpoint.
-    pub(super) fn endpoint(&self) -> &Rc<Endpoint> {
-        self.active.endpoint()
-    }
-
-    /// Keeps the connection for another request.
+    /// Keeps the connection for another request. One that is shared is kept by itself.
     pub(super) fn keep(mut self, worker: &Worker) {
+        if self.connection.stream.http2().is_some() {
+            return;
+        }
         self.connection.idle_since_ms = worker.timers.now_ms();
         self.connection.used = true;
         let limits = &worker.limits().upstream;
@@ -77,86 +116,69 @@ impl Attempt {
             endpoint.keep(self.connection, limits.idle_per_endpoint);
         }
     }
+}
 
-    fn reuse(worker: &Worker, endpoint: &Rc<Endpoint>, connection: UpstreamConnection) -> Self {
-        worker.counters.upstream_reuses.up();
-        Self {
+impl Way<'_> {
+    fn take(&self, endpoint: &Rc<Endpoint>) -> Option<Attempt> {
+        let connection = endpoint.take(self.worker, self.via, self.needs)?;
+        self.worker.counters.upstream_reuses.up();
+        Some(Attempt {
             connection,
             active: endpoint.enter(),
-        }
+            via: self.via,
+        })
     }
 
-    async fn resolve_and_dial(
-        worker: &Rc<Worker>,
-        pool: &Pool,
-        repeatable: bool,
-    ) -> Result<Self, ProxyError> {
+    async fn resolve_and_dial(&self) -> Result<Attempt, ProxyError> {
+        let worker = self.worker;
         let refresh = worker.limits().upstream.dns_refresh;
-        let members = pool
+        let members = self
+            .pool
             .members(&worker.upstreams, &worker.timers, refresh)
             .await;
         let members = members
             .map_err(|error| ProxyError::new(Side::Upstream, Kind::Connect).because(error))?;
-        let endpoint = pool.choose(&members, &[]).ok_or_else(no_endpoint)?;
-        match endpoint.take_idle(repeatable) {
-            Some(connection) => Ok(Self::reuse(worker, &endpoint, connection)),
-            None => Self::dial(worker, pool, &members, endpoint).await,
+        let endpoint = self.pool.choose(&members, &[]).ok_or_else(no_endpoint)?;
+        match self.take(&endpoint) {
+            Some(attempt) => Ok(attempt),
+            None => self.dial(&members, endpoint).await,
         }
     }
 
     /// Connects, trying other endpoints when one refuses: nothing has been sent yet.
     async fn dial(
-        worker: &Rc<Worker>,
-        pool: &Pool,
+        &self,
         members: &[Rc<Endpoint>],
         first: Rc<Endpoint>,
-    ) -> Result<Self, ProxyError> {
+    ) -> Result<Attempt, ProxyError> {
         let mut tried = Vec::new();
         let mut endpoint = first;
         loop {
-            let error = match Self::connect(worker, &endpoint).await {
-                Ok(attempt) => return Ok(attempt),
+            let active = endpoint.enter();
+            let error = match endpoint.dial(self.worker, self.via).await {
+                Ok(connection) => {
+                    return Ok(Attempt {
+                        connection,
+                        active,
+                        via: self.via,
+                    });
+                }
                 Err(error) => error,
             };
             tried.push(endpoint.address());
-            let attempts = worker.limits().upstream.connect_attempts as usize;
-            let next = pool
+            let attempts = self.worker.limits().upstream.connect_attempts as usize;
+            let next = self
+                .pool
                 .choose(members, &tried)
                 .filter(|_| tried.len() < attempts);
             endpoint = match next {
                 Some(next) => next,
-                None => return Err(fault(&endpoint, &error)),
+                None => return Err(error.fault(&endpoint)),
             };
         }
-    }
-
-    async fn connect(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Self, ConnectError> {
-        let limit = worker.limits().upstream.connect;
-        let active = endpoint.enter();
-        let now_ms = worker.timers.now_ms();
-        let connection = UpstreamConnection::connect(endpoint.address(), limit, now_ms).await;
-        match &connection {
-            Ok(_) => worker.counters.upstream_connections.up(),
-            Err(error) => {
-                worker.counters.upstream_connect_failures.up();
-                tracing::debug!(endpoint = %endpoint.address(), %error, "cannot connect");
-            }
-        }
-        Ok(Self {
-            connection: connection?,
-            active,
-        })
     }
 }
 
 fn no_endpoint() -> ProxyError {
     ProxyError::new(Side::Upstream, Kind::NoEndpoint)
-}
-
-fn fault(endpoint: &Endpoint, error: &ConnectError) -> ProxyError {
-    let kind = match error {
-        ConnectError::TimedOut => Kind::ConnectTimeout,
-        ConnectError::Io(_) => Kind::Connect,
-    };
-    ProxyError::new(Side::Upstream, kind).because(format!("{}: {error}", endpoint.address()))
 }

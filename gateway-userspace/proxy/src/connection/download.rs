@@ -4,15 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::net::TcpStream;
+use http::{HeaderMap, HeaderName};
 
 use super::attempt::Attempt;
 use super::relay::RelayError;
 use crate::buffer::Buffer;
-use crate::h1::{BodyDecoder, BodyKind, ResponseHead};
-use crate::head::{Violation, is_trailer_allowed};
+use crate::h1::{BodyDecoder, BodyKind, ResponseHead, trailer_map};
+use crate::head::{Known, Violation};
 use crate::limits::HeadLimits;
+use crate::upstream::UpstreamStream;
 use crate::worker::Worker;
 
 /// A response's body as its upstream sends it.
@@ -23,6 +23,7 @@ pub(super) struct Download {
     decoder: BodyDecoder,
     done: bool,
     keep_alive: bool,
+    trailers: Option<HeaderMap>,
     waiting: bool,
 }
 
@@ -43,6 +44,7 @@ impl Download {
             done: head.body() == BodyKind::None,
             decoder,
             keep_alive: head.keep_alive(),
+            trailers: None,
             waiting: false,
         }
     }
@@ -62,6 +64,11 @@ impl Download {
         Some(bytes)
     }
 
+    /// Whether nothing more is to come.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// Gives the connection back, if the response ended in order.
     pub(super) fn release(self, worker: &Worker) {
         let extra = self.held.is_some_and(|held| !held.is_empty());
@@ -71,7 +78,7 @@ impl Download {
     }
 
     /// The endpoint's stream, to send the rest of the request on.
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(super) fn stream(&mut self) -> &mut UpstreamStream {
         &mut self.attempt.connection.stream
     }
 
@@ -86,6 +93,9 @@ impl Download {
         cx: &mut Context<'_>,
         worker: &Worker,
     ) -> Poll<Result<Option<Bytes>, RelayError>> {
+        if !self.done && self.attempt.connection.stream.http2().is_some() {
+            return self.poll_http2(cx);
+        }
         while !self.done {
             if let Some(bytes) = self.decode().map_err(RelayError::Malformed)? {
                 self.waiting = false;
@@ -104,6 +114,22 @@ impl Download {
                 _ => self.held = Some(buffer),
             }
         }
+        Poll::Ready(Ok(None))
+    }
+
+    /// The same from a stream that gives the body as it is.
+    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RelayError>> {
+        self.held = None;
+        let Some(stream) = self.attempt.connection.stream.http2() else {
+            return Poll::Ready(Ok(None));
+        };
+        if let Some(data) = ready!(stream.poll_data(cx)) {
+            self.waiting = false;
+            return Poll::Ready(data.map(Some).map_err(RelayError::Source));
+        }
+        let trailers = ready!(stream.poll_trailers(cx)).map_err(RelayError::Source)?;
+        self.trailers = trailers.map(backend_trailers);
+        self.done = true;
         Poll::Ready(Ok(None))
     }
 
@@ -126,24 +152,30 @@ impl Download {
     }
 
     /// The trailers that may pass.
-    pub(super) fn trailers(&self) -> Option<HeaderMap> {
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        if let Some(trailers) = self.trailers.take() {
+            return Some(trailers);
+        }
         let BodyDecoder::Chunked(decoder) = &self.decoder else {
             return None;
         };
-        let mut trailers = HeaderMap::new();
-        for line in decoder.trailers().split(|&b| b == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let Some(colon) = memchr::memchr(b':', line) else {
-                continue;
-            };
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-                && is_trailer_allowed(name.as_str())
-            {
-                trailers.append(name, value);
-            }
-        }
-        (!trailers.is_empty()).then_some(trailers)
+        trailer_map(decoder.trailers())
     }
+}
+
+/// Trailers of HTTP/2 that may pass. Their names are the backend's own, metadata of gRPC for one, and
+/// held only to what HTTP allows.
+fn backend_trailers(trailers: HeaderMap) -> HeaderMap {
+    let allowed = |name: &HeaderName| {
+        let known = Known::of(name.as_str().as_bytes());
+        !known.is_end_to_end() && !known.is_hop_by_hop()
+    };
+    if trailers.keys().all(allowed) {
+        return trailers;
+    }
+    let mut passing = HeaderMap::new();
+    for (name, value) in trailers.iter().filter(|(name, _)| allowed(name)) {
+        passing.append(name.clone(), value.clone());
+    }
+    passing
 }

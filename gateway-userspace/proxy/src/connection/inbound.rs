@@ -4,13 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
-
 use super::relay::RelayError;
 use crate::buffer::Buffer;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{Asked, Progress, ResponseHead};
 use crate::head::Violation;
+use crate::upstream::{Declined, UpstreamStream};
 use crate::worker::Worker;
 
 /// A response's head, and what was read after it.
@@ -26,12 +25,27 @@ pub(super) enum NoHead {
     Failed(ProxyError),
 }
 
+impl NoHead {
+    /// Whether the endpoint has not heard of the request: it says so, or its connection had ended
+    /// before, which only a `stale` one can have.
+    pub(super) fn is_unheard(&self, stale: bool) -> bool {
+        match self {
+            Self::Closed(error) => match error.kind {
+                Kind::Declined => true,
+                Kind::Closed | Kind::Io => stale,
+                _ => false,
+            },
+            Self::Failed(_) => false,
+        }
+    }
+}
+
 /// Reads until a head is complete. `held` keeps what has arrived; a buffer is kept there only while
 /// there is something in it.
 pub(super) fn poll_head(
     cx: &mut Context<'_>,
     worker: &Worker,
-    stream: &mut TcpStream,
+    stream: &mut UpstreamStream,
     head: &mut ResponseHead,
     asked: Asked,
     held: &mut Option<Buffer>,
@@ -41,6 +55,9 @@ pub(super) fn poll_head(
         if !buffer.is_empty() {
             match parse(worker, head, asked, &mut buffer) {
                 Ok(Progress::Complete(head_len)) => {
+                    if !asked.head && !head.is_informational() && stream.ended_with_head() {
+                        head.end_with_head();
+                    }
                     return Poll::Ready(Ok(Inbound { buffer, head_len }));
                 }
                 Ok(Progress::Partial) => {}
@@ -84,7 +101,14 @@ fn parse(
 pub(super) fn upstream_closed(error: Option<io::Error>) -> ProxyError {
     match error {
         None => ProxyError::new(Side::Upstream, Kind::Closed),
-        Some(error) => ProxyError::new(Side::Upstream, Kind::Io).because(error),
+        Some(error) => {
+            let kind = match error.get_ref() {
+                Some(cause) if cause.is::<Declined>() => Kind::Declined,
+                Some(cause) if cause.is::<h2::Error>() => Kind::Reset,
+                _ => Kind::Io,
+            };
+            ProxyError::new(Side::Upstream, kind).because(error)
+        }
     }
 }
 

@@ -15,7 +15,14 @@ use crate::error::ProxyError;
 use crate::h1::{Asked, BodyKind, RequestPlan, encode_request, push_chunk, push_last_chunk};
 use crate::head::Source;
 use crate::routing::{Act, Decision};
+use crate::upstream::Needs;
 use crate::worker::Worker;
+
+/// A copy is sent once, or not at all.
+const NEEDS: Needs = Needs {
+    repeatable: false,
+    upgrade: false,
+};
 
 /// The copies of one request, waiting for its body. Dropped unsent they count as dropped.
 #[derive(Debug)]
@@ -173,8 +180,12 @@ async fn copy(
     request: &[u8],
     asked: Asked,
 ) -> Result<(), ProxyError> {
-    let mut attempt = Attempt::begin(worker, routing, upstream, false).await?;
-    let written = attempt.connection.stream.write_all(request).await;
+    let mut attempt = Attempt::begin(worker, routing, upstream, NEEDS).await?;
+    let stream = &mut attempt.connection.stream;
+    let written = match stream.write_all(request).await {
+        Ok(()) => stream.flush().await,
+        failed => failed,
+    };
     written.map_err(|error| upstream_closed(Some(error)))?;
     let mut head = worker.take_response_head();
     let mut held = None;

@@ -16,13 +16,13 @@ use std::task::Poll;
 use gateway_model::snapshot::{
     CompiledAction, CompiledListener, CompiledRule, CompiledTarget, ListenerLabels, UpstreamId,
 };
-use tokio::net::TcpStream;
 
 use super::pipe::{Direction, Failure};
 use crate::buffer::Buffer;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::stream::Stream;
+use crate::upstream::UpstreamStream;
 use crate::worker::Worker;
 use dial::Dialled;
 use record::Record;
@@ -199,10 +199,9 @@ fn fault(up: Direction, down: Direction, is_idle: bool) -> Option<ProxyError> {
 }
 
 /// Passes an abrupt end on to both sides: a reset, as the side that failed gave or would have given.
-fn end_abruptly(client: &Stream, upstream: &TcpStream) {
+fn end_abruptly(client: &Stream, upstream: &UpstreamStream) {
     client.reset_on_drop();
-    // A socket that refuses is gone already.
-    let _ = upstream.set_zero_linger();
+    upstream.reset_on_drop();
 }
 
 /// An open stream, as far as the gauge goes.

@@ -39,6 +39,8 @@ pub struct ResponseHead {
     /// The status line says `HTTP/1.1` and holds a reason, if only an empty one.
     line_is_normal: bool,
     body: BodyKind,
+    /// Whether the end of the stream says that there is no body, and perhaps no line does.
+    pub(crate) ended: bool,
 }
 
 impl ResponseHead {
@@ -46,6 +48,7 @@ impl ResponseHead {
     pub fn reset(&mut self) {
         self.stage = Stage::StatusLine;
         self.lines = Lines::default();
+        self.ended = false;
         self.fields.reset();
     }
 
@@ -90,6 +93,12 @@ impl ResponseHead {
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.status == 101
+    }
+
+    /// The stream that the response came by has ended: no body follows, whatever no line says.
+    pub(crate) fn end_with_head(&mut self) {
+        self.body = BodyKind::None;
+        self.ended = true;
     }
 
     /// What follows the head.

@@ -8,7 +8,7 @@ use super::fields::{DATE, DROP};
 use super::response::ResponseView;
 use crate::clock::HTTP_DATE_LEN;
 use crate::cors::{self, CorsLine};
-use crate::head::Known;
+use crate::head::{Known, is_trailer_allowed};
 
 /// The head for an HTTP/2 client: no line that concerns a connection, edits applied, `date` if the
 /// upstream wrote none. A line that HTTP/2 cannot carry is left out; the strict parse lets none through.
@@ -60,6 +60,25 @@ pub fn to_http(
         append(headers, line.name.as_str().as_bytes(), value);
     }
     response
+}
+
+/// Trailer lines, each with its CR LF, as HTTP/2 carries them: those that may pass; none without any.
+pub(crate) fn trailer_map(lines: &[u8]) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    for line in lines.split(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(colon) = memchr::memchr(b':', line) else {
+            continue;
+        };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            && is_trailer_allowed(name.as_str())
+        {
+            trailers.append(name, value);
+        }
+    }
+    (!trailers.is_empty()).then_some(trailers)
 }
 
 /// The names that nearly every response has need no parsing.

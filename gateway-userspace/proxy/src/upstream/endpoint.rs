@@ -1,23 +1,54 @@
-//! One address with its idle connections, and how many requests are under way there.
+//! One address with its connections, and how many requests are under way there.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::UpstreamConnection;
+use tokio::sync::Notify;
 
-/// One address that takes requests, as one worker sees it.
+use super::UpstreamConnection;
+use super::connection::ConnectError;
+use super::http2::Multiplexed;
+use super::stream::UpstreamStream;
+use crate::limits::UpstreamLimits;
+
+/// One address that takes requests, as one worker sees it under one identity.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
     active: Cell<u32>,
     /// Last used is first taken, so that what is not needed grows old.
     idle: RefCell<Vec<UpstreamConnection>>,
+    /// Connections that requests share.
+    shared: RefCell<Vec<Rc<Multiplexed>>>,
+    /// The connection that is being made for whoever wants to share it.
+    dialling: RefCell<Option<Rc<Dialling>>>,
+    /// Whether the last handshake that left the choice agreed on HTTP/1.1.
+    agreed_on_http1: Cell<bool>,
 }
 
 /// A request under way at an endpoint; ends on drop.
 #[derive(Debug)]
 pub(crate) struct Active(Rc<Endpoint>);
+
+/// A connection being made, and those who wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Dialling {
+    outcome: RefCell<Option<Result<(), ConnectError>>>,
+    told: Notify,
+}
+
+impl Dialling {
+    async fn wait(&self) -> Result<(), ConnectError> {
+        loop {
+            let told = self.told.notified();
+            if let Some(outcome) = &*self.outcome.borrow() {
+                return outcome.clone();
+            }
+            told.await;
+        }
+    }
+}
 
 impl Endpoint {
     pub(crate) fn new(address: SocketAddr) -> Self {
@@ -25,6 +56,9 @@ impl Endpoint {
             address,
             active: Cell::new(0),
             idle: RefCell::default(),
+            shared: RefCell::default(),
+            dialling: RefCell::default(),
+            agreed_on_http1: Cell::new(false),
         }
     }
 
@@ -47,12 +81,77 @@ impl Endpoint {
     /// not `repeatable`. Those found closed are dropped.
     pub(crate) fn take_idle(&self, repeatable: bool) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
+        while let Some(mut connection) = idle.pop() {
             if connection.is_quiet() && (repeatable || connection.is_quiet_now()) {
                 return Some(connection);
             }
         }
         None
+    }
+
+    /// A stream of a shared connection: the first that has room, or, when there may be no more
+    /// connections, the one with the fewest requests, which then waits there for its turn.
+    pub(crate) fn take_shared(&self, limits: &UpstreamLimits) -> Option<UpstreamConnection> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| connection.is_open());
+        let room =
+            |connection: &&Rc<Multiplexed>| connection.has_room(limits.streams_per_connection);
+        let full = shared.len() >= limits.shared_per_endpoint;
+        let connection = shared.iter().find(room).or_else(|| {
+            let least = shared.iter().min_by_key(|connection| connection.active());
+            least.filter(|_| full)
+        })?;
+        let used = connection.take_used();
+        let stream = UpstreamStream::Http2(Box::new(connection.open()));
+        let mut taken = UpstreamConnection::new(stream, connection.made_ms());
+        taken.used = used;
+        Some(taken)
+    }
+
+    /// Whether any connection can be shared.
+    pub(super) fn has_shared(&self) -> bool {
+        !self.shared.borrow().is_empty()
+    }
+
+    /// Lets requests share a connection.
+    pub(super) fn share(&self, connection: Rc<Multiplexed>) {
+        self.agreed_on_http1.set(false);
+        self.shared.borrow_mut().push(connection);
+    }
+
+    /// Whether the endpoint, given the choice, speaks HTTP/1.1.
+    pub(super) fn agreed_on_http1(&self) -> bool {
+        self.agreed_on_http1.get()
+    }
+
+    /// Notes what the endpoint chose.
+    pub(super) fn agree_on_http1(&self) {
+        self.agreed_on_http1.set(true);
+    }
+
+    /// Makes one connection for all who want one now: `make` is begun by the first of them and goes
+    /// on without it if it leaves.
+    pub(super) async fn dial_once<F>(
+        self: &Rc<Self>,
+        make: impl FnOnce() -> F,
+    ) -> Result<(), ConnectError>
+    where
+        F: Future<Output = Result<(), ConnectError>> + 'static,
+    {
+        let known = self.dialling.borrow().clone();
+        let dialling = known.unwrap_or_else(|| {
+            let dialling = Rc::new(Dialling::default());
+            *self.dialling.borrow_mut() = Some(Rc::clone(&dialling));
+            let (this, made, told) = (Rc::clone(self), make(), Rc::clone(&dialling));
+            tokio::task::spawn_local(async move {
+                let outcome = made.await;
+                *this.dialling.borrow_mut() = None;
+                *told.outcome.borrow_mut() = Some(outcome);
+                told.told.notify_waiters();
+            });
+            dialling
+        });
+        dialling.wait().await
     }
 
     /// Keeps a connection for the next request, unless `limit` are kept already.
@@ -63,14 +162,31 @@ impl Endpoint {
         }
     }
 
-    /// Drops what is stale; says how many are left.
-    pub(super) fn sweep(&self, is_stale: &mut impl FnMut(&UpstreamConnection) -> bool) -> usize {
+    /// Drops what is stale; says how many idle connections are left. A shared connection that is too
+    /// old takes no new request and ends after its last.
+    pub(super) fn sweep(&self, now_ms: u64, limits: &UpstreamLimits) -> usize {
+        let (most_idle, most_age) = (
+            limits.idle.as_millis() as u64,
+            limits.age.as_millis() as u64,
+        );
+        let is_old = |made_ms: u64| now_ms.saturating_sub(made_ms) > most_age;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|connection| !is_stale(connection));
+        idle.retain_mut(|connection| {
+            now_ms.saturating_sub(connection.idle_since_ms) <= most_idle
+                && !is_old(connection.made_ms)
+                && connection.is_quiet()
+        });
         if idle.capacity() > 64 && idle.len() < idle.capacity() / 4 {
             idle.shrink_to_fit();
         }
-        idle.len()
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| {
+            let since = connection.idle_since_ms(now_ms);
+            let unused = since.is_some_and(|since| now_ms.saturating_sub(since) > most_idle);
+            connection.is_open() && !unused && !is_old(connection.made_ms())
+        });
+        let unused = shared.iter().filter(|connection| connection.active() == 0);
+        idle.len() + unused.count()
     }
 }
 

@@ -150,16 +150,7 @@ async fn keep_time(worker: Rc<Worker>) {
 
 impl Worker {
     fn sweep(&self, now_ms: u64) {
-        let limits = &self.limits().upstream;
-        let (idle, age) = (
-            limits.idle.as_millis() as u64,
-            limits.age.as_millis() as u64,
-        );
-        let kept = self.upstreams.sweep(|connection| {
-            now_ms.saturating_sub(connection.idle_since_ms) > idle
-                || now_ms.saturating_sub(connection.made_ms) > age
-                || !connection.is_quiet()
-        });
+        let kept = self.upstreams.sweep(now_ms, &self.limits().upstream);
         self.counters.upstream_idle.set(kept as u64);
     }
 }

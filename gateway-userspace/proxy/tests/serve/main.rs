@@ -7,6 +7,7 @@ mod applying;
 mod draining;
 mod http1;
 mod http2;
+mod http2_upstreams;
 mod limits;
 mod local_answers;
 mod mirrors;

@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod config;
+mod http2_backend;
 mod secure;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +18,8 @@ use socket2::{Domain, Socket, Type};
 
 pub use backend::Backend;
 pub use client::{Client, Response};
-pub use config::{Config, RouteSpec, listener_key, upstream_key};
+pub use config::{Config, RouteSpec, addresses, listener_key, upstream_key};
+pub use http2_backend::{Asked, Http2Backend};
 pub use secure::{Authority, http2_over, tls_connect};
 
 /// A running proxy and the address it listens on.

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gateway_model::ir::{Action, Endpoints, UpstreamProtocol};
+use gateway_model::ir::{Endpoints, UpstreamProtocol};
 
-use crate::support::{Backend, Config, RouteSpec, World};
+use crate::support::{Backend, Config, RouteSpec, World, addresses};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -184,10 +184,9 @@ async fn a_name_is_resolved_by_the_worker() {
 }
 
 #[tokio::test]
-async fn what_is_not_spoken_towards_backends_is_a_clear_failure() {
+async fn requests_to_what_speaks_no_http_are_a_clear_failure() {
     let mut config = Config::default().http("http", None);
-    let endpoints = Endpoints::Addresses(Vec::new());
-    let action: Action = config.upstream_of("h2", UpstreamProtocol::Http2, endpoints);
+    let action = config.upstream_of("raw", UpstreamProtocol::Opaque, addresses(&[]));
     let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
     assert_eq!(world.get("a", "/").await.status, 502);
 }

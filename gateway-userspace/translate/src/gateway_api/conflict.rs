@@ -1,110 +1,206 @@
 //! Listeners that are not distinct: inside one Gateway, and between Gateways that share an address.
 //!
-//! Inside one Gateway none of them wins: "The implementation MUST NOT pick one conflicting Listener
+//! The listeners of a Gateway are its own and those of the ListenerSets that it takes, in their
+//! order of precedence: the Gateway's own come first, and a later listener loses to an earlier one.
+//! Inside one object none of them wins: "The implementation MUST NOT pick one conflicting Listener
 //! as the winner" (Gateway API v1 `Gateway.spec.listeners`). Between Gateways the older one keeps
 //! its place, then the first by namespace and name, as the specification has it for ListenerSets:
 //! nobody may take down somebody else's Gateway by creating another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use gateway_model::names::{Hostname, ListenerKey, ObjectRef};
+use gateway_model::ir::PortKind;
+use gateway_model::l4_plan::Transport;
+use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef};
 
 use super::Finding;
 use super::listener::ListenerUnit;
-use crate::objects::Protocol;
 use crate::status::Reason;
 
 /// Why a listener is not distinct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict(pub(super) Finding);
 
-/// One address and port; no address means every one of the node that nobody asked for by itself.
-pub(crate) type Slot = (Option<IpAddr>, u16);
+/// One address, transport and port; no address means every one of the node that nobody asked for
+/// by itself.
+pub(crate) type Slot = (Option<IpAddr>, Transport, u16);
 
 /// What a listener claims of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    pub(super) section: Arc<str>,
-    pub(super) protocol: Protocol,
-    pub(super) hostname: Option<Hostname>,
+    key: ListenerKey,
+    kind: PortKind,
+    hostname: Option<Hostname>,
 }
 
 impl Claim {
+    /// What a listener claims, and where; none for one that cannot be served anyway.
+    pub(super) fn of(listener: &ListenerUnit) -> Option<((Transport, u16), Self)> {
+        let kind = listener.port_kind().filter(|_| listener.fault.is_none())?;
+        let claim = Self {
+            key: listener.key.clone(),
+            kind,
+            hostname: listener.hostname.clone(),
+        };
+        Some(((kind.transport(), listener.port), claim))
+    }
+
+    /// Gateway API v1: listeners of one port must be of one kind; HTTP, HTTPS and TLS listeners then
+    /// differ by hostname, and of TCP and UDP there can be only one.
     fn against(&self, other: &Self) -> Option<Reason> {
-        if self.protocol != other.protocol {
+        let alone = matches!(self.kind, PortKind::Tcp | PortKind::Udp);
+        if self.kind != other.kind || alone {
             return Some(Reason::ProtocolConflict);
         }
         (self.hostname == other.hostname).then_some(Reason::HostnameConflict)
     }
 }
 
-/// The listeners of one Gateway that are in each other's way, by position.
-pub(super) fn inside(listeners: &[ListenerUnit]) -> BTreeMap<usize, Conflict> {
-    let mut conflicts = BTreeMap::new();
-    for (at, listener) in listeners.iter().enumerate() {
-        let others = listeners.iter().enumerate().filter(|(other_at, other)| {
-            *other_at != at && other.port == listener.port && other.fault.is_none()
-        });
-        let clashing: Vec<_> = others
-            .filter_map(|(_, other)| Some((claim(listener).against(&claim(other))?, other)))
-            .collect();
-        if listener.fault.is_some() || clashing.is_empty() {
-            continue;
+/// The claims of one slot that stand: all distinct from each other.
+struct Standing<'a, T> {
+    first: Option<(T, &'a Claim)>,
+    by_hostname: BTreeMap<Option<&'a Hostname>, (T, &'a Claim)>,
+}
+
+impl<T> Default for Standing<'_, T> {
+    fn default() -> Self {
+        Self {
+            first: None,
+            by_hostname: BTreeMap::new(),
         }
-        let names: Vec<_> = clashing.iter().map(|(_, other)| &*other.name).collect();
-        let protocol = clashing
-            .iter()
-            .any(|(reason, _)| *reason == Reason::ProtocolConflict);
-        let finding = if protocol {
-            Finding::new(
-                Reason::ProtocolConflict,
-                format!(
-                    "port {} speaks another protocol for listener {}; use another port",
-                    listener.port,
-                    names.join(", ")
-                ),
-            )
-        } else {
-            Finding::new(
-                Reason::HostnameConflict,
-                format!(
-                    "listener {} has the same port and hostname; change one of them",
-                    names.join(", ")
-                ),
-            )
-        };
-        conflicts.insert(at, Conflict(finding));
+    }
+}
+
+impl<'a, T: Copy> Standing<'a, T> {
+    fn rival(&self, claim: &Claim) -> Option<(Reason, T, &'a Claim)> {
+        let of_hostname = self.by_hostname.get(&claim.hostname.as_ref());
+        let mut rivals = self.first.iter().chain(of_hostname);
+        rivals.find_map(|(owner, other)| Some((claim.against(other)?, *owner, *other)))
+    }
+
+    fn stand(&mut self, owner: T, claim: &'a Claim) {
+        self.first.get_or_insert((owner, claim));
+        self.by_hostname
+            .insert(claim.hostname.as_ref(), (owner, claim));
+    }
+}
+
+/// The listeners of one Gateway that are in each other's way. `members` are the objects that
+/// declare them, in order of precedence.
+pub(super) fn inside<'a>(
+    members: impl Iterator<Item = &'a [ListenerUnit]>,
+) -> BTreeMap<ListenerKey, Conflict> {
+    let claims: Vec<Vec<_>> = members
+        .map(|listeners| listeners.iter().filter_map(Claim::of).collect())
+        .collect();
+    let mut conflicts = BTreeMap::new();
+    let mut standing: BTreeMap<(Transport, u16), Standing<'_, ()>> = BTreeMap::new();
+    for claims in &claims {
+        let mut left = Vec::with_capacity(claims.len());
+        for (place, claim) in claims {
+            match standing.get(place).and_then(|s| s.rival(claim)) {
+                None => left.push((*place, claim)),
+                Some((reason, (), rival)) => {
+                    let conflict = lost_to_earlier(place.1, reason, claim, rival);
+                    conflicts.insert(claim.key.clone(), conflict);
+                }
+            }
+        }
+        for (place, claim) in &left {
+            match among_equals(*place, claim, &left) {
+                None => standing.entry(*place).or_default().stand((), claim),
+                Some(conflict) => {
+                    conflicts.insert(claim.key.clone(), conflict);
+                }
+            }
+        }
     }
     conflicts
 }
 
-pub(super) fn claim(listener: &ListenerUnit) -> Claim {
-    Claim {
-        section: listener.name.clone(),
-        protocol: listener.protocol.clone(),
-        hostname: listener.hostname.clone(),
-    }
+/// What a listener loses by other listeners of the same object.
+fn among_equals(
+    place: (Transport, u16),
+    claim: &Claim,
+    others: &[((Transport, u16), &Claim)],
+) -> Option<Conflict> {
+    let clashing: Vec<_> = others
+        .iter()
+        .filter(|(other_place, other)| *other_place == place && other.key != claim.key)
+        .filter_map(|(_, other)| Some((claim.against(other)?, &*other.key.section)))
+        .collect();
+    let names: Vec<_> = clashing.iter().map(|(_, name)| *name).collect();
+    let reason = clashing.iter().map(|(reason, _)| *reason);
+    let finding = match reason.max_by_key(|r| *r == Reason::ProtocolConflict)? {
+        Reason::ProtocolConflict => Finding::new(
+            Reason::ProtocolConflict,
+            format!(
+                "port {} speaks another protocol for listener {}; use another port",
+                place.1,
+                names.join(", ")
+            ),
+        ),
+        reason => Finding::new(
+            reason,
+            format!(
+                "listener {} has the same port and hostname; change one of them",
+                names.join(", ")
+            ),
+        ),
+    };
+    Some(Conflict(finding))
+}
+
+/// Of other ListenerSets no more is said than that they are there: "Implementations SHOULD be
+/// cautious about what information from the parent or siblings are reported" (Gateway API v1
+/// `ListenerSet.spec.listeners`).
+fn lost_to_earlier(port: u16, reason: Reason, claim: &Claim, rival: &Claim) -> Conflict {
+    let owner = match rival.key.gateway.kind {
+        ObjectKind::Gateway => format!("listener {} of the Gateway", rival.key.section),
+        _ => "a listener of a ListenerSet that is older or comes first by name".to_owned(),
+    };
+    let message = match (reason, &claim.hostname) {
+        (Reason::ProtocolConflict, _) => {
+            format!("port {port} is taken by {owner} for another protocol; use another port")
+        }
+        (_, Some(hostname)) => {
+            format!("port {port} is taken by {owner} for {hostname}; use another hostname")
+        }
+        (_, None) => {
+            format!("port {port} is taken by {owner} for every hostname; give a hostname")
+        }
+    };
+    Conflict(Finding::new(reason, message))
 }
 
 /// Who stands first: the older Gateway, then namespace and name.
 pub(crate) type Rank = (i64, ObjectRef);
 
+/// The claims of one Gateway.
+pub(crate) type ClaimsOfGateway = BTreeMap<Slot, Vec<Claim>>;
+
 /// The claims of all Gateways, and who lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
     slots: BTreeMap<Slot, BTreeMap<Rank, Vec<Claim>>>,
-    lost: BTreeMap<ListenerKey, BTreeMap<Slot, Conflict>>,
+    lost: BTreeMap<ListenerKey, BTreeMap<Slot, Lost>>,
+}
+
+/// A place that a listener of this Gateway lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lost {
+    gateway: ObjectRef,
+    conflict: Conflict,
 }
 
 impl Claims {
     /// Replaces the claims of one Gateway; returns the Gateways whose listeners are affected.
     pub(crate) fn replace(
         &mut self,
-        old: &BTreeMap<Slot, Vec<Claim>>,
+        old: &ClaimsOfGateway,
         old_rank: &Rank,
-        new: &BTreeMap<Slot, Vec<Claim>>,
+        new: &ClaimsOfGateway,
         new_rank: &Rank,
     ) -> BTreeSet<ObjectRef> {
         let mut affected = BTreeSet::new();
@@ -113,21 +209,20 @@ impl Claims {
             if old.get(&slot) == new.get(&slot) && old_rank == new_rank {
                 continue;
             }
+            let before = self.take_lost(slot);
             let claims = self.slots.entry(slot).or_default();
             claims.remove(old_rank);
             if let Some(new) = new.get(&slot) {
                 claims.insert(new_rank.clone(), new.clone());
             }
-            let before = self.take_lost(slot, &new_rank.1);
             let after = self.judge(slot);
             let changed = before
                 .iter()
-                .filter(|(key, conflict)| after.get(*key) != Some(*conflict))
-                .map(|(key, _)| key)
-                .chain(after.keys().filter(|key| !before.contains_key(*key)));
-            affected.extend(changed.map(|key| key.gateway.clone()));
-            for (key, conflict) in after {
-                self.lost.entry(key).or_default().insert(slot, conflict);
+                .filter(|(key, lost)| after.get(*key) != Some(*lost))
+                .chain(after.iter().filter(|(key, _)| !before.contains_key(*key)));
+            affected.extend(changed.map(|(_, lost)| lost.gateway.clone()));
+            for (key, lost) in after {
+                self.lost.entry(key).or_default().insert(slot, lost);
             }
             if self.slots.get(&slot).is_some_and(BTreeMap::is_empty) {
                 self.slots.remove(&slot);
@@ -136,59 +231,60 @@ impl Claims {
         affected
     }
 
-    /// Why another Gateway's listener stands in the way of this one.
+    /// Why a listener of another Gateway stands in the way of this one.
     pub(crate) fn conflict(&self, listener: &ListenerKey) -> Option<&Conflict> {
-        self.lost.get(listener)?.values().next()
+        let lost = self.lost.get(listener)?.values().next()?;
+        Some(&lost.conflict)
     }
 
-    fn take_lost(&mut self, slot: Slot, gone: &ObjectRef) -> BTreeMap<ListenerKey, Conflict> {
+    /// Takes out who lost this slot.
+    fn take_lost(&mut self, slot: Slot) -> BTreeMap<ListenerKey, Lost> {
         let mut taken = BTreeMap::new();
-        let gateways = self.slots.get(&slot).into_iter().flatten();
-        let mut names: BTreeSet<_> = gateways.map(|((_, gateway), _)| gateway.clone()).collect();
-        names.insert(gone.clone());
-        self.lost.retain(|key, slots| {
-            if names.contains(&key.gateway)
-                && let Some(conflict) = slots.remove(&slot)
-            {
-                taken.insert(key.clone(), conflict);
+        let claims = self.slots.get(&slot).into_iter().flat_map(BTreeMap::values);
+        for claim in claims.flatten() {
+            let Some(slots) = self.lost.get_mut(&claim.key) else {
+                continue;
+            };
+            if let Some(lost) = slots.remove(&slot) {
+                taken.insert(claim.key.clone(), lost);
             }
-            !slots.is_empty()
-        });
+            if slots.is_empty() {
+                self.lost.remove(&claim.key);
+            }
+        }
         taken
     }
 
-    fn judge(&self, slot: Slot) -> BTreeMap<ListenerKey, Conflict> {
+    fn judge(&self, slot: Slot) -> BTreeMap<ListenerKey, Lost> {
         let mut lost = BTreeMap::new();
-        let mut standing: Vec<(&ObjectRef, &Claim)> = Vec::new();
+        let mut standing: Standing<'_, &ObjectRef> = Standing::default();
         for ((_, gateway), claims) in self.slots.get(&slot).into_iter().flatten() {
-            let before = standing.len();
+            let mut left = Vec::with_capacity(claims.len());
             for claim in claims {
-                let key = ListenerKey {
-                    gateway: gateway.clone(),
-                    section: claim.section.clone(),
-                };
-                let rival = standing[..before]
-                    .iter()
-                    .find_map(|(owner, other)| Some((claim.against(other)?, owner, other)));
-                match rival {
-                    None => standing.push((gateway, claim)),
+                match standing.rival(claim) {
+                    None => left.push(claim),
                     Some((reason, owner, other)) => {
-                        lost.insert(key, lost_to(slot, reason, owner, other));
+                        let gateway = gateway.clone();
+                        let conflict = lost_to(slot, reason, owner, other);
+                        lost.insert(claim.key.clone(), Lost { gateway, conflict });
                     }
                 }
+            }
+            for claim in left {
+                standing.stand(gateway, claim);
             }
         }
         lost
     }
 }
 
-fn lost_to((address, port): Slot, reason: Reason, owner: &ObjectRef, other: &Claim) -> Conflict {
+fn lost_to((address, _, port): Slot, reason: Reason, owner: &ObjectRef, other: &Claim) -> Conflict {
     let place = address.map_or_else(
         || format!("port {port}"),
         |address| format!("port {port} of {address}"),
     );
     let what = match (reason, &other.hostname) {
-        (Reason::ProtocolConflict, _) => format!("for protocol {}", other.protocol.as_str()),
+        (Reason::ProtocolConflict, _) => "for another protocol".to_owned(),
         (_, Some(hostname)) => format!("for {hostname}"),
         (_, None) => "for every hostname".to_owned(),
     };
@@ -197,7 +293,7 @@ fn lost_to((address, port): Slot, reason: Reason, owner: &ObjectRef, other: &Cla
         format!(
             "listener {} of {owner}, which is older or comes first by name, has {place} {what}; \
              give this Gateway an address, port or hostname of its own",
-            other.section
+            other.key.section
         ),
     ))
 }

@@ -1,6 +1,6 @@
-//! One Gateway: what it is by itself, what of it is served, and its status.
+//! One Gateway with the ListenerSets that it takes: what it is by itself, and what of it is served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gateway_model::ir::{
@@ -8,32 +8,51 @@ use gateway_model::ir::{
 };
 use gateway_model::names::{Hostname, ListenerKey, ObjectRef};
 
-use super::addresses::{Addresses, addresses};
+use super::addresses::{Addresses, Request, Sources};
+use super::allocation::Ask;
+use super::certificates::{self, Usable};
 use super::class::unknown_parameters;
-use super::conflict::{self, Claim, Claims, Conflict, Rank, Slot};
+use super::conflict::{self, Claim, Claims, ClaimsOfGateway, Conflict, Rank};
+use super::frontend::{self, Frontend};
+use super::judged::Judged;
 use super::listener::ListenerUnit;
+use super::listener_set;
 use super::source_policy::source_policy;
 use super::{ClassState, Finding};
 use crate::objects::{AllowedRoutes, Gateway, Objects, Protocol};
 use crate::settings::Settings;
-use crate::status::{
-    ConditionType, Conditions, GatewayStatus, GatewayStatusAddress, ListenerStatus, Reason,
-    RouteGroupKind, Status,
-};
+use crate::status::{Reason, RouteGroupKind};
 
-/// One Gateway that is ours, as far as it depends on itself, its class, its Secrets and grants.
+/// One Gateway that is ours, as far as it depends on itself, its class, its ListenerSets, and what
+/// all of these refer to.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GatewayUnit {
-    object: ObjectRef,
-    generation: i64,
-    created: i64,
+    pub(super) object: ObjectRef,
+    pub(super) spec: Arc<Gateway>,
     /// Why none of it can be served.
-    fault: Option<Finding>,
-    addresses: Addresses,
+    pub(super) fault: Option<Finding>,
+    request: Request,
+    pub(super) addresses: Addresses,
     policy: SourcePolicy,
-    listeners: Vec<ListenerUnit>,
-    /// Listeners that are in each other's way, by position.
-    conflicts: BTreeMap<usize, Conflict>,
+    client_certificate: Option<Usable>,
+    /// What is wrong with `spec.tls.backend`.
+    pub(super) backend_fault: Option<Finding>,
+    /// Whether clients without a valid certificate are let in, and where.
+    pub(super) insecure: Option<String>,
+    /// Who declares its listeners, in order of precedence: first itself, then its ListenerSets.
+    pub(super) members: Vec<Member>,
+    /// ListenerSets that name it and are not allowed to, with their generation.
+    pub(super) refused: BTreeMap<ObjectRef, (i64, Finding)>,
+    /// Its listeners that are in each other's way.
+    pub(super) conflicts: BTreeMap<ListenerKey, Conflict>,
+}
+
+/// An object that declares listeners of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Member {
+    pub(super) object: ObjectRef,
+    pub(super) generation: i64,
+    pub(super) listeners: Vec<ListenerUnit>,
 }
 
 /// What routes see of a Gateway that is ours, or of a ListenerSet of such a Gateway.
@@ -41,7 +60,7 @@ pub(crate) struct GatewayUnit {
 pub(crate) struct ParentView {
     /// The Gateway; the parent itself unless that is a ListenerSet.
     pub(super) gateway: ObjectRef,
-    /// Its own listeners, in the order of its spec.
+    /// Its own listeners, in the order of its spec; none for a ListenerSet that is not allowed.
     pub(super) listeners: Vec<ListenerView>,
 }
 
@@ -70,13 +89,13 @@ pub(crate) struct Served {
 }
 
 impl GatewayUnit {
-    /// Translates a Gateway; none if it is not ours.
-    pub(crate) fn new(
+    /// Translates a Gateway; none if it is not ours. `sets` are the ListenerSets that name it.
+    pub(crate) fn new<'a>(
         objects: &Objects,
-        settings: &Settings,
-        gateway: &Gateway,
+        gateway: &Arc<Gateway>,
         object: &ObjectRef,
         class: ClassState,
+        sets: impl Iterator<Item = &'a ObjectRef>,
     ) -> Option<Self> {
         let mut fault = match class {
             ClassState::Foreign => return None,
@@ -87,351 +106,203 @@ impl GatewayUnit {
             let message = unknown_parameters("spec.infrastructure.parametersRef", parameters);
             fault.get_or_insert(Finding::new(Reason::InvalidParameters, message));
         }
-        let addresses = addresses(gateway, settings).unwrap_or_else(|finding| {
+        let request = Request::of(gateway).unwrap_or_else(|finding| {
             fault.get_or_insert(finding);
-            Addresses::default()
+            Request::default()
         });
         let policy = source_policy(&gateway.meta).unwrap_or_else(|finding| {
             fault.get_or_insert(finding);
             SourcePolicy::default()
         });
-        let listeners: Vec<_> = gateway
-            .listeners
-            .iter()
-            .map(|listener| ListenerUnit::new(objects, object, gateway, listener))
-            .collect();
+        let (client_certificate, backend_fault) = match &gateway.client_certificate {
+            Some(reference) => certificates::client_certificate(objects, object, reference),
+            None => (None, None),
+        };
+        let (members, refused) = members(objects, gateway, object, sets);
+        let listeners = members.iter().map(|member| &member.listeners[..]);
         Some(Self {
             object: object.clone(),
-            generation: gateway.meta.generation,
-            created: gateway.meta.created,
-            conflicts: conflict::inside(&listeners),
+            spec: gateway.clone(),
+            conflicts: conflict::inside(listeners),
             fault,
-            addresses,
+            request,
+            addresses: Addresses::default(),
             policy,
-            listeners,
+            client_certificate,
+            backend_fault,
+            insecure: frontend::insecure(&gateway.frontend),
+            members,
+            refused,
         })
     }
 
     /// Its place among Gateways that want the same.
     pub(crate) fn rank(&self) -> Rank {
-        (self.created, self.object.clone())
+        (self.spec.meta.created, self.object.clone())
+    }
+
+    /// What it asks of the pool. What a Gateway holds it keeps while it is not accepted.
+    pub(crate) fn ask(&self, settings: &Settings) -> Ask {
+        let may_grow = self.fault.is_none();
+        self.request.ask(&settings.address_pool, may_grow)
+    }
+
+    /// Settles where it is served.
+    pub(crate) fn address(&mut self, sources: &Sources<'_>) {
+        self.addresses = match &self.fault {
+            Some(fault) if fault.reason == Reason::UnsupportedAddress => Addresses::default(),
+            _ => Addresses::new(&self.request, sources),
+        };
     }
 
     /// What it wants that only one Gateway can have.
-    pub(crate) fn claims(&self) -> BTreeMap<Slot, Vec<Claim>> {
-        let mut claims: BTreeMap<Slot, Vec<Claim>> = BTreeMap::new();
-        let Some(addresses) = self
-            .addresses
-            .served
-            .as_ref()
-            .filter(|_| self.fault.is_none())
-        else {
+    pub(crate) fn claims(&self) -> ClaimsOfGateway {
+        let mut claims = ClaimsOfGateway::new();
+        let addresses = self.addresses.served.as_ref();
+        let Some(addresses) = addresses.filter(|_| self.fault.is_none()) else {
             return claims;
         };
         let addresses: Vec<_> = match &addresses[..] {
             [] => vec![None],
             some => some.iter().copied().map(Some).collect(),
         };
-        for (at, listener) in self.listeners.iter().enumerate() {
-            if listener.fault.is_some() || self.conflicts.contains_key(&at) {
+        for listener in self.members.iter().flat_map(|member| &member.listeners) {
+            if self.conflicts.contains_key(&listener.key) {
                 continue;
             }
+            let Some(((transport, port), claim)) = Claim::of(listener) else {
+                continue;
+            };
             for address in &addresses {
-                let slot = claims.entry((*address, listener.port)).or_default();
-                slot.push(conflict::claim(listener));
+                let slot = claims.entry((*address, transport, port)).or_default();
+                slot.push(claim.clone());
             }
         }
         claims
     }
 
-    fn key(&self, listener: &ListenerUnit) -> ListenerKey {
-        ListenerKey {
-            gateway: self.object.clone(),
-            section: listener.name.clone(),
-        }
+    pub(super) fn conflict<'a>(
+        &'a self,
+        listener: &ListenerKey,
+        claims: &'a Claims,
+    ) -> Option<&'a Conflict> {
+        let inside = self.conflicts.get(listener);
+        inside.or_else(|| claims.conflict(listener))
     }
 
-    fn conflict<'a>(&'a self, at: usize, claims: &'a Claims) -> Option<&'a Conflict> {
-        let inside = self.conflicts.get(&at);
-        inside.or_else(|| claims.conflict(&self.key(&self.listeners[at])))
+    /// The ListenerSets that name it, allowed or not.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &ObjectRef> {
+        let taken = self.members.iter().skip(1).map(|member| &member.object);
+        taken.chain(self.refused.keys())
     }
 
-    fn is_served(&self, at: usize, claims: &Claims) -> bool {
-        self.fault.is_none()
-            && self.addresses.served.is_some()
-            && self.listeners[at].is_servable()
-            && self.conflict(at, claims).is_none()
-    }
-
-    /// What routes see of it.
-    pub(crate) fn view(&self, claims: &Claims) -> ParentView {
-        let view = |(at, listener): (usize, &ListenerUnit)| ListenerView {
-            key: self.key(listener),
+    /// What routes see of it and of its ListenerSets.
+    pub(crate) fn views(&self, judged: &Judged) -> BTreeMap<ObjectRef, ParentView> {
+        let view = |listener: &ListenerUnit| ListenerView {
+            key: listener.key.clone(),
             port: listener.port,
             protocol: listener.protocol.clone(),
             is_passthrough: listener.is_passthrough,
             hostname: listener.hostname.clone(),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds: listener.supported_kinds.clone(),
-            is_served: self.is_served(at, claims),
+            is_served: judged.is_served(&listener.key),
         };
-        ParentView {
+        let parent = |listeners: &[ListenerUnit]| ParentView {
             gateway: self.object.clone(),
-            listeners: self.listeners.iter().enumerate().map(view).collect(),
-        }
+            listeners: listeners.iter().map(view).collect(),
+        };
+        let members = self.members.iter();
+        let members = members.map(|m| (m.object.clone(), parent(&m.listeners)));
+        let refused = self.refused.keys().map(|set| (set.clone(), parent(&[])));
+        members.chain(refused).collect()
     }
 
     /// What of it is served.
-    pub(crate) fn served(&self, claims: &Claims) -> Served {
+    pub(crate) fn served(&self, judged: &Judged) -> Served {
         let mut served = Served::default();
         let Some(addresses) = &self.addresses.served else {
             return served;
         };
-        for (at, listener) in self.listeners.iter().enumerate() {
-            if !self.is_served(at, claims) {
+        for listener in self.members.iter().flat_map(|member| &member.listeners) {
+            let Some(protocol) = protocol(listener) else {
+                continue;
+            };
+            if !judged.is_served(&listener.key) {
                 continue;
             }
-            let usable = &listener.certificates.usable;
-            let protocol = match listener.protocol {
-                Protocol::Https => ListenerProtocol::Https(TlsTermination {
-                    certificates: usable.iter().map(|(key, _)| key.clone()).collect(),
-                    client_validation: None,
-                }),
-                _ => ListenerProtocol::Http,
-            };
-            let key = self.key(listener);
-            served.certificates.extend(usable.iter().cloned());
+            let certificates = listener.certificates.usable.iter();
+            let certificates = certificates.chain(&self.client_certificate);
+            served.certificates.extend(certificates.cloned());
+            let client_certificate = self.client_certificate.as_ref();
             served.listeners.insert(
-                key.clone(),
+                listener.key.clone(),
                 Arc::new(ir::Listener {
-                    gateway: key.gateway.clone(),
-                    key,
-                    backend_client_certificate: None,
+                    key: listener.key.clone(),
+                    gateway: self.object.clone(),
                     addresses: addresses.clone(),
                     port: listener.port,
                     protocol,
                     hostname: listener.hostname.clone(),
                     source_policy: self.policy.clone(),
+                    backend_client_certificate: client_certificate.map(|(key, _)| key.clone()),
                 }),
             );
         }
         served
     }
+}
 
-    /// Gateway API v1 `Gateway.status`. `attached` counts the accepted routes of a listener.
-    pub(crate) fn status(
-        &self,
-        claims: &Claims,
-        attached: impl Fn(&ListenerKey) -> u32,
-    ) -> Arc<Status> {
-        let listener = |(at, listener): (usize, &ListenerUnit)| ListenerStatus {
-            name: listener.name.clone(),
-            supported_kinds: listener.supported_kinds.clone(),
-            attached_routes: attached(&self.key(listener)),
-            conditions: self.listener_conditions(at, claims),
-        };
-        let address = |address: &std::net::IpAddr| GatewayStatusAddress {
-            kind: "IPAddress",
-            value: address.to_string().into(),
-        };
-        let shown = self.addresses.shown.iter();
-        Arc::new(Status::Gateway(GatewayStatus {
-            addresses: shown
-                .filter(|_| self.fault.is_none())
-                .map(address)
-                .collect(),
-            conditions: self.conditions(claims),
-            listeners: self.listeners.iter().enumerate().map(listener).collect(),
-        }))
+/// Who declares listeners of a Gateway, and who would like to.
+fn members<'a>(
+    objects: &Objects,
+    gateway: &Gateway,
+    object: &ObjectRef,
+    sets: impl Iterator<Item = &'a ObjectRef>,
+) -> (Vec<Member>, BTreeMap<ObjectRef, (i64, Finding)>) {
+    let mut frontend = Frontend::new(objects, object, &gateway.frontend);
+    let mut unit =
+        |object: &ObjectRef, listener| ListenerUnit::new(objects, object, &mut frontend, listener);
+    let own = gateway.listeners.iter().map(|l| unit(object, l)).collect();
+    let mut members = vec![Member {
+        object: object.clone(),
+        generation: gateway.meta.generation,
+        listeners: own,
+    }];
+    let mut refused = BTreeMap::new();
+    let known = sets.filter_map(|name| Some((name, objects.listener_sets.get(name)?)));
+    let mut known: Vec<_> = known.collect();
+    known.sort_by_key(|(name, set)| (set.meta.created, *name));
+    for (name, set) in known {
+        let generation = set.meta.generation;
+        if let Err(finding) = listener_set::allowed(objects, gateway, object, name) {
+            refused.insert(name.clone(), (generation, finding));
+            continue;
+        }
+        members.push(Member {
+            object: name.clone(),
+            generation,
+            listeners: set.listeners.iter().map(|l| unit(name, l)).collect(),
+        });
     }
+    (members, refused)
+}
 
-    fn listener_conditions(&self, at: usize, claims: &Claims) -> Conditions {
-        let listener = &self.listeners[at];
-        let conflict = self.conflict(at, claims).map(|c| &c.0);
-        let mut conditions = Conditions::new(self.generation);
-        match conflict {
-            Some(Finding { reason, message }) => {
-                conditions.hold(ConditionType::Conflicted, *reason, message);
-            }
-            None => conditions.fail(
-                ConditionType::Conflicted,
-                Reason::NoConflicts,
-                "distinct from every other listener",
-            ),
+fn protocol(listener: &ListenerUnit) -> Option<ListenerProtocol> {
+    let termination = || {
+        let certificates = listener.certificates.usable.iter();
+        TlsTermination {
+            certificates: certificates.map(|(key, _)| key.clone()).collect(),
+            client_validation: listener.validation.clone(),
         }
-        match listener.fault.as_ref().or(conflict) {
-            Some(Finding { reason, message }) => {
-                conditions.fail(ConditionType::Accepted, *reason, message);
-            }
-            None => conditions.hold(
-                ConditionType::Accepted,
-                Reason::Accepted,
-                "the listener is understood",
-            ),
-        }
-        match &listener.references {
-            Some(Finding { reason, message }) => {
-                conditions.fail(ConditionType::ResolvedRefs, *reason, message);
-            }
-            None => conditions.hold(
-                ConditionType::ResolvedRefs,
-                Reason::ResolvedRefs,
-                "every reference leads somewhere",
-            ),
-        }
-        match self.not_programmed(at, claims) {
-            Some((reason, message)) => {
-                conditions.fail(ConditionType::Programmed, reason, message);
-            }
-            None => conditions.wait_for_data_plane(),
-        }
-        if let Some(message) = self.overlap(at, claims) {
-            conditions.hold(
-                ConditionType::OverlappingTlsConfig,
-                Reason::OverlappingHostnames,
-                message,
-            );
-        }
-        conditions
-    }
-
-    /// Why a listener is not served.
-    fn not_programmed(&self, at: usize, claims: &Claims) -> Option<(Reason, String)> {
-        let listener = &self.listeners[at];
-        if let Some(fault) = &self.fault {
-            let message = format!("the Gateway is not accepted: {}", fault.message);
-            return Some((Reason::Invalid, message));
-        }
-        if let Some(fault) = &listener.fault {
-            return Some((Reason::Invalid, fault.message.clone()));
-        }
-        if let Some(Conflict(finding)) = self.conflict(at, claims) {
-            return Some((finding.reason, finding.message.clone()));
-        }
-        if self.addresses.served.is_none() {
-            let unusable = self.addresses.unusable.as_ref();
-            let message = unusable.map_or("", |f| &f.message);
-            return Some((Reason::Invalid, message.to_owned()));
-        }
-        if !listener.is_servable() {
-            let message = listener.references.as_ref().map_or("", |f| &f.message);
-            return Some((Reason::Invalid, message.to_owned()));
-        }
-        None
-    }
-
-    /// "Controllers MUST detect the presence of overlapping hostnames" (Gateway API v1
-    /// `ListenerConditionOverlappingTLSConfig`).
-    fn overlap(&self, at: usize, claims: &Claims) -> Option<String> {
-        let is_tls = |at: usize| {
-            let listener = &self.listeners[at];
-            listener.protocol == Protocol::Https
-                && listener.fault.is_none()
-                && self.conflict(at, claims).is_none()
-        };
-        let own = &self.listeners[at];
-        if !is_tls(at) {
-            return None;
-        }
-        let overlaps = |other: &ListenerUnit| match (&own.hostname, &other.hostname) {
-            (Some(a), Some(b)) => a.intersects(b),
-            _ => true,
-        };
-        let names: Vec<_> = (0..self.listeners.len())
-            .filter(|other| *other != at && is_tls(*other))
-            .map(|other| &self.listeners[other])
-            .filter(|other| other.port == own.port && overlaps(other))
-            .map(|other| &*other.name)
-            .collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "hostnames overlap with listener {}; a request that comes in through the wrong one \
-                 is answered with 421",
-                names.join(", ")
-            )
-        })
-    }
-
-    fn conditions(&self, claims: &Claims) -> Conditions {
-        let mut conditions = Conditions::new(self.generation);
-        let accepted = self.accepted(&mut conditions, claims);
-        let unresolved: Vec<_> = self
-            .listeners
-            .iter()
-            .filter_map(|l| {
-                Some(format!(
-                    "listener {}: {}",
-                    l.name,
-                    l.references.as_ref()?.message
-                ))
-            })
-            .collect();
-        if unresolved.is_empty() {
-            conditions.hold(
-                ConditionType::ResolvedRefs,
-                Reason::ResolvedRefs,
-                "every reference leads somewhere",
-            );
-        } else {
-            conditions.fail(
-                ConditionType::ResolvedRefs,
-                Reason::ListenersNotResolved,
-                unresolved.join("; "),
-            );
-        }
-        let served = (0..self.listeners.len()).any(|at| self.is_served(at, claims));
-        if !accepted {
-            conditions.fail(
-                ConditionType::Programmed,
-                Reason::Invalid,
-                "the Gateway is not accepted",
-            );
-        } else if let Some(Finding { reason, message }) = &self.addresses.unusable {
-            conditions.fail(ConditionType::Programmed, *reason, message);
-        } else if !served {
-            let why: BTreeSet<_> = (0..self.listeners.len())
-                .filter_map(|at| Some(self.not_programmed(at, claims)?.1))
-                .collect();
-            let why: Vec<_> = why.into_iter().collect();
-            conditions.fail(
-                ConditionType::Programmed,
-                Reason::Invalid,
-                format!("no listener can be served: {}", why.join("; ")),
-            );
-        } else {
-            conditions.wait_for_data_plane();
-        }
-        conditions
-    }
-
-    /// Sets `Accepted`; says whether it holds.
-    fn accepted(&self, conditions: &mut Conditions, claims: &Claims) -> bool {
-        if let Some(Finding { reason, message }) = &self.fault {
-            conditions.fail(ConditionType::Accepted, *reason, message);
-            return false;
-        }
-        let faults: Vec<_> = (0..self.listeners.len())
-            .filter_map(|at| {
-                let listener = &self.listeners[at];
-                let conflict = self.conflict(at, claims).map(|c| &c.0);
-                let fault = listener.fault.as_ref().or(conflict)?;
-                Some(format!("listener {}: {}", listener.name, fault.message))
-            })
-            .collect();
-        if faults.is_empty() {
-            conditions.hold(
-                ConditionType::Accepted,
-                Reason::Accepted,
-                "every listener is understood",
-            );
-            return true;
-        }
-        let message = faults.join("; ");
-        if faults.len() == self.listeners.len() {
-            conditions.fail(ConditionType::Accepted, Reason::ListenersNotValid, message);
-            return false;
-        }
-        conditions.hold(ConditionType::Accepted, Reason::ListenersNotValid, message);
-        true
-    }
+    };
+    Some(match listener.protocol {
+        Protocol::Http => ListenerProtocol::Http,
+        Protocol::Https => ListenerProtocol::Https(termination()),
+        Protocol::Tls if listener.is_passthrough => ListenerProtocol::TlsPassthrough,
+        Protocol::Tls => ListenerProtocol::TlsTerminate(termination()),
+        Protocol::Tcp => ListenerProtocol::Tcp,
+        Protocol::Udp => ListenerProtocol::Udp,
+        Protocol::Other(_) => return None,
+    })
 }

@@ -1,21 +1,25 @@
-//! One listener of a Gateway, by itself: whether it is understood, and what it may be attached to.
+//! One listener of a Gateway or ListenerSet, by itself: whether it is understood, and what may be
+//! attached to it.
 
 use std::sync::Arc;
 
-use gateway_model::names::{Hostname, ObjectRef};
+use gateway_model::ir::{ClientValidation, PortKind};
+use gateway_model::names::{Hostname, ListenerKey, ObjectRef};
 
 use super::Finding;
 use super::certificates::{self, Certificates};
+use super::frontend::{Frontend, PortValidation};
 use crate::objects::{
-    AllowedRoutes, GATEWAY_API_GROUP, Gateway, Known, Listener, NamespacesFrom, Objects, Protocol,
-    TlsMode,
+    AllowedRoutes, GATEWAY_API_GROUP, Known, LabelSelector, Listener, NamespacesFrom, Objects,
+    Protocol, TlsMode,
 };
 use crate::status::{Reason, RouteGroupKind};
 
 /// One listener as far as it depends on its own Gateway alone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListenerUnit {
-    pub(super) name: Arc<str>,
+    /// Its name; `key.gateway` is the Gateway or ListenerSet that declares it.
+    pub(super) key: ListenerKey,
     pub(super) port: u16,
     pub(super) protocol: Protocol,
     /// `tls.mode` is `Passthrough`.
@@ -27,120 +31,160 @@ pub(crate) struct ListenerUnit {
     pub(super) fault: Option<Finding>,
     /// What is wrong with its references.
     pub(super) references: Option<Finding>,
-    /// For HTTPS.
+    /// Where TLS is terminated.
     pub(super) certificates: Certificates,
+    /// What is asked of clients where TLS is terminated.
+    pub(super) validation: Option<Arc<ClientValidation>>,
 }
 
 impl ListenerUnit {
+    /// Translates a listener that `object`, a Gateway or ListenerSet, declares.
     pub(super) fn new(
         objects: &Objects,
         object: &ObjectRef,
-        gateway: &Gateway,
+        frontend: &mut Frontend<'_>,
         listener: &Listener,
     ) -> Self {
-        let hostname = listener.hostname.as_ref().map(|h| Hostname::parse(h));
-        let fault = fault(gateway, listener).or_else(|| match &hostname {
-            Some(Err(e)) => Some(Finding::new(
-                Reason::UnsupportedValue,
-                format!(
-                    "hostname {:?}: {e}",
-                    listener.hostname.as_deref().unwrap_or("")
-                ),
-            )),
-            _ => None,
-        });
-        let certificates = match listener.protocol {
-            Protocol::Https => certificates::resolve(objects, object, listener.tls.as_ref()),
-            _ => Certificates::default(),
+        let is_passthrough = listener.protocol == Protocol::Tls
+            && (listener.tls.as_ref())
+                .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough));
+        let (certificates, validation) = if terminates(&listener.protocol, is_passthrough) {
+            (
+                certificates::resolve(objects, object, listener),
+                frontend.of_port(listener.port),
+            )
+        } else {
+            Default::default()
         };
-        let (supported_kinds, unknown_kinds) = kinds(listener);
+        let hostname = listener.hostname.as_ref().map(|h| Hostname::parse(h));
+        let (supported_kinds, unknown_kinds) = kinds(listener, is_passthrough);
         let mut findings = certificates.findings.clone();
+        findings.extend(validation.findings.iter().cloned());
         findings.extend(unknown_kinds);
         Self {
-            name: listener.name.clone(),
+            key: ListenerKey {
+                gateway: object.clone(),
+                section: listener.name.clone(),
+            },
             port: listener.port,
             protocol: listener.protocol.clone(),
-            is_passthrough: listener
-                .tls
-                .as_ref()
-                .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough)),
+            is_passthrough,
+            fault: fault(listener, &validation, &hostname),
             hostname: hostname.and_then(Result::ok),
             allowed_routes: listener.allowed_routes.clone(),
             supported_kinds,
-            fault,
             references: Finding::merge(&findings),
             certificates,
+            validation: validation.validation.clone(),
         }
+    }
+
+    /// Whether TLS ends here.
+    pub(super) fn terminates(&self) -> bool {
+        terminates(&self.protocol, self.is_passthrough)
     }
 
     /// Whether it could be served if nobody else claimed its place.
     pub(super) fn is_servable(&self) -> bool {
-        self.fault.is_none()
-            && (self.protocol != Protocol::Https || !self.certificates.usable.is_empty())
+        self.fault.is_none() && (!self.terminates() || !self.certificates.usable.is_empty())
+    }
+
+    /// What connections to it begin with; none for a protocol that is not supported.
+    pub(super) fn port_kind(&self) -> Option<PortKind> {
+        match self.protocol {
+            Protocol::Http => Some(PortKind::Http),
+            Protocol::Https | Protocol::Tls => Some(PortKind::Tls),
+            Protocol::Tcp => Some(PortKind::Tcp),
+            Protocol::Udp => Some(PortKind::Udp),
+            Protocol::Other(_) => None,
+        }
+    }
+}
+
+fn terminates(protocol: &Protocol, is_passthrough: bool) -> bool {
+    match protocol {
+        Protocol::Https => true,
+        Protocol::Tls => !is_passthrough,
+        _ => false,
     }
 }
 
 /// Why a listener cannot be accepted.
-fn fault(gateway: &Gateway, listener: &Listener) -> Option<Finding> {
+fn fault<E: std::fmt::Display>(
+    listener: &Listener,
+    validation: &PortValidation,
+    hostname: &Option<Result<Hostname, E>>,
+) -> Option<Finding> {
     let unsupported = |message: String| Some(Finding::new(Reason::UnsupportedValue, message));
-    if !matches!(listener.protocol, Protocol::Http | Protocol::Https) {
+    if let Protocol::Other(protocol) = &listener.protocol {
         return Some(Finding::new(
             Reason::UnsupportedProtocol,
             format!(
-                "protocol {} is not supported; supported are HTTP and HTTPS",
-                listener.protocol.as_str()
+                "protocol {protocol} is not supported; supported are HTTP, HTTPS, TLS, TCP and UDP"
             ),
         ));
     }
     if let Some(tls) = &listener.tls
         && let Known::Unknown(mode) = &tls.mode
     {
-        return unsupported(format!("tls.mode {mode:?} is not known; use Terminate"));
-    }
-    if listener.protocol == Protocol::Https && gateway.frontend.of_port(listener.port).is_some() {
         return unsupported(format!(
-            "spec.tls.frontend asks for client certificates on port {}, which is not supported; \
-             without them the listener would let everybody in, so it is not served",
-            listener.port
+            "tls.mode {mode:?} is not known; use Terminate or Passthrough"
         ));
     }
+    if let Some(fault) = &validation.fault {
+        return Some(fault.clone());
+    }
     let allowed = &listener.allowed_routes;
-    match &allowed.from {
+    let of_namespaces = match &allowed.from {
         Known::Unknown(from) => unsupported(format!(
             "allowedRoutes.namespaces.from {from:?} is not known; use All, Selector or Same"
         )),
-        Known::Known(NamespacesFrom::Selector) => selector_fault(allowed).and_then(unsupported),
+        Known::Known(NamespacesFrom::Selector) => {
+            selector_fault("allowedRoutes", allowed.selector.as_ref()).and_then(unsupported)
+        }
         Known::Known(_) => None,
-    }
+    };
+    of_namespaces.or_else(|| match hostname {
+        Some(Err(e)) => {
+            let text = listener.hostname.as_deref().unwrap_or("");
+            unsupported(format!("hostname {text:?}: {e}"))
+        }
+        _ => None,
+    })
 }
 
-fn selector_fault(allowed: &AllowedRoutes) -> Option<String> {
-    let Some(selector) = &allowed.selector else {
-        return Some(
-            "allowedRoutes.namespaces.selector must be given when from is Selector".to_owned(),
-        );
+/// What is wrong with `namespaces.selector` of this field, where `from` is `Selector`.
+pub(super) fn selector_fault(field: &str, selector: Option<&LabelSelector>) -> Option<String> {
+    let Some(selector) = selector else {
+        return Some(format!(
+            "{field}.namespaces.selector must be given when from is Selector"
+        ));
     };
-    selector
-        .match_expressions
-        .iter()
-        .find_map(|requirement| match &requirement.operator {
-            Known::Unknown(operator) => Some(format!(
-                "allowedRoutes.namespaces.selector: operator {operator:?} is not known; \
-                 use In, NotIn, Exists or DoesNotExist"
-            )),
-            Known::Known(_) => None,
-        })
+    let mut requirements = selector.match_expressions.iter();
+    requirements.find_map(|requirement| match &requirement.operator {
+        Known::Unknown(operator) => Some(format!(
+            "{field}.namespaces.selector: operator {operator:?} is not known; \
+             use In, NotIn, Exists or DoesNotExist"
+        )),
+        Known::Known(_) => None,
+    })
 }
 
 /// Gateway API v1 `AllowedRoutes.kinds`: those that the protocol takes, and what is said of others.
-fn kinds(listener: &Listener) -> (Vec<RouteGroupKind>, Option<Finding>) {
-    let of_protocol = match listener.protocol {
-        Protocol::Http | Protocol::Https => vec![RouteGroupKind {
-            group: GATEWAY_API_GROUP.into(),
-            kind: "HTTPRoute".into(),
-        }],
-        _ => Vec::new(),
+fn kinds(listener: &Listener, is_passthrough: bool) -> (Vec<RouteGroupKind>, Option<Finding>) {
+    let of_protocol: &[&str] = match listener.protocol {
+        Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
+        Protocol::Tls if is_passthrough => &["TLSRoute"],
+        Protocol::Tls => &["TLSRoute", "TCPRoute"],
+        Protocol::Tcp => &["TCPRoute"],
+        Protocol::Udp => &["UDPRoute"],
+        Protocol::Other(_) => &[],
     };
+    let kind = |kind: &&str| RouteGroupKind {
+        group: GATEWAY_API_GROUP.into(),
+        kind: (*kind).into(),
+    };
+    let of_protocol: Vec<_> = of_protocol.iter().map(kind).collect();
     let wanted = &listener.allowed_routes.kinds;
     if wanted.is_empty() {
         return (of_protocol, None);

@@ -1,5 +1,6 @@
 //! Kubernetes core `Service`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::reader::Node;
@@ -16,6 +17,17 @@ pub struct Service {
     pub external_name: Option<Arc<str>>,
     /// `spec.ports`.
     pub ports: Vec<ServicePort>,
+    /// `status.loadBalancer.ingress`.
+    pub load_balancer: Vec<LoadBalancerAddress>,
+}
+
+/// Kubernetes core `LoadBalancerIngress`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadBalancerAddress {
+    /// `ip`.
+    Ip(IpAddr),
+    /// `hostname`.
+    Hostname(Arc<str>),
 }
 
 /// Kubernetes core `ServiceType`, as far as it matters here.
@@ -67,6 +79,7 @@ impl Service {
             kind: kind.unwrap_or(Known::Known(ServiceType::Addresses)),
             external_name: external_name.text().map(trim_dot),
             ports: ports(&spec),
+            load_balancer: load_balancer(root),
         };
         let is_external = service.kind == Known::Known(ServiceType::ExternalName);
         if is_external && service.external_name.is_none() {
@@ -82,6 +95,19 @@ impl Service {
         let mut of_number = self.ports.iter().filter(|p| p.port == number);
         of_number.find(|p| &*p.protocol == transport)
     }
+}
+
+/// `status.loadBalancer.ingress`; what cannot be read there is not the user's mistake.
+fn load_balancer(root: &Node<'_>) -> Vec<LoadBalancerAddress> {
+    let status = root.field("status").field("loadBalancer");
+    let read = |item: &Node<'_>| {
+        let ip = item.field("ip").text().and_then(|text| text.parse().ok());
+        let hostname = || Some(item.field("hostname").text()?.into());
+        ip.map(LoadBalancerAddress::Ip)
+            .or_else(|| hostname().map(LoadBalancerAddress::Hostname))
+    };
+    let items = status.field("ingress").items(usize::MAX);
+    items.iter().filter_map(read).collect()
 }
 
 fn trim_dot(text: &str) -> Arc<str> {

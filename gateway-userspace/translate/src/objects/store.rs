@@ -1,5 +1,6 @@
 //! All objects that are known: the input of a translation.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -212,6 +213,31 @@ impl Objects {
             .range(first..)
             .take_while(move |(name, _)| *name.namespace == *namespace)
             .map(|(_, grant)| &**grant)
+    }
+
+    /// The ListenerSets of a namespace.
+    pub(crate) fn listener_sets_in(&self, namespace: &str) -> impl Iterator<Item = &ListenerSet> {
+        let first = ObjectRef::new(ObjectKind::ListenerSet, namespace, "");
+        self.listener_sets
+            .range(first..)
+            .take_while(move |(name, _)| *name.namespace == *namespace)
+            .map(|(_, set)| &**set)
+    }
+
+    /// The labels of a namespace; the one that every namespace has, if no more is known of it.
+    pub(crate) fn labels_of_namespace(
+        &self,
+        namespace: &Arc<str>,
+    ) -> Cow<'_, BTreeMap<Arc<str>, Arc<str>>> {
+        let name = ObjectRef {
+            kind: ObjectKind::Namespace,
+            namespace: "".into(),
+            name: namespace.clone(),
+        };
+        match self.namespaces.get(&name) {
+            Some(known) => Cow::Borrowed(&known.meta.labels),
+            None => Cow::Owned(Namespace::implied_labels(namespace)),
+        }
     }
 
     fn insert(&mut self, object: Object) -> Option<Object> {

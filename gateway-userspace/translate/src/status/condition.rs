@@ -22,6 +22,8 @@ pub enum ConditionType {
     Accepted,
     /// A listener is not distinct from another one.
     Conflicted,
+    /// Clients without a valid certificate are let in.
+    InsecureFrontendValidationMode,
     /// TLS listeners of one port share hostnames.
     #[serde(rename = "OverlappingTLSConfig")]
     OverlappingTlsConfig,
@@ -53,11 +55,15 @@ pub enum Reason {
     AddressNotUsable,
     BackendNotFound,
     Conflicted,
+    ConfigurationChanged,
     HostnameConflict,
     Invalid,
+    #[serde(rename = "InvalidCACertificateKind")]
+    InvalidCaCertificateKind,
     #[serde(rename = "InvalidCACertificateRef")]
     InvalidCaCertificateRef,
     InvalidCertificateRef,
+    InvalidClientCertificateRef,
     InvalidKind,
     InvalidParameters,
     InvalidRouteKinds,
@@ -68,8 +74,11 @@ pub enum Reason {
     NoMatchingParent,
     #[serde(rename = "NoValidCACertificate")]
     NoValidCaCertificate,
+    NotAllowed,
     NotAllowedByListeners,
     OverlappingHostnames,
+    ParentNotAccepted,
+    ParentNotProgrammed,
     Pending,
     PortUnavailable,
     Programmed,

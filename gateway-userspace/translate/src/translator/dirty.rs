@@ -6,7 +6,7 @@ use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey};
 
 use crate::gateway_api::References;
 use crate::index::{Change, Index};
-use crate::objects::{BackendTlsPolicy, Event, Object, Objects, service_of};
+use crate::objects::{BackendTlsPolicy, Event, LoadBalancerAddress, Object, Objects, service_of};
 use crate::settings::Settings;
 
 /// What has to be done again.
@@ -20,11 +20,21 @@ pub(super) struct Dirty {
     /// Services whose upstreams may have changed.
     pub(super) services: BTreeSet<ObjectRef>,
     pub(super) upstreams: BTreeSet<UpstreamKey>,
-    /// Gateways whose status may have changed.
+    /// Gateways and ListenerSets whose status may have changed.
     pub(super) statuses: BTreeSet<ObjectRef>,
+    /// Whether a Node has changed.
+    pub(super) nodes: bool,
 }
 
 impl Dirty {
+    /// What has to be done first of all: the settings may name the nodes.
+    pub(super) fn at_first() -> Self {
+        Self {
+            nodes: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in one event.
     pub(super) fn apply(
         &mut self,
@@ -79,6 +89,12 @@ impl Dirty {
         for (change, object) in [(Change::Remove, old), (Change::Add, new)] {
             match object {
                 Some(Object::Gateway(gateway)) => index.gateway(change, name, gateway),
+                Some(Object::ListenerSet(set)) => {
+                    index.listener_set(change, name, set);
+                    self.gateways.extend(set.gateway());
+                    self.statuses.insert(name.clone());
+                    self.routes.extend(index.routes_of_parent.of(name).cloned());
+                }
                 Some(Object::BackendTlsPolicy(policy)) => {
                     index.policy(change, name, policy);
                     self.policy(objects, index, name, policy);
@@ -108,14 +124,16 @@ impl Dirty {
             | ObjectKind::UdpRoute => {
                 self.routes.insert(name.clone());
             }
-            ObjectKind::ReferenceGrant => self.grant(index, &name.namespace),
+            ObjectKind::ReferenceGrant => self.grant(objects, index, &name.namespace),
             ObjectKind::Secret | ObjectKind::ConfigMap => {
-                let gateways = index.gateways_naming.of(name);
-                self.gateways.extend(gateways.cloned());
+                self.declarers(objects, index.gateways_naming.of(name));
                 self.authority(objects, index, name);
             }
             ObjectKind::Service => {
                 self.services.insert(name.clone());
+                if load_balancer(old) != load_balancer(new) {
+                    self.declarers(objects, index.gateways_naming.of(name));
+                }
                 let policies = objects.policies_of(name);
                 self.policies
                     .extend(policies.map(|(policy, _)| policy.clone()));
@@ -128,7 +146,8 @@ impl Dirty {
             ObjectKind::BackendTlsPolicy => {
                 self.policies.insert(name.clone());
             }
-            ObjectKind::EndpointSlice | ObjectKind::ListenerSet | ObjectKind::Node => {}
+            ObjectKind::Node => self.nodes = true,
+            ObjectKind::EndpointSlice | ObjectKind::ListenerSet => {}
         }
     }
 
@@ -175,13 +194,33 @@ impl Dirty {
         }
     }
 
-    fn grant(&mut self, index: &Index, namespace: &str) {
+    fn grant(&mut self, objects: &Objects, index: &Index, namespace: &str) {
         for object in index.reaching_into.of(namespace) {
-            let dirty = match object.kind {
-                ObjectKind::Gateway => &mut self.gateways,
-                _ => &mut self.routes,
-            };
-            dirty.insert(object.clone());
+            match object.kind {
+                ObjectKind::Gateway | ObjectKind::ListenerSet => self.declarer(objects, object),
+                _ => {
+                    self.routes.insert(object.clone());
+                }
+            }
+        }
+    }
+
+    /// Something that a Gateway or ListenerSet depends on has changed.
+    fn declarer(&mut self, objects: &Objects, object: &ObjectRef) {
+        match object.kind {
+            ObjectKind::ListenerSet => {
+                let set = objects.listener_sets.get(object);
+                self.gateways.extend(set.and_then(|set| set.gateway()));
+            }
+            _ => {
+                self.gateways.insert(object.clone());
+            }
+        }
+    }
+
+    fn declarers<'a>(&mut self, objects: &Objects, named: impl Iterator<Item = &'a ObjectRef>) {
+        for object in named {
+            self.declarer(objects, object);
         }
     }
 
@@ -197,6 +236,9 @@ impl Dirty {
             return;
         }
         self.routes.extend(objects.routes_in(&name.name).cloned());
+        // Gateways may choose their ListenerSets by these labels.
+        let sets = objects.listener_sets_in(&name.name);
+        self.gateways.extend(sets.filter_map(|set| set.gateway()));
     }
 
     /// Marks all of a translation that knows nothing yet.
@@ -212,8 +254,19 @@ impl Dirty {
         for (name, gateway) in &objects.gateways {
             index.gateway(Change::Add, name, gateway);
         }
+        for (name, set) in &objects.listener_sets {
+            index.listener_set(Change::Add, name, set);
+        }
         self.classes.extend(objects.classes.keys().cloned());
         self.gateways.extend(objects.gateways.keys().cloned());
+    }
+}
+
+/// What a Service was given by whoever runs load balancers.
+fn load_balancer(object: Option<&Object>) -> &[LoadBalancerAddress] {
+    match object {
+        Some(Object::Service(service)) => &service.load_balancer,
+        _ => &[],
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `SLUICE_BLESS=1 cargo test -p gateway-translate --test golden` rewrites the outputs; the diff is
 //! the review. A document without `kind` holds [`Scenario`], the settings of that case. A text of
-//! the form `@name` in a Secret stands for `testdata/keys/name`.
+//! the form `@name` in a Secret or ConfigMap stands for `testdata/keys/name`.
 //!
 //! Every case is translated in the order written, in reverse, in one batch, object by object and
 //! from scratch, and all of these must agree.
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef, Revision};
 use gateway_model::snapshot::compile;
 use gateway_translate::{
-    Applied, Event, Object, Settings, SourceKind, Translation, Translator, decode_all, translate,
+    Applied, Event, Object, Publish, Settings, SourceKind, Translation, Translator, decode_all,
+    translate,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,9 +30,12 @@ struct Scenario {
     cluster: bool,
     stand_in_classes: Vec<String>,
     node_addresses: Vec<String>,
-    usable_addresses: Vec<String>,
+    address_pool: Vec<String>,
+    /// Addresses come from Services of type LoadBalancer; default nodes.
+    publish_service: bool,
     crd_version: Option<String>,
-    /// Listeners that the data plane could not serve: `namespace/gateway#listener` to why.
+    /// Listeners that the data plane could not serve: `namespace/gateway#listener`, or
+    /// `ListenerSet namespace/set#listener`, to why.
     failures: BTreeMap<String, String>,
     /// Objects that could not be compiled: `Kind namespace/name` to why.
     rejected: BTreeMap<String, String>,
@@ -211,13 +215,12 @@ fn odd_values() -> [Value; 6] {
 
 /// Replaces `@name` by the contents of a key file.
 fn insert_keys(root: &Path, document: &mut Value) {
-    if document.get("kind").and_then(Value::as_str) != Some("Secret") {
-        return;
-    }
-    let Some(texts) = document
-        .get_mut("stringData")
-        .and_then(Value::as_object_mut)
-    else {
+    let field = match document.get("kind").and_then(Value::as_str) {
+        Some("Secret") => "stringData",
+        Some("ConfigMap") => "data",
+        _ => return,
+    };
+    let Some(texts) = document.get_mut(field).and_then(Value::as_object_mut) else {
         return;
     };
     for text in texts.values_mut() {
@@ -245,11 +248,16 @@ fn settings(scenario: &Scenario) -> Settings {
             .map(|c| c.as_str().into())
             .collect(),
         node_addresses: scenario.node_addresses.iter().map(parse).collect(),
-        usable_addresses: scenario
-            .usable_addresses
+        address_pool: scenario
+            .address_pool
             .iter()
             .map(|t| t.parse().expect("a network"))
             .collect(),
+        publish: if scenario.publish_service {
+            Publish::Service
+        } else {
+            Publish::Nodes
+        },
         crd_version: scenario.crd_version.as_deref().map(Into::into),
         ..Settings::default()
     }
@@ -298,8 +306,12 @@ fn object_ref(text: &str) -> ObjectRef {
 
 fn failure((listener, why): (&String, &String)) -> (ListenerKey, String) {
     let (gateway, section) = listener.split_once('#').expect("gateway#listener");
+    let declarer = match gateway.split_once(' ') {
+        Some(_) => gateway.to_owned(),
+        None => format!("Gateway {gateway}"),
+    };
     let key = ListenerKey {
-        gateway: object_ref(&format!("Gateway {gateway}")),
+        gateway: object_ref(&declarer),
         section: section.into(),
     };
     (key, why.clone())

@@ -8,7 +8,7 @@ use gateway_model::ir::{
     Retry, Route, Rule, SubjectAltName, Timeouts, Upstream, UpstreamTls, ValueMatch,
     WeightedBackend,
 };
-use gateway_translate::{Applied, Translation};
+use gateway_translate::{Applied, ProvisionKind, ProvisionedPort, ProvisionedService, Translation};
 use serde_json::{Map, Value, json};
 
 /// The whole output of a case.
@@ -28,6 +28,11 @@ pub fn output(translation: &Translation, refused: &[String], applied: &Applied) 
         })
         .collect();
     output.insert("statuses".to_owned(), Value::Object(statuses));
+    if !translation.provisions.is_empty() {
+        let provisions = translation.provisions.iter();
+        let provisions = provisions.map(|(gateway, s)| (gateway.to_string(), service(s)));
+        output.insert("provisions".to_owned(), Value::Object(provisions.collect()));
+    }
     serde_saphyr::to_string(&Value::Object(output)).expect("yaml")
 }
 
@@ -124,6 +129,18 @@ fn listener(listener: &Listener) -> Value {
         let names: Vec<_> = certificates.iter().map(|c| c.0.to_string()).collect();
         map.insert("certificates".to_owned(), json!(names));
     }
+    if listener.gateway != listener.key.gateway {
+        map.insert("gateway".to_owned(), json!(listener.gateway.to_string()));
+    }
+    let validation = listener.protocol.termination();
+    if let Some(validation) = validation.and_then(|tls| tls.client_validation.as_ref()) {
+        let count = validation.authorities.len();
+        let text = format!("{:?} by {count} authorities", validation.mode);
+        map.insert("clients".to_owned(), json!(text));
+    }
+    if let Some(key) = &listener.backend_client_certificate {
+        map.insert("shows to backends".to_owned(), json!(key.0.to_string()));
+    }
     let policy = &listener.source_policy;
     if !policy.allow.is_empty() {
         map.insert("allow".to_owned(), json!(policy.allow));
@@ -132,6 +149,22 @@ fn listener(listener: &Listener) -> Value {
         map.insert("deny".to_owned(), json!(policy.deny));
     }
     Value::Object(map)
+}
+
+fn service(service: &ProvisionedService) -> Value {
+    let kind = match service.kind {
+        ProvisionKind::LoadBalancer => "load balancer",
+        ProvisionKind::Headless => "headless",
+    };
+    let ports: Vec<_> = service.ports.iter().map(ProvisionedPort::name).collect();
+    json!({
+        "service": format!("{} ({kind})", service.name),
+        "owner": service.owner,
+        "labels": service.labels,
+        "annotations": service.annotations,
+        "ports": ports,
+        "endpoints": service.endpoints,
+    })
 }
 
 fn certificate(certificate: &Certificate) -> String {

@@ -14,7 +14,7 @@ use super::Next;
 use super::tunnel;
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
-use crate::connection::attempt::Attempt;
+use crate::connection::attempt::{Attempt, Repeats};
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io};
@@ -31,6 +31,7 @@ use crate::h1::{
 use crate::head::Violation;
 use crate::origin;
 use crate::routing::Decision;
+use crate::upstream::Needs;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -171,13 +172,14 @@ impl Exchange<'_> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
         record.asks(forward.label);
-        let begun = Attempt::begin(&worker, routing, forward.upstream, self.is_harmless());
+        let begun = Attempt::begin(&worker, routing, forward.upstream, self.needs());
         let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {
             self.client.send(CONTINUE).await.map_err(client_io)?;
         }
         let mut held = None;
+        let mut repeats = Repeats::new(&worker);
         let inbound = loop {
             match self.head(&mut attempt, held.take()).await {
                 Ok(mut inbound) if self.work.response.is_informational() => {
@@ -185,13 +187,11 @@ impl Exchange<'_> {
                     held = Some(inbound.buffer);
                 }
                 Ok(inbound) => break inbound,
-                Err(NoHead::Closed(_)) if self.may_repeat(&attempt) => {
+                Err(no_head) if repeats.left() && self.may_repeat(&attempt, &no_head) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let endpoint = Rc::clone(attempt.endpoint());
-                    drop(attempt);
-                    let afresh = Box::pin(Attempt::afresh(&worker, endpoint));
+                    let afresh = Box::pin(attempt.afresh(&worker));
                     attempt = self.budget.guard(&self.client.deadline, afresh).await?;
                 }
                 Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
@@ -202,10 +202,18 @@ impl Exchange<'_> {
     }
 
     /// Whether a closed connection is no fault of the request's: the endpoint had closed an idle
-    /// connection, everything that was sent is still in hand, and saying it twice does no harm
-    /// (RFC 9110 §9.2.2).
-    fn may_repeat(&self, attempt: &Attempt) -> bool {
-        attempt.connection.used && self.upload.is_replayable() && self.is_harmless()
+    /// connection and saying it twice does no harm (RFC 9110 §9.2.2), or says that it has not
+    /// processed the request; and everything that was sent is still in hand.
+    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead) -> bool {
+        let stale = attempt.connection.used && self.is_harmless();
+        no_head.is_unheard(stale) && self.upload.is_replayable()
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            repeatable: self.is_harmless(),
+            upgrade: self.work.request.is_websocket(),
+        }
     }
 
     /// Whether saying it twice does no harm.

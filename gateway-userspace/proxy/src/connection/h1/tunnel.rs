@@ -3,19 +3,18 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
-
 use super::Next;
 use crate::buffer::Buffer;
 use crate::connection::client::Client;
 use crate::connection::pipe::Direction;
 use crate::connection::record::Record;
+use crate::upstream::UpstreamStream;
 
 /// Copies bytes until both sides have ended, one fails, or nothing moves for the tunnel's limit.
 /// `late` is what the client sent after its request, `early` what the upstream sent after its answer.
 pub(super) async fn run(
     client: &mut Client,
-    mut upstream: TcpStream,
+    mut upstream: UpstreamStream,
     late: Buffer,
     early: Buffer,
     record: &mut Record,

@@ -144,8 +144,8 @@ impl Streamed {
 
     /// The body is complete; gives its trailers.
     fn finish(&mut self, worker: &Worker) -> Option<HeaderMap> {
-        let download = self.download.take()?;
-        let trailers = download.trailers();
+        let mut download = self.download.take()?;
+        let trailers = download.take_trailers();
         self.state.complete.set(true);
         if self.upload.is_none() {
             download.release(worker);

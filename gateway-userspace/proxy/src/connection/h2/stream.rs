@@ -17,6 +17,7 @@ use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
+use crate::connection::attempt::Repeats;
 use crate::connection::budget::Budget;
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
@@ -31,6 +32,7 @@ use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
+use crate::upstream::Needs;
 
 type Served = Response<ResponseBody>;
 
@@ -197,10 +199,11 @@ impl Exchange<'_> {
     async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
         self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(&worker, routing, self.upstream, self.harmless);
+        let begun = Attempt::begin(&worker, routing, self.upstream, self.needs());
         let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
         self.record.endpoint = Some(attempt.address());
         let mut held = None;
+        let mut repeats = Repeats::new(&worker);
         loop {
             self.response.reset();
             match poll_fn(|cx| self.poll_head(cx, &mut attempt, &mut held)).await {
@@ -210,11 +213,11 @@ impl Exchange<'_> {
                     held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
                 }
                 Ok(inbound) => return Ok((attempt, inbound)),
-                Err(NoHead::Closed(_)) if self.may_repeat(&attempt) => {
+                Err(no_head) if repeats.left() && self.may_repeat(&attempt, &no_head) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let afresh = Attempt::afresh(&worker, Rc::clone(attempt.endpoint()));
+                    let afresh = attempt.afresh(&worker);
                     attempt = self
                         .budget
                         .guard(&self.state.deadline, Box::pin(afresh))
@@ -225,8 +228,17 @@ impl Exchange<'_> {
         }
     }
 
-    fn may_repeat(&self, attempt: &Attempt) -> bool {
-        attempt.connection.used && self.harmless && self.upload.is_replayable()
+    fn needs(&self) -> Needs {
+        Needs {
+            repeatable: self.harmless,
+            upgrade: false,
+        }
+    }
+
+    /// Whether the request can be sent once more without anybody noticing.
+    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead) -> bool {
+        let stale = attempt.connection.used && self.harmless;
+        no_head.is_unheard(stale) && self.upload.is_replayable()
     }
 
     fn poll_head(
@@ -300,12 +312,15 @@ impl Exchange<'_> {
         );
         worker.put_response_head(std::mem::take(&mut self.response));
         self.state.begins_sending();
-        if self.upload.is_done()
+        let uploaded = self.upload.is_done();
+        if (uploaded || download.is_done())
             && let Some(whole) = download.take_whole()
         {
             worker.put_vec(self.upload.into_storage());
             record.bytes_sent = whole.len() as u64;
-            download.release(worker);
+            if uploaded {
+                download.release(worker);
+            }
             let rule = self.rule.map(|rule| &**rule);
             record.end(&self.state.session.downstream, rule);
             self.state.complete.set(true);

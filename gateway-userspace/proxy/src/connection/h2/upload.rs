@@ -1,17 +1,19 @@
-//! A request on its way from an HTTP/2 stream to an HTTP/1.1 upstream.
+//! A request on its way from an HTTP/2 stream to an upstream.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use ::bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::connection::mirror::Copies;
-use crate::h1::{BodyKind, CHUNK_END, LAST_CHUNK, push_chunk_head};
+use crate::h1::{BodyKind, CHUNK_END, push_chunk_head, push_last_chunk, push_line};
+use crate::head::{bytes, is_trailer_allowed};
+use crate::upstream::{Http2Stream, UpstreamStream};
 
 /// A head longer than this is not kept until the response comes.
 const LARGE_HEAD_BYTES: usize = 2 * 1024;
@@ -22,12 +24,15 @@ pub(super) struct Upload {
     data: Bytes,
     tail: &'static [u8],
     written: usize,
+    trailers: Option<HeaderMap>,
     body: Option<Incoming>,
     chunked: bool,
     /// Whether the head has gone, and with it the chance to send it again.
     begun_body: bool,
     received: u64,
     moved: bool,
+    /// Whether something was written since the stream was last flushed.
+    unflushed: bool,
     /// Copies to send once the body is known.
     pub(super) copies: Option<Box<Copies>>,
 }
@@ -48,11 +53,13 @@ impl Upload {
             data: Bytes::new(),
             tail: b"",
             written: 0,
+            trailers: None,
             body: Some(body).filter(|_| kind != BodyKind::None),
             chunked: kind == BodyKind::Chunked,
             begun_body: false,
             received: 0,
             moved: false,
+            unflushed: false,
             copies: None,
         }
     }
@@ -100,6 +107,7 @@ impl Upload {
     /// Begins anew.
     pub(super) fn rewind(&mut self) {
         self.written = 0;
+        self.unflushed = false;
     }
 
     /// The storage of the head.
@@ -108,38 +116,75 @@ impl Upload {
     }
 
     fn is_written(&self) -> bool {
-        self.written == self.head.len() + self.data.len() + self.tail.len()
+        self.written == self.head.len() + self.data.len() + self.tail.len() && !self.unflushed
     }
 
     /// Moves what can be moved; ready when all is written.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut UpstreamStream,
     ) -> Poll<Result<(), UploadError>> {
         loop {
-            while !self.is_written() {
-                let written = ready!(self.poll_write(cx, upstream));
-                written.map_err(|_| UploadError::Upstream)?;
-            }
+            // Frames go from stream to stream as they are; HTTP/1.1 gets them as its own framing.
+            let direct = upstream.http2().filter(|_| self.begun_body);
+            let framed = direct.is_none();
+            let sent = match direct {
+                Some(stream) => ready!(self.poll_send(cx, stream)),
+                None => ready!(self.poll_write_all(cx, upstream)),
+            };
+            sent.map_err(|_| UploadError::Upstream)?;
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(()));
             };
             let frame = ready!(Pin::new(body).poll_frame(cx));
             self.moved = true;
+            let framed = framed && upstream.http2().is_none();
             match frame {
-                Some(Ok(frame)) => self.take(frame.into_data().unwrap_or_default()),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.take(data, framed),
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(passing),
+                },
                 Some(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
-                None => {
-                    self.body = None;
-                    self.take(Bytes::new());
-                    self.tail = if self.chunked { LAST_CHUNK } else { b"" };
-                }
+                None => self.end(framed),
             }
         }
     }
 
-    fn take(&mut self, data: Bytes) {
+    /// Sends what there is to a stream that takes it as it is.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Http2Stream,
+    ) -> Poll<io::Result<()>> {
+        let ends = self.body.as_ref().is_none_or(Body::is_end_stream);
+        while !self.data.is_empty() {
+            ready!(stream.poll_send(cx, &mut self.data, ends))?;
+            self.moved = true;
+        }
+        if ends {
+            self.body = None;
+            stream.end(self.trailers.take())?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut UpstreamStream,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.head.len() + self.data.len() + self.tail.len() {
+            ready!(self.poll_write(cx, upstream))?;
+        }
+        if self.unflushed {
+            ready!(Pin::new(upstream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take(&mut self, data: Bytes, framed: bool) {
         self.begun_body = true;
         self.received += data.len() as u64;
         if let Some(copies) = &mut self.copies {
@@ -148,17 +193,29 @@ impl Upload {
         self.head.clear();
         self.tail = b"";
         self.written = 0;
-        if self.chunked && !data.is_empty() {
+        if framed && self.chunked && !data.is_empty() {
             push_chunk_head(&mut self.head, data.len());
             self.tail = CHUNK_END;
         }
         self.data = data;
     }
 
+    fn end(&mut self, framed: bool) {
+        self.body = None;
+        self.take(Bytes::new(), framed);
+        if framed && self.chunked {
+            let mut lines = Vec::new();
+            for (name, value) in self.trailers.iter().flatten() {
+                push_line(&mut lines, name.as_str(), value.as_bytes());
+            }
+            push_last_chunk(&mut self.head, &lines);
+        }
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        upstream: &mut TcpStream,
+        upstream: &mut UpstreamStream,
     ) -> Poll<io::Result<()>> {
         let mut skip = self.written;
         let parts = [&self.head[..], &self.data[..], self.tail].map(|part| {
@@ -176,6 +233,24 @@ impl Upload {
         }
         self.written += n;
         self.moved = true;
+        self.unflushed = true;
         Poll::Ready(Ok(()))
     }
+}
+
+/// The trailers that may pass, in a form that HTTP/1.1 can carry too.
+fn passing(trailers: HeaderMap) -> HeaderMap {
+    let allowed = |name: &HeaderName, value: &HeaderValue| {
+        is_trailer_allowed(name.as_str()) && bytes::is_value(value.as_bytes())
+    };
+    if trailers.iter().all(|(name, value)| allowed(name, value)) {
+        return trailers;
+    }
+    let mut passing = HeaderMap::new();
+    for (name, value) in &trailers {
+        if allowed(name, value) {
+            passing.append(name.clone(), value.clone());
+        }
+    }
+    passing
 }

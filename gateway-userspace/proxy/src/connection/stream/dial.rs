@@ -4,18 +4,17 @@
 use std::rc::Rc;
 
 use gateway_model::snapshot::UpstreamId;
-use tokio::net::TcpStream;
 
 use super::record::Record;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::upstream::{Active, ConnectError, Endpoint, UpstreamConnection};
+use crate::upstream::{Active, UpstreamStream, Via};
 use crate::worker::Worker;
 
 /// A stream's own connection to an endpoint.
 #[derive(Debug)]
 pub(super) struct Dialled {
-    pub(super) stream: TcpStream,
+    pub(super) stream: UpstreamStream,
     pub(super) active: Active,
 }
 
@@ -40,37 +39,15 @@ pub(super) async fn dial(
         && let Some(endpoint) = pool.choose(&members, &tried)
     {
         record.endpoint = Some(endpoint.address());
-        match connect(worker, &endpoint).await {
-            Ok(dialled) => return Ok(dialled),
-            Err(error) => failure = fault(&endpoint, &error),
+        let active = endpoint.enter();
+        match endpoint.dial(worker, Via::Stream).await {
+            Ok(connection) => {
+                let stream = connection.stream;
+                return Ok(Dialled { stream, active });
+            }
+            Err(error) => failure = error.fault(&endpoint),
         }
         tried.push(endpoint.address());
     }
     Err(failure)
-}
-
-async fn connect(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>) -> Result<Dialled, ConnectError> {
-    let limit = worker.limits().upstream.connect;
-    let active = endpoint.enter();
-    let now_ms = worker.timers.now_ms();
-    let connected = UpstreamConnection::connect(endpoint.address(), limit, now_ms).await;
-    match &connected {
-        Ok(_) => worker.counters.upstream_connections.up(),
-        Err(error) => {
-            worker.counters.upstream_connect_failures.up();
-            tracing::debug!(endpoint = %endpoint.address(), %error, "cannot connect");
-        }
-    }
-    Ok(Dialled {
-        stream: connected?.stream,
-        active,
-    })
-}
-
-fn fault(endpoint: &Endpoint, error: &ConnectError) -> ProxyError {
-    let kind = match error {
-        ConnectError::TimedOut => Kind::ConnectTimeout,
-        ConnectError::Io(_) => Kind::Connect,
-    };
-    ProxyError::new(Side::Upstream, kind).because(format!("{}: {error}", endpoint.address()))
 }

@@ -131,6 +131,16 @@ impl Conn {
         let _ = self.stream.write_all(text.as_bytes()).await;
     }
 
+    /// Bytes that are no text.
+    pub async fn write_bytes(&mut self, bytes: &[u8]) {
+        self.try_write(bytes).await;
+    }
+
+    /// The same; false once the peer takes no more.
+    pub async fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     async fn more(&mut self) -> bool {
         let mut chunk = vec![0; 16 * 1024];
         match self.stream.read(&mut chunk).await {

@@ -19,6 +19,29 @@ pub struct Response {
     pub body: String,
 }
 
+impl Response {
+    /// The body without its chunks, if it came in chunks.
+    pub fn data(&self) -> String {
+        if !self
+            .head
+            .to_ascii_lowercase()
+            .contains("\r\ntransfer-encoding: chunked\r\n")
+        {
+            return self.body.clone();
+        }
+        let (mut data, mut rest) = (String::new(), &self.body[..]);
+        while let Some((size, after)) = rest.split_once("\r\n") {
+            let size = usize::from_str_radix(size, 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            data.push_str(&after[..size]);
+            rest = &after[size + 2..];
+        }
+        data
+    }
+}
+
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();

@@ -102,12 +102,7 @@ impl Config {
 
     /// An upstream; gives the action that forwards to it.
     pub fn upstream(&mut self, name: &str, endpoints: &[SocketAddr]) -> Action {
-        let list = endpoints.iter().map(|&address| Endpoint { address });
-        self.upstream_of(
-            name,
-            UpstreamProtocol::Http1,
-            Endpoints::Addresses(list.collect()),
-        )
+        self.upstream_of(name, UpstreamProtocol::Http1, addresses(endpoints))
     }
 
     pub fn upstream_of(
@@ -202,6 +197,12 @@ impl RouteSpec {
             timeouts: Timeouts::default(),
         }
     }
+}
+
+/// Endpoints with these addresses.
+pub fn addresses(addresses: &[SocketAddr]) -> Endpoints {
+    let list = addresses.iter().map(|&address| Endpoint { address });
+    Endpoints::Addresses(list.collect())
 }
 
 pub fn listener_key(name: &str) -> ListenerKey {

@@ -1,0 +1,544 @@
+//! HTTP/2 towards backends, from clients of either version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_model::ir::{Filter, Mirror, UpstreamProtocol};
+use http::{HeaderMap, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http2::SendRequest;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::support::{
+    Asked, Backend, Config, Http2Backend, RouteSpec, World, addresses, eventually, http2_over,
+    upstream_key,
+};
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed()
+}
+
+fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
+}
+
+fn get(path: &str) -> Request<Body> {
+    let uri = format!("http://shop.example{path}");
+    Request::get(uri).body(empty()).unwrap()
+}
+
+/// A gRPC call with this body.
+fn call(body: Body) -> Request<Body> {
+    Request::post("http://shop.example/pkg.Service/Method")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap()
+}
+
+async fn client(world: &World) -> SendRequest<Body> {
+    http2_over(TcpStream::connect(world.address).await.unwrap()).await
+}
+
+fn to(backend: &Http2Backend) -> Config {
+    let mut config = Config::default().http("http", None);
+    let action = config.upstream_of(
+        "app",
+        UpstreamProtocol::Http2,
+        addresses(&[backend.address]),
+    );
+    config.route(RouteSpec::new("http", "", action))
+}
+
+fn trailers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn requests_of_both_versions_share_one_connection() {
+    let backend = Http2Backend::reflecting().await;
+    let world = World::new(to(&backend)).await;
+    let mut h1 = world.client().await;
+    let seen = h1.get("a.example", "/one?q=1").await;
+    assert_eq!(seen.status, 200);
+    for part in [
+        "http://a.example/one?q=1",
+        "HTTP/2",
+        "x-forwarded-for",
+        "\"te\": \"trailers\"",
+    ] {
+        assert!(seen.data().contains(part), "{part}: {}", seen.body);
+    }
+    assert!(!seen.data().contains("\"host\""), "{}", seen.body);
+    let h2 = client(&world).await;
+    let mut streams = tokio::task::JoinSet::new();
+    for i in 0..50 {
+        let mut h2 = h2.clone();
+        streams.spawn(async move {
+            let response = h2.send_request(get(&format!("/{i}"))).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let seen = String::from_utf8(body.to_vec()).unwrap();
+            assert!(seen.contains(&format!("http://shop.example/{i}")), "{seen}");
+        });
+    }
+    streams.join_all().await;
+    assert_eq!((backend.connections(), backend.streams()), (1, 51));
+}
+
+#[tokio::test]
+async fn more_streams_than_a_connection_takes_get_another_connection() {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(2);
+    let (release, _) = tokio::sync::broadcast::channel::<()>(1);
+    let wait = release.clone();
+    let backend = Http2Backend::with(builder, move |mut asked: Asked| {
+        let mut wait = wait.subscribe();
+        async move {
+            if asked.request.uri().path() != "/first" {
+                wait.recv().await.unwrap();
+            }
+            asked.answer(Response::new(()), "done").await;
+        }
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h2 = client(&world).await;
+    // The first answer has come after the backend's settings.
+    assert_eq!(h2.send_request(get("/first")).await.unwrap().status(), 200);
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let mut h2 = h2.clone();
+        streams.spawn(async move { h2.send_request(get("/")).await.unwrap().status() });
+    }
+    eventually("all are with the backend", || backend.streams() == 7).await;
+    release.send(()).unwrap();
+    assert!(streams.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(backend.connections(), 3);
+}
+
+#[tokio::test]
+async fn large_bodies_pass_both_ways_within_small_windows() {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(10_000);
+    let backend = Http2Backend::with(builder, |mut asked: Asked| async move {
+        let (body, _) = asked.body().await.unwrap();
+        let mut stream = asked
+            .respond
+            .send_response(Response::new(()), false)
+            .unwrap();
+        stream.send_data(body.into(), true).unwrap();
+    })
+    .await;
+    let world = World::with(to(&backend), |limits| {
+        limits.upstream.stream_window = 20_000;
+        limits.upstream.connection_window = 70_000;
+    })
+    .await;
+    let sent = "0123456789".repeat(100_000);
+    let mut h2 = client(&world).await;
+    let request = Request::post("http://shop.example/").body(full(sent.clone()));
+    let response = h2.send_request(request.unwrap()).await.unwrap();
+    let received = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(received == sent);
+    let mut h1 = world.client().await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        sent.len()
+    );
+    h1.send(&(head + &sent)).await;
+    assert!(h1.response().await.data() == sent);
+    let chunks = "7\r\n0123456\r\n".repeat(10_000);
+    h1.send(&format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+    ))
+    .await;
+    assert!(h1.response().await.data() == "0123456".repeat(10_000));
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_call_streams_both_ways_with_trailers_both_ways() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let mut out = asked
+            .respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        while let Some(data) = asked.request.body_mut().data().await {
+            out.send_data(data.unwrap(), false).unwrap();
+        }
+        let asked = asked.request.body_mut().trailers().await.unwrap().unwrap();
+        let mut end = trailers(&[("grpc-status", "0"), ("my_own.key", "v")]);
+        end.insert("x-echo", asked["x-sum"].clone());
+        out.send_trailers(end).unwrap();
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h2 = client(&world).await;
+    let (sender, frames) = mpsc::unbounded_channel::<Frame<Bytes>>();
+    let stream = futures_util::stream::unfold(frames, |mut frames| async move {
+        let frame = frames.recv().await?;
+        Some((Ok(frame), frames))
+    });
+    let response = h2
+        .send_request(call(StreamBody::new(stream).boxed()))
+        .await
+        .unwrap();
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    let mut body = response.into_body();
+    for word in ["one", "two", "three"] {
+        sender.send(Frame::data(word.into())).unwrap();
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(data, word);
+    }
+    sender
+        .send(Frame::trailers(trailers(&[("x-sum", "3")])))
+        .unwrap();
+    drop(sender);
+    let end = body
+        .frame()
+        .await
+        .unwrap()
+        .unwrap()
+        .into_trailers()
+        .unwrap();
+    assert_eq!(end["grpc-status"], "0");
+    assert_eq!(end["my_own.key"], "v");
+    assert_eq!(end["x-echo"], "3");
+    world
+        .until("it is over", |stats| stats.requests_active == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn an_answer_of_trailers_alone_stays_one() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let head = Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "12");
+        asked
+            .respond
+            .send_response(head.body(()).unwrap(), true)
+            .unwrap();
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let (mut raw, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for ends in [true, false] {
+        let (request, ()) = (call(empty()).into_parts().0, ());
+        let request = Request::from_parts(request, ());
+        let (response, _open) = raw.send_request(request, ends).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "12");
+        assert!(!response.headers().contains_key("content-length"));
+        assert!(response.body().is_end_stream(), "the head ends the stream");
+    }
+    let answer = world.get("a", "/").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    let head = answer.head.to_ascii_lowercase();
+    assert!(head.contains("content-length: 0\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let reason = match asked.request.uri().path() {
+            "/refused" => h2::Reason::REFUSED_STREAM,
+            _ => h2::Reason::INTERNAL_ERROR,
+        };
+        if asked.index % 2 == 0 {
+            asked.respond.send_reset(reason);
+        } else {
+            asked.answer(Response::new(()), "second").await;
+        }
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h2 = client(&world).await;
+    let post = || {
+        Request::post("http://shop.example/refused")
+            .body(empty())
+            .unwrap()
+    };
+    let response = h2.send_request(post()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(backend.streams(), 2);
+    assert_eq!(world.get("a", "/refused").await.data(), "second");
+    assert_eq!(backend.streams(), 4);
+    assert_eq!(world.get("a", "/reset").await.status, 502);
+    assert_eq!(backend.streams(), 5);
+}
+
+#[tokio::test]
+async fn a_storm_of_goaways_ends_in_502_and_not_in_a_storm_of_connections() {
+    let backend = Backend::start(|mut conn| async move {
+        // SETTINGS, then GOAWAY of everything.
+        conn.write_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+        conn.write_bytes(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            .await;
+        conn.ended().await;
+    })
+    .await;
+    let mut config = Config::default().http("http", None);
+    let action = config.upstream_of(
+        "app",
+        UpstreamProtocol::Http2,
+        addresses(&[backend.address]),
+    );
+    let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+    for _ in 0..5 {
+        assert_eq!(world.get("a", "/").await.status, 502);
+    }
+    assert!(backend.connections() <= 5 * 20, "{}", backend.connections());
+}
+
+#[tokio::test]
+async fn a_connection_told_to_go_finishes_its_streams_and_takes_no_more() {
+    let backend = Backend::start(|conn| async move {
+        let mut connection = h2::server::handshake(conn.stream).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        connection.graceful_shutdown();
+        let driver = tokio::spawn(async move { while connection.accept().await.is_some() {} });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data("late".into(), true).unwrap();
+        driver.await.unwrap();
+    })
+    .await;
+    let mut config = Config::default().http("http", None);
+    let action = config.upstream_of(
+        "app",
+        UpstreamProtocol::Http2,
+        addresses(&[backend.address]),
+    );
+    let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+    for made in 1..=3 {
+        assert_eq!(world.get("a", "/").await.data(), "late");
+        assert_eq!(backend.connections(), made);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_resets_the_stream_and_the_connection_lives() {
+    let (told, mut tell) = mpsc::unbounded_channel();
+    let backend = Http2Backend::start(move |mut asked: Asked| {
+        let told = told.clone();
+        async move {
+            if asked.request.uri().path() == "/" {
+                return asked.answer(Response::new(()), "ok").await;
+            }
+            let reset = std::future::poll_fn(|cx| asked.respond.poll_reset(cx)).await;
+            told.send(reset.unwrap()).unwrap();
+        }
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h2 = client(&world).await;
+    let request = tokio::spawn(h2.send_request(get("/wait")));
+    eventually("the backend is asked", || backend.streams() == 1).await;
+    request.abort();
+    assert_eq!(tell.recv().await, Some(h2::Reason::CANCEL));
+    let mut h1 = world.client().await;
+    h1.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually("the backend is asked", || backend.streams() == 2).await;
+    drop(h1);
+    assert_eq!(tell.recv().await, Some(h2::Reason::CANCEL));
+    assert_eq!(world.get("a", "/").await.data(), "ok");
+    assert_eq!(backend.connections(), 1);
+    world
+        .until("nothing is under way", |stats| stats.requests_active == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_body_that_the_backend_resets_is_never_passed_on_as_complete() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let mut stream = asked
+            .respond
+            .send_response(Response::new(()), false)
+            .unwrap();
+        stream.send_data("half".into(), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stream.send_reset(h2::Reason::INTERNAL_ERROR);
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h2 = client(&world).await;
+    let body = h2.send_request(get("/")).await.unwrap().into_body();
+    assert!(body.collect().await.is_err());
+    let mut h1 = world.client().await;
+    h1.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let text = String::from_utf8(h1.rest().await).unwrap();
+    assert!(
+        text.contains("half") && !text.contains("0\r\n\r\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_backend_of_http1_is_a_bad_gateway_and_so_is_endless_header() {
+    let http1 = Backend::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let endless = Backend::start(|mut conn| async move {
+        conn.write_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+        // HEADERS without END_HEADERS, then CONTINUATION for ever.
+        let lines = [0x88, 0x00, 0x01, b'a', 0x01, b'b'];
+        conn.write_bytes(&[&[0, 0, 6, 1, 0, 0, 0, 0, 1][..], &lines].concat())
+            .await;
+        let more = [
+            &[0, 0x10, 0, 9, 0, 0, 0, 0, 1][..],
+            &[0x00, 0x01, b'a', 0x01, b'b', 0x00, 0x01, b'a'].repeat(512),
+        ]
+        .concat();
+        while conn.try_write(&more).await {}
+    })
+    .await;
+    for address in [http1.address, endless.address] {
+        let mut config = Config::default().http("http", None);
+        let action = config.upstream_of("app", UpstreamProtocol::Http2, addresses(&[address]));
+        let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+        assert_eq!(world.get("a", "/").await.status, 502);
+    }
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_a_bad_gateway() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let head = (0..200).fold(Response::builder(), |head, i| {
+            head.header(format!("x-{i}"), "y")
+        });
+        asked.answer(head.body(()).unwrap(), "").await;
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    assert_eq!(world.get("a", "/").await.status, 502);
+    assert_eq!(world.proxy.stats().upstream_protocol_errors, 1);
+}
+
+#[tokio::test]
+async fn a_backend_whose_window_stays_closed_is_given_up() {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(0);
+    let backend = Http2Backend::with(builder, |mut asked: Asked| async move {
+        if asked.request.method() == http::Method::GET {
+            asked
+                .respond
+                .send_response(Response::new(()), true)
+                .unwrap();
+            return;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let world = World::with(to(&backend), |limits| {
+        limits.time.write_stall = Duration::from_millis(200);
+    })
+    .await;
+    // Its settings have come with its first answer.
+    assert_eq!(world.get("a", "/").await.status, 200);
+    let mut h2 = client(&world).await;
+    let request = Request::post("http://shop.example/").body(full("x".repeat(1000)));
+    let response = h2.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 504);
+    let mut h1 = world.client().await;
+    h1.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        .await;
+    assert_eq!(h1.response().await.status, 504);
+}
+
+#[tokio::test]
+async fn informational_answers_reach_a_client_of_http1() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let hints = Response::builder().status(103).header("link", "</a>");
+        asked
+            .respond
+            .send_informational(hints.body(()).unwrap())
+            .unwrap();
+        asked.answer(Response::new(()), "then").await;
+    })
+    .await;
+    let world = World::new(to(&backend)).await;
+    let mut h1 = world.client().await;
+    h1.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let hints = h1.head().await;
+    assert!(hints.starts_with("HTTP/1.1 103 "), "{hints}");
+    assert!(hints.contains("link: </a>\r\n"), "{hints}");
+    assert_eq!(h1.response().await.data(), "then");
+}
+
+#[tokio::test]
+async fn an_upgrade_does_not_go_over_http2() {
+    let backend = Http2Backend::reflecting().await;
+    let world = World::new(to(&backend)).await;
+    let mut h1 = world.client().await;
+    h1.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    .await;
+    assert_eq!(h1.response().await.status, 502);
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_copy_goes_over_http2_too() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = Arc::clone(&seen);
+    let copy = Http2Backend::start(move |mut asked| {
+        let note = Arc::clone(&note);
+        async move {
+            let (body, _) = asked.body().await.unwrap();
+            let path = asked.request.uri().path().to_owned();
+            note.lock().unwrap().push((path, body));
+            asked.answer(Response::new(()), "ignored").await;
+        }
+    })
+    .await;
+    let backend = Http2Backend::reflecting().await;
+    let mut config = Config::default().http("http", None);
+    let action = config.upstream_of(
+        "app",
+        UpstreamProtocol::Http2,
+        addresses(&[backend.address]),
+    );
+    config.upstream_of("copy", UpstreamProtocol::Http2, addresses(&[copy.address]));
+    let mut spec = RouteSpec::new("http", "", action);
+    spec.filters.push(Filter::Mirror(Mirror {
+        upstream: Some(upstream_key("copy")),
+        fraction: None,
+    }));
+    let world = World::new(config.route(spec)).await;
+    let mut h1 = world.client().await;
+    h1.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        .await;
+    assert_eq!(h1.response().await.status, 200);
+    let mut h2 = client(&world).await;
+    let request = Request::post("http://shop.example/b")
+        .body(full("defg"))
+        .unwrap();
+    assert_eq!(h2.send_request(request).await.unwrap().status(), 200);
+    world
+        .until("both are sent", |stats| stats.mirrors_sent == 2)
+        .await;
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            ("/a".into(), b"abc".to_vec()),
+            ("/b".into(), b"defg".to_vec())
+        ]
+    );
+}
