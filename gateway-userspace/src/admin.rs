@@ -52,6 +52,8 @@ pub struct AdminState {
     pub statuses: Option<Arc<Stats>>,
     /// Why there is no BPF.
     pub l4_reason: Option<String>,
+    /// The Pod that this process is of, if it is of one.
+    pub pod: Option<String>,
     /// When the process started.
     pub started_at: Timestamp,
     /// What the process is doing.

@@ -41,6 +41,12 @@ pub async fn answer<B>(state: &AdminState, door: Door, request: &Request<B>) -> 
     }
     let parameters = parameters(request.uri().query().unwrap_or_default());
     match request.uri().path() {
+        "/healthz/live" if is_of_another(state, &parameters) => {
+            plain(StatusCode::OK, "another Pod serves\n".to_owned())
+        }
+        "/healthz/ready" if is_of_another(state, &parameters) => {
+            unavailable("another Pod serves\n")
+        }
         "/healthz/live" => alive(state),
         "/healthz/ready" => ready(state),
         "/metrics" => text(
@@ -84,6 +90,12 @@ fn of_world(
             format!("nothing here; there is {PATHS}\n"),
         ),
     }
+}
+
+/// Whether the question is meant for another Pod of this node, which starts or drains while this one serves.
+fn is_of_another(state: &AdminState, parameters: &[(String, String)]) -> bool {
+    let wanted = parameters.iter().find(|(name, _)| name == "pod");
+    wanted.is_some_and(|(_, pod)| state.pod.as_ref().is_some_and(|own| own != pod))
 }
 
 /// Requests are served whatever this says; a controller that is gone needs a restart to come back.

@@ -164,6 +164,7 @@ impl Parts {
             health,
             statuses: origin.stats(),
             l4_reason,
+            pod: std::env::var("POD_NAME").ok(),
             started_at: Timestamp::now(),
             life: watch::channel(Life::Starting).0,
         };
