@@ -98,6 +98,7 @@ impl AdminState {
             stages: world
                 .as_ref()
                 .map_or_else(Stages::default, |world| world.stages),
+            stale_seconds: self.health.as_ref().map(|health| health.stale().as_secs()),
         }
     }
 }

@@ -61,7 +61,7 @@ pub async fn answer<B>(state: &AdminState, door: Door, request: &Request<B>) -> 
             let world = state.world.borrow().clone();
             match (world, path) {
                 (Some(world), path) => of_world(state, &world, path, &parameters),
-                (None, _) => unavailable("no revision has been applied yet\n"),
+                (None, _) => unavailable(&nothing_yet(state)),
             }
         }
     }
@@ -116,9 +116,21 @@ fn ready(state: &AdminState) -> Response<Body> {
     match &*state.world.borrow() {
         Some(world) if world.is_founded() => plain(StatusCode::OK, "ready\n".to_owned()),
         Some(_) => {
-            unavailable("the manifests cannot be read, and there is no last good configuration\n")
+            unavailable("the objects cannot be read, and there is no last good configuration\n")
         }
-        None => unavailable("no revision has been applied yet\n"),
+        None => unavailable(&nothing_yet(state)),
+    }
+}
+
+/// Why there is no revision yet.
+fn nothing_yet(state: &AdminState) -> String {
+    let waiting = state.health.as_ref().map(|health| health.missing());
+    match waiting.filter(|kinds| !kinds.is_empty()) {
+        Some(kinds) => format!(
+            "no revision has been applied yet: the API server has not listed {}\n",
+            kinds.join(", ")
+        ),
+        None => "no revision has been applied yet\n".to_owned(),
     }
 }
 
