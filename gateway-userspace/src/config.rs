@@ -17,11 +17,11 @@ use clap::parser::ValueSource;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::args::{AccessLog, Attach, L4Mode, LogFormat, RunArgs};
+use crate::args::{AccessLog, Attach, L4Mode, LogFormat, PublishAddresses, RunArgs};
 
 pub use limits::help as limits_help;
 pub use parts::offline_settings;
-pub use units::{LogFilter, Span};
+pub use units::{LogFilter, Network, Span};
 
 /// Every setting of a process.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct Config {
     pub controller_name: String,
     /// Addresses for Gateways that ask for none; empty means the node's own.
     pub node_addresses: Vec<IpAddr>,
+    /// Where Gateways that ask for no address get one of their own from; empty means that there is no pool.
+    pub address_pool: Vec<Network>,
+    /// Whose addresses other Gateways show.
+    pub publish_addresses: PublishAddresses,
     /// Where sockets and the last good configuration live.
     pub state_dir: PathBuf,
     /// The admin server's TCP address, always loopback.
@@ -124,6 +128,8 @@ impl Config {
                 .controller_name
                 .unwrap_or_else(|| "sluice.dev/gateway-controller".to_owned()),
             node_addresses: args.node_addresses.unwrap_or_default(),
+            address_pool: args.address_pool.unwrap_or_default(),
+            publish_addresses: args.publish_addresses.unwrap_or_default(),
             state_dir: args.state_dir.unwrap_or_else(default_state_dir),
             admin_address: args.admin_address.map(loopback).transpose()?,
             l4: args.l4.unwrap_or_default(),
@@ -158,6 +164,8 @@ impl Config {
             ("class-names", value(&self.class_names)),
             ("controller-name", value(&self.controller_name)),
             ("node-addresses", value(&self.node_addresses)),
+            ("address-pool", value(&self.address_pool)),
+            ("publish-addresses", value(&self.publish_addresses)),
             ("state-dir", value(&self.state_dir)),
             ("admin-address", value(&self.admin_address)),
             ("l4", value(&self.l4)),
