@@ -49,6 +49,8 @@ pub struct AdminState {
     pub health: Option<Arc<Health>>,
     /// Why there is no BPF.
     pub l4_reason: Option<String>,
+    /// The Pod that this process is of, if it is of one.
+    pub pod: Option<String>,
     /// When the process started.
     pub started_at: Timestamp,
     /// What the process is doing.
@@ -93,6 +95,7 @@ impl AdminState {
             stages: world
                 .as_ref()
                 .map_or_else(Stages::default, |world| world.stages),
+            stale_seconds: self.health.as_ref().map(|health| health.stale().as_secs()),
         }
     }
 }

@@ -11,7 +11,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 pub use query::{
-    CheckArgs, CompletionArgs, ExplainArgs, L4Args, L4Command, Live, Output, TableArgs, TraceArgs,
+    CheckArgs, CompletionArgs, ExplainArgs, L4Args, L4Command, Live, Output, Probe, ProbeArgs,
+    TableArgs, TraceArgs,
 };
 pub use run::{AccessLog, Attach, L4Mode, LogFormat, PublishAddresses, RunArgs};
 
@@ -54,6 +55,9 @@ pub enum Command {
     L4(L4Args),
     /// Print the version and what this build contains
     Version,
+    /// Ask as an orchestrator does; exit code 0 for yes
+    #[command(hide = true)]
+    Probe(ProbeArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions(CompletionArgs),

@@ -6,6 +6,7 @@ mod client;
 mod explain;
 mod l4;
 mod listeners;
+mod probe;
 mod routes;
 mod status;
 mod table;
@@ -32,6 +33,7 @@ pub fn answer(command: &Command) -> ExitCode {
         Command::Listeners(args) => listeners::listeners(args).map(|()| ExitCode::SUCCESS),
         Command::Explain(args) => explain::explain(args).map(|()| ExitCode::SUCCESS),
         Command::L4(args) => l4::l4(args).map(|()| ExitCode::SUCCESS),
+        Command::Probe(args) => probe::probe(args).map(|()| ExitCode::SUCCESS),
         Command::Version => version().map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions(args).map(|()| ExitCode::SUCCESS),
     };

@@ -139,6 +139,7 @@ impl Controller {
         observed::absorb(&mut self.observed, update.observed);
         let seen = update.seen.unwrap_or_else(Instant::now);
         let read = seen.elapsed();
+        self.pipeline.set_crd_version(update.crd_version);
         let outcome = self.pipeline.absorb(update.events);
         let mut stages = Stages {
             read_us: micros(read),

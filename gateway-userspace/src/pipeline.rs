@@ -48,6 +48,11 @@ impl Pipeline {
         }
     }
 
+    /// The CRDs are of this release from now on: [`Translator::set_crd_version`].
+    pub fn set_crd_version(&mut self, version: Option<Arc<str>>) {
+        self.translator.set_crd_version(version);
+    }
+
     /// Takes a change of the objects.
     pub fn absorb(&mut self, events: Vec<Event>) -> Outcome {
         let start = Instant::now();

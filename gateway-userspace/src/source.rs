@@ -35,6 +35,8 @@ pub struct Update {
     /// resource versions of the objects alone, so that two nodes that saw the same changes agree
     /// on it whatever lists and bookmarks they got. Never beyond `position`.
     pub needed: Position,
+    /// The release of Gateway API whose definitions the API server has; none if that is not known.
+    pub crd_version: Option<Arc<str>>,
     /// The state of the source after it.
     pub report: Arc<Report>,
     /// When the change was first seen; none means that it is nobody's change (a position alone).

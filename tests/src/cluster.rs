@@ -84,7 +84,7 @@ struct LabNode {
 #[must_use = "dropping it undoes it at once"]
 pub struct Undo {
     cluster: Cluster,
-    command: Option<[String; 2]>,
+    command: Option<Vec<String>>,
 }
 
 impl Undo {
@@ -98,7 +98,10 @@ impl Undo {
 
     fn undo(&mut self) -> Result<()> {
         match self.command.take() {
-            Some([verb, object]) => self.cluster.tool(&[&verb, &object]),
+            Some(words) => {
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                self.cluster.tool(&words)
+            }
             None => Ok(()),
         }
     }
@@ -189,7 +192,7 @@ impl Cluster {
     /// # Errors
     /// With what the tool printed.
     pub fn partition(&self, node: &str) -> Result<Undo> {
-        self.done("partition", "heal", node)
+        self.done("partition", "heal", &[node])
     }
 
     /// Takes a node out of the router's choice, as before it is drained.
@@ -197,7 +200,7 @@ impl Cluster {
     /// # Errors
     /// With what the tool printed.
     pub fn withdraw(&self, node: &str) -> Result<Undo> {
-        self.done("withdraw", "announce", node)
+        self.done("withdraw", "announce", &[node])
     }
 
     /// Stops a program of the control plane: `apiserver`, `etcd`, `controller-manager` or `scheduler`.
@@ -205,7 +208,23 @@ impl Cluster {
     /// # Errors
     /// With what the tool printed.
     pub fn stop(&self, program: &str) -> Result<Undo> {
-        self.done("stop", "start", program)
+        self.done("stop", "start", &[program])
+    }
+
+    /// Stops `kubelet` or `kube-proxy` on a node.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn stop_on(&self, node: &str, program: &str) -> Result<Undo> {
+        self.done("stop", "start", &[program, node])
+    }
+
+    /// Freezes a program of the control plane: its connections stay open, and nothing comes any more.
+    ///
+    /// # Errors
+    /// With what the tool printed.
+    pub fn pause(&self, program: &str) -> Result<Undo> {
+        self.done("pause", "resume", &[program])
     }
 
     /// Imports an archive of images on every node.
@@ -216,11 +235,12 @@ impl Cluster {
         self.tool(&["load", &archive.to_string_lossy()])
     }
 
-    fn done(&self, verb: &str, reverse: &str, object: &str) -> Result<Undo> {
-        self.tool(&[verb, object])?;
+    fn done(&self, verb: &str, reverse: &str, objects: &[&str]) -> Result<Undo> {
+        let words = |verb| [&[verb], objects].concat();
+        self.tool(&words(verb))?;
         Ok(Undo {
             cluster: self.clone(),
-            command: Some([reverse.to_owned(), object.to_owned()]),
+            command: Some(words(reverse).into_iter().map(str::to_owned).collect()),
         })
     }
 

@@ -11,7 +11,7 @@ mod daemon;
 mod down;
 mod gomod;
 mod images;
-mod lab;
+pub mod lab;
 mod network;
 mod node;
 mod pki;
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use self::lab::Lab;
+pub use self::programs::ensure_go;
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -92,6 +93,16 @@ enum What {
         /// On which node, for kubelet, kube-proxy and containerd
         node: Option<String>,
     },
+    /// Freeze a program: its connections stay open and nothing comes any more
+    Pause {
+        /// Which
+        program: String,
+    },
+    /// Let a frozen program go on
+    Resume {
+        /// Which
+        program: String,
+    },
     /// Only build the programs into the cache
     Build,
 }
@@ -121,6 +132,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Announce { node } => network::leg(&Lab::read()?, node, true),
         What::Stop { program, node } => stop(&Lab::read()?, program, node.as_deref()),
         What::Start { program, node } => start(&Lab::read()?, program, node.as_deref()),
+        What::Pause { program } => daemon_of(&Lab::read()?, program, None)?.signal("-STOP"),
+        What::Resume { program } => daemon_of(&Lab::read()?, program, None)?.signal("-CONT"),
         What::Build | What::Kubectl { .. } => Ok(()),
     }
 }
@@ -133,7 +146,8 @@ fn state_dir() -> anyhow::Result<PathBuf> {
     Ok(xdg("XDG_STATE_HOME", ".local/state")?.join("sluice-cluster"))
 }
 
-fn xdg(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
+/// A directory of the XDG specification: what a variable says, else a place below the home directory.
+pub fn xdg(variable: &str, below_home: &str) -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }

@@ -3,8 +3,11 @@
 mod bench;
 mod ci;
 mod cluster;
+mod conformance;
 mod demo;
+mod deploy;
 mod ebpf;
+mod image;
 mod setup;
 mod test;
 mod tidy;
@@ -25,12 +28,16 @@ enum Command {
     Setup(setup::Args),
     /// Build the eBPF object
     BuildEbpf(ebpf::Args),
+    /// Build the container image, without a container daemon
+    Image(image::Args),
     /// Build everything and show the whole path on this machine
     Demo(demo::Args),
     /// Run every test, set-up included
     Test(test::Args),
     /// A real Kubernetes cluster on this machine: up, down, kubectl, load, partition, stop
     Cluster(cluster::Args),
+    /// Run the public conformance suite of the Gateway API against Sluice in that cluster
+    Conformance(conformance::Args),
     /// Measure Sluice against its peers
     Bench(bench::Args),
     /// Check module edges, file sizes, headers and skipped tests
@@ -43,9 +50,11 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::BuildEbpf(args) => ebpf::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::image;
+
 /// Arguments of this command.
 #[derive(clap::Args)]
 pub struct Args {
@@ -139,15 +141,9 @@ fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
     binaries
 }
 
-/// Builds the binary as it is shipped: alone, so that no other package's features are in it.
+/// Builds the binary as it is shipped.
 pub fn shipped_binary() -> Command {
-    cargo(&[
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "gateway-userspace",
-    ])
+    image::binary(image::Profile::Release)
 }
 
 /// Builds every test of the workspace in one go, so that all crates see the same features, and

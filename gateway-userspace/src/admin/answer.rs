@@ -41,6 +41,12 @@ pub async fn answer<B>(state: &AdminState, door: Door, request: &Request<B>) -> 
     }
     let parameters = parameters(request.uri().query().unwrap_or_default());
     match request.uri().path() {
+        "/healthz/live" if is_of_another(state, &parameters) => {
+            plain(StatusCode::OK, "another Pod serves\n".to_owned())
+        }
+        "/healthz/ready" if is_of_another(state, &parameters) => {
+            unavailable("another Pod serves\n")
+        }
         "/healthz/live" => alive(state),
         "/healthz/ready" => ready(state),
         "/metrics" => text(
@@ -55,7 +61,7 @@ pub async fn answer<B>(state: &AdminState, door: Door, request: &Request<B>) -> 
             let world = state.world.borrow().clone();
             match (world, path) {
                 (Some(world), path) => of_world(state, &world, path, &parameters),
-                (None, _) => unavailable("no revision has been applied yet\n"),
+                (None, _) => unavailable(&nothing_yet(state)),
             }
         }
     }
@@ -86,6 +92,12 @@ fn of_world(
     }
 }
 
+/// Whether the question is meant for another Pod of this node, which starts or drains while this one serves.
+fn is_of_another(state: &AdminState, parameters: &[(String, String)]) -> bool {
+    let wanted = parameters.iter().find(|(name, _)| name == "pod");
+    wanted.is_some_and(|(_, pod)| state.pod.as_ref().is_some_and(|own| own != pod))
+}
+
 /// Requests are served whatever this says; a controller that is gone needs a restart to come back.
 fn alive(state: &AdminState) -> Response<Body> {
     let is_followed = state.world.has_changed().is_ok();
@@ -104,9 +116,21 @@ fn ready(state: &AdminState) -> Response<Body> {
     match &*state.world.borrow() {
         Some(world) if world.is_founded() => plain(StatusCode::OK, "ready\n".to_owned()),
         Some(_) => {
-            unavailable("the manifests cannot be read, and there is no last good configuration\n")
+            unavailable("the objects cannot be read, and there is no last good configuration\n")
         }
-        None => unavailable("no revision has been applied yet\n"),
+        None => unavailable(&nothing_yet(state)),
+    }
+}
+
+/// Why there is no revision yet.
+fn nothing_yet(state: &AdminState) -> String {
+    let waiting = state.health.as_ref().map(|health| health.missing());
+    match waiting.filter(|kinds| !kinds.is_empty()) {
+        Some(kinds) => format!(
+            "no revision has been applied yet: the API server has not listed {}\n",
+            kinds.join(", ")
+        ),
+        None => "no revision has been applied yet\n".to_owned(),
     }
 }
 

@@ -4,6 +4,8 @@
 //! of status codes, never anything that a client sends; a rule without requests has no series, and
 //! requests that no rule matched are one series.
 
+mod source;
+
 use std::fmt::{Display, Write as _};
 
 use gateway_model::snapshot::{CompiledRule, DURATION_BOUNDS_US, RuleTotals};
@@ -26,6 +28,7 @@ pub async fn metrics(state: &AdminState) -> String {
         configuration(&world, &mut out);
         rules(&world, &mut out);
     }
+    source::source(state.health.as_deref(), &mut out);
     state.times.write(&mut out.0);
     for metric in state.proxy.stats().metrics() {
         let (suffix, kind) = match metric.kind {

@@ -61,6 +61,7 @@ impl Server {
             config: Arc::new(config(dir.path())),
             health: None,
             l4_reason: Some("sockets mode was asked for".to_owned()),
+            pod: Some("sluice-a".to_owned()),
             started_at: Timestamp::now(),
             life: life.clone(),
         };
@@ -121,6 +122,19 @@ fn it_is_ready_when_a_revision_is_applied_and_until_it_drains() {
     assert_eq!(server.get("/healthz/ready"), (200, "ready\n".to_owned()));
     server.life.send_replace(Life::Draining);
     assert_eq!(server.get("/healthz/ready"), (503, "draining\n".to_owned()));
+}
+
+#[test]
+fn a_pod_is_not_ready_because_another_one_of_the_node_is() {
+    let server = Server::start();
+    server.publish();
+    assert_eq!(server.get("/healthz/ready?pod=sluice-a").0, 200);
+    let another = "another Pod serves\n".to_owned();
+    assert_eq!(
+        server.get("/healthz/ready?pod=sluice-b"),
+        (503, another.clone())
+    );
+    assert_eq!(server.get("/healthz/live?pod=sluice-b"), (200, another));
 }
 
 #[test]

@@ -85,6 +85,31 @@ pub struct ExplainArgs {
     pub output: Output,
 }
 
+/// `probe`.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// What is asked
+    #[arg(value_enum)]
+    pub what: Probe,
+
+    /// State directory of the running sluice [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
+    #[arg(long, env = "SLUICE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The Pod that is asked for; another one of the node may answer in its stead
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+}
+
+/// What an orchestrator wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Probe {
+    /// Whether it serves its configuration.
+    Ready,
+    /// Whether a restart would do it good if not.
+    Live,
+}
+
 /// `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {

@@ -28,9 +28,18 @@ impl Client {
     /// # Errors
     /// Nobody is there, or the answer is no answer.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let text = self.text(path)?;
+        serde_json::from_str(&text).context("the running sluice is of another version")
+    }
+
+    /// The answer to a question, as it is.
+    ///
+    /// # Errors
+    /// Nobody is there, or the answer is no answer.
+    pub fn text(&self, path: &str) -> anyhow::Result<String> {
         let mut text = String::new();
         self.open(path)?.read_to_string(&mut text)?;
-        serde_json::from_str(&text).context("the running sluice is of another version")
+        Ok(text)
     }
 
     /// The lines of an endless answer.

@@ -83,6 +83,10 @@ fn process_text(
         .map(|reason| format!(" ({reason})"))
         .unwrap_or_default();
     let _ = writeln!(out, "packet path: {}{reason}", process.l4);
+    if let Some(stale @ 1..) = process.stale_seconds {
+        let text = format!("the cluster may have changed meanwhile: last heard of {stale}s ago");
+        let _ = writeln!(out, "{}", paint(&text, Look::Bad, colours));
+    }
 }
 
 fn source_text(source: &Report, colours: bool, out: &mut String) {

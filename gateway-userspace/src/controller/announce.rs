@@ -5,19 +5,14 @@ use std::sync::Arc;
 
 use gateway_model::snapshot::PortTable;
 
-use crate::source::Report;
+use crate::source::{KindState, Origin, Report};
 use crate::world::World;
 
 /// Says what is new in a report, once.
 pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
     let before = reported.replace(Arc::clone(report)).unwrap_or_default();
-    if let Some(error) = report
-        .unreadable
-        .as_ref()
-        .filter(|e| before.unreadable.as_ref() != Some(e))
-    {
-        tracing::error!(source = %report.origin, error, "objects cannot be read; serving what was good");
-    }
+    unreadable(report, &before);
+    kinds(report, &before);
     for finding in report
         .findings
         .iter()
@@ -49,6 +44,53 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
     let healed = report.findings.is_empty() && report.held.is_empty();
     if healed && !(before.findings.is_empty() && before.held.is_empty()) {
         tracing::info!(objects = report.objects, "all objects are without mistakes");
+    }
+}
+
+/// Says that the source as a whole fails or works again. The reasons of a cluster's kinds differ and
+/// take turns; one is enough.
+fn unreadable(report: &Report, before: &Report) {
+    let is_cluster = matches!(report.origin, Origin::Cluster { .. });
+    match (&report.unreadable, &before.unreadable) {
+        (Some(_), Some(_)) if is_cluster => {}
+        (Some(error), old) if old.as_ref() != Some(error) => {
+            tracing::error!(source = %report.origin, error, "objects cannot be read; serving what was good");
+        }
+        (None, Some(_)) => tracing::info!(source = %report.origin, "objects can be read again"),
+        _ => {}
+    }
+}
+
+/// Says which kinds of a cluster are not followed any more, and which are again.
+fn kinds(report: &Report, before: &Report) {
+    let (Origin::Cluster { kinds, .. }, None) = (&report.origin, &report.unreadable) else {
+        return;
+    };
+    let known: &[_] = match &before.origin {
+        Origin::Cluster { kinds, .. } => kinds,
+        Origin::Directory { .. } => &[],
+    };
+    for now in kinds {
+        let old = known.iter().find(|old| old.kind == now.kind);
+        let old = old.map_or(KindState::Unknown, |old| old.state);
+        let kind = now.kind;
+        match (old, now.state) {
+            (old, new) if old == new && before.unreadable.is_none() => {}
+            (_, KindState::Stale) => {
+                let error = now.reason.as_deref();
+                tracing::warn!(%kind, error, "kind cannot be followed; serving what was known of it");
+            }
+            (KindState::Stale, KindState::Watched) if before.unreadable.is_none() => {
+                tracing::info!(%kind, "kind is followed again");
+            }
+            (KindState::NotServed, KindState::Watched) => {
+                tracing::info!(%kind, "kind is served by the API server now");
+            }
+            (old, KindState::NotServed) if old != KindState::NotServed => {
+                tracing::info!(%kind, "kind is not served by the API server");
+            }
+            _ => {}
+        }
     }
 }
 

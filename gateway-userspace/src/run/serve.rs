@@ -160,6 +160,7 @@ impl Parts {
             config: Arc::clone(&config),
             health,
             l4_reason,
+            pod: std::env::var("POD_NAME").ok(),
             started_at: Timestamp::now(),
             life: watch::channel(Life::Starting).0,
         };

@@ -12,7 +12,10 @@ mod definitions;
 mod feed;
 mod health;
 mod join;
+mod last_good;
 mod message;
+#[cfg(test)]
+mod scripted;
 mod trim;
 mod watcher;
 
@@ -24,14 +27,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::Update;
 use api::KINDS;
-use definitions::Definitions;
+use definitions::{Definitions, Release};
 use feed::Patience;
 use join::Join;
 use watcher::{Shared, Watcher};
 
 pub use api::KINDS as FOLLOWED;
-pub use connect::{Access, ConnectError, connect};
-pub use health::{Health, Moment};
+pub use connect::{Access, connect};
+pub use health::{Health, KindHealth};
 
 /// How a cluster is followed.
 #[derive(Clone, Debug)]
@@ -73,7 +76,7 @@ fn start_patiently(
     let (words, inbox) = mpsc::channel(256);
     let (rescan, asked) = watch::channel(0);
     let (changes, defined) = watch::channel(0);
-    let (release, released) = watch::channel(None);
+    let (release, released) = watch::channel(Release::default());
     let health = Arc::new(Health::new());
     let shared = Shared {
         controller: Arc::clone(&settings.controller),
@@ -94,3 +97,6 @@ fn start_patiently(
     let rescan = Arc::new(rescan);
     (receiver, Cluster { health, rescan })
 }
+
+#[cfg(test)]
+mod tests;

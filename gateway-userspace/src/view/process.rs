@@ -55,6 +55,10 @@ pub struct ProcessView {
     pub applied_at: Option<Timestamp>,
     /// How long that took.
     pub stages: Stages,
+    /// How old what is known of a cluster may be, in seconds: 0 while everything is watched. None
+    /// for files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_seconds: Option<u64>,
 }
 
 /// What a process is doing.

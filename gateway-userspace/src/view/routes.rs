@@ -104,10 +104,12 @@ impl MatchView {
         };
         let headers = conditions.headers.iter().map(|h| match &h.value {
             ValueMatch::Exact(value) => format!("{}: {value}", h.name.as_str()),
+            ValueMatch::Prefix(value) => format!("{}: {value}…", h.name.as_str()),
             ValueMatch::Regex(pattern) => format!("{} ~ {pattern}", h.name.as_str()),
         });
         let query = conditions.query.iter().map(|q| match &q.value {
             ValueMatch::Exact(value) => format!("{}={value}", q.name),
+            ValueMatch::Prefix(value) => format!("{}={value}…", q.name),
             ValueMatch::Regex(pattern) => format!("{}~{pattern}", q.name),
         });
         Self {

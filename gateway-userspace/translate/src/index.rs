@@ -12,10 +12,11 @@ use crate::gateway_api::{References, service_of_gateway};
 use crate::objects::{
     BackendTlsPolicy, Gateway, Listener, ListenerSet, ObjectReference, RouteObject,
 };
+use crate::small_set::SmallSet;
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
-pub(crate) struct Multimap<K>(BTreeMap<K, BTreeSet<ObjectRef>>);
+pub(crate) struct Multimap<K>(BTreeMap<K, SmallSet<ObjectRef>>);
 
 impl<K> Default for Multimap<K> {
     fn default() -> Self {
@@ -30,16 +31,14 @@ impl<K: Ord + Clone> Multimap<K> {
         K: std::borrow::Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.0.get(key).into_iter().flatten()
+        self.0.get(key).into_iter().flat_map(SmallSet::iter)
     }
 
     fn insert(&mut self, key: &K, object: &ObjectRef) {
         match self.0.get_mut(key) {
-            Some(set) => {
-                set.insert(object.clone());
-            }
+            Some(set) => set.insert(object.clone()),
             None => {
-                self.0.insert(key.clone(), BTreeSet::from([object.clone()]));
+                self.0.insert(key.clone(), SmallSet::of(object.clone()));
             }
         }
     }

@@ -16,6 +16,7 @@ mod provision;
 mod secret;
 mod service;
 mod settings;
+mod small_set;
 pub mod status;
 mod translator;
 

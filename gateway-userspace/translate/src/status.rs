@@ -7,7 +7,9 @@
 
 mod condition;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
@@ -16,7 +18,7 @@ use serde::Serialize;
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
 
 /// The status of one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Status {
     /// Gateway API v1 `GatewayClass.status`.
@@ -32,7 +34,7 @@ pub enum Status {
 }
 
 /// Gateway API v1 `GatewayClass.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
     /// `Accepted`, and `SupportedVersion` where there are CRDs.
@@ -43,14 +45,14 @@ pub struct GatewayClassStatus {
 }
 
 /// Gateway API v1 `GatewayClass.status.supportedFeatures`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SupportedFeature {
     /// The feature's name.
     pub name: &'static str,
 }
 
 /// Gateway API v1 `Gateway.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     /// The addresses that clients use.
@@ -66,7 +68,7 @@ pub struct GatewayStatus {
 }
 
 /// Gateway API v1 `ListenerSet.status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ListenerSetStatus {
     /// `Accepted`, `Programmed`.
     pub conditions: Conditions,
@@ -76,7 +78,7 @@ pub struct ListenerSetStatus {
 }
 
 /// Gateway API v1 `Gateway.status.addresses`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct GatewayStatusAddress {
     /// `IPAddress` or `Hostname`.
     #[serde(rename = "type")]
@@ -86,7 +88,7 @@ pub struct GatewayStatusAddress {
 }
 
 /// Gateway API v1 `Gateway.status.listeners`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
     /// The listener's name.
@@ -100,7 +102,7 @@ pub struct ListenerStatus {
 }
 
 /// Gateway API v1 `RouteGroupKind`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteGroupKind {
     /// The API group.
     pub group: Arc<str>,
@@ -109,14 +111,14 @@ pub struct RouteGroupKind {
 }
 
 /// Gateway API v1 `RouteStatus`: our own entries only, in the order of `spec.parentRefs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RouteStatus {
     /// One per parent that is ours.
     pub parents: Vec<RouteParentStatus>,
 }
 
 /// Gateway API v1 `RouteParentStatus`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     /// The reference as the route wrote it, defaults filled in.
@@ -128,14 +130,14 @@ pub struct RouteParentStatus {
 }
 
 /// Gateway API v1 `PolicyStatus`: our own entries only, sorted by ancestor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct PolicyStatus {
     /// One per Gateway of ours, up to 16.
     pub ancestors: Vec<PolicyAncestorStatus>,
 }
 
 /// Gateway API v1 `PolicyAncestorStatus`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyAncestorStatus {
     /// The Gateway.
@@ -147,7 +149,7 @@ pub struct PolicyAncestorStatus {
 }
 
 /// What became of a revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Applied {
     /// Which revision every applier has confirmed.
     pub revision: Revision,
@@ -161,6 +163,24 @@ pub struct Applied {
 }
 
 impl Status {
+    /// This status, or an equal one that stands elsewhere: most routes of a Gateway are owed the same.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        const PLACES: usize = 256;
+        thread_local! {
+            static LATELY: RefCell<Vec<Option<Arc<Status>>>> = const { RefCell::new(Vec::new()) };
+        }
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
+        LATELY.with_borrow_mut(|lately| {
+            lately.resize(PLACES, None);
+            match &lately[at] {
+                Some(equal) if **equal == self => Arc::clone(equal),
+                _ => Arc::clone(lately[at].insert(Arc::new(self))),
+            }
+        })
+    }
+
     /// The status once a revision is applied: what waited for the data plane is now true, or says
     /// why it is not. `object` is whose status this is.
     #[must_use]

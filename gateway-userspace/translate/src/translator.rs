@@ -73,6 +73,15 @@ impl Translator {
         }
     }
 
+    /// The CRDs are of this release from now on: [`Settings::crd_version`].
+    pub fn set_crd_version(&mut self, version: Option<Arc<str>>) {
+        if self.settings.crd_version != version {
+            self.settings.crd_version = version;
+            let classes = self.objects.classes.keys();
+            self.dirty.classes.extend(classes.cloned());
+        }
+    }
+
     /// Takes in changes. The order of events of one object counts, all other order does not.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {

@@ -62,6 +62,21 @@ impl Api {
         self.call(http::Method::GET, path, "", Bytes::new()).await
     }
 
+    /// Reads what is not JSON, such as `/metrics`.
+    ///
+    /// # Errors
+    /// When the answer is not a success.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let response = self.send(http::Method::GET, path, "", Bytes::new()).await?;
+        ensure!(
+            response.status().is_success(),
+            "{path}: {}",
+            response.status()
+        );
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Server-side apply, as `kubectl apply --server-side --force-conflicts` does it.
     ///
     /// # Errors
@@ -158,7 +173,7 @@ impl Api {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("https://{}{path}", self.server))
-            .header("accept", "application/json");
+            .header("accept", "application/json, text/plain");
         if !kind.is_empty() {
             request = request.header("content-type", kind);
         }

@@ -12,6 +12,8 @@ use crate::{cleanup, wait};
 
 /// How long Kubernetes may take for anything before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two questions: a `kubectl` takes more processor time than what it asks about.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A namespace of a test's own; dropping it deletes it with everything in it.
 #[derive(Debug)]
@@ -130,8 +132,12 @@ impl Cluster {
             PATIENCE,
             &format!("{kind} {namespace}/{name} is as wanted"),
             || {
-                last = self.get(kind, namespace, name).ok()?;
-                wanted(&last).then(|| last.clone())
+                last = self.get(kind, namespace, name).unwrap_or_default();
+                let found = wanted(&last).then(|| last.clone());
+                if found.is_none() {
+                    std::thread::sleep(PAUSE);
+                }
+                found
             },
         );
         waited.with_context(|| format!("last seen: {last:#}"))

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::lab::Lab;
 use super::{cgroups, until};
@@ -108,6 +108,13 @@ impl Daemon {
             Ok(cgroups::processes(&group)?.is_empty().then_some(()))
         });
         ended.or_else(|_| cgroups::kill(&group))
+    }
+
+    /// Sends it a signal, named as for kill(1).
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let reached = cgroups::signal(&self.group(), signal)?;
+        ensure!(!reached.is_empty(), "{} does not run", self.name);
+        Ok(())
     }
 
     /// Whether it runs.

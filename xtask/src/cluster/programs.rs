@@ -24,7 +24,7 @@ const GATEWAY_API_GO: &str = "go1.27.4";
 /// The oldest Go that the other modules accept.
 const GO: (u32, u32) = (1, 26);
 /// What a build with nothing cached takes on disk at its height, in KiB: Go's two caches and the programs.
-const DISK_KIB: u64 = 7 << 20;
+const DISK_KIB: u64 = 8 << 20;
 
 /// A program and where it comes from.
 struct Program {
@@ -332,7 +332,8 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ensure_go() -> anyhow::Result<()> {
+/// Says how to get Go where it is missing or too old.
+pub fn ensure_go() -> anyhow::Result<()> {
     let fix = format!(
         "the cluster's programs are built with Go {}.{} or newer: https://go.dev/dl, unpacked to /usr/local/go, and /usr/local/go/bin on the PATH",
         GO.0, GO.1

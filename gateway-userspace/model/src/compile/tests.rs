@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::compile;
-use crate::ir::{Endpoints, Filter, Ir, PathMatch, Route};
+use crate::ir::{Endpoints, Filter, Ir, PathMatch, Route, ValueMatch};
 use crate::names::{ObjectRef, Revision};
 use crate::snapshot::{
     CompiledAction, CompiledTarget, NoListener, Outcome, Rejected, Snapshot, WorkerIndex,
@@ -152,6 +152,35 @@ fn headers_of_one_name_count_as_joined() {
             expected,
             "{values:?}"
         );
+    }
+}
+
+#[test]
+fn a_header_can_begin_with_a_value() {
+    let mut conditions = on("/*");
+    let mut begins = header_is("x-tags", "");
+    begins.value = ValueMatch::Prefix("a,b".into());
+    conditions.headers = vec![begins];
+    let snapshot = fresh(&one_listener([route(
+        "r",
+        "http",
+        &[],
+        vec![vec![conditions]],
+    )]));
+    for (values, expected) in [
+        (&["a,b"][..], true),
+        (&["a,bc"], true),
+        (&["a", "bc"], true),
+        (&["a", "b", ""], true),
+        (&["a", "c"], false),
+        (&["a"], false),
+        (&["", "a,b"], false),
+        (&[], false),
+    ] {
+        let head = values
+            .iter()
+            .fold(Request::get("x/"), |r, value| r.header("X-Tags", value));
+        assert_eq!(winner(&snapshot, &head).is_some(), expected, "{values:?}");
     }
 }
 

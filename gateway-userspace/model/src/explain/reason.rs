@@ -75,11 +75,15 @@ pub(super) fn failure<H: Head>(each: &CompiledMatch, head: &H) -> Option<String>
 pub(super) fn precedence(winner: &RuleMatch, loser: &RuleMatch) -> String {
     let (first, second) = (&winner.order, &loser.order);
     if first.rank != second.rank {
-        let by_specificity = [first, second]
-            .iter()
-            .all(|order| order.object.kind == ObjectKind::HttpRoute)
-            .then(|| by_specificity(&winner.conditions, &loser.conditions))
-            .flatten();
+        let (winner, loser) = (&winner.conditions, &loser.conditions);
+        let by_specificity = match (first.object.kind, second.object.kind) {
+            (ObjectKind::HttpRoute, ObjectKind::HttpRoute) => by_specificity(winner, loser),
+            (ObjectKind::GrpcRoute, ObjectKind::GrpcRoute) => by_method(winner, loser),
+            (ObjectKind::GrpcRoute, ObjectKind::HttpRoute) => {
+                Some("of an HTTPRoute: GRPCRoutes come first for gRPC requests".to_owned())
+            }
+            _ => None,
+        };
         return by_specificity.unwrap_or_else(|| "later in the order of rules".to_owned());
     }
     if first.created != second.created {
@@ -149,6 +153,19 @@ fn by_specificity(winner: &HttpMatch, loser: &HttpMatch) -> Option<String> {
     None
 }
 
+/// The same of Gateway API v1 `GRPCRouteRule.matches`.
+fn by_method(winner: &HttpMatch, loser: &HttpMatch) -> Option<String> {
+    if winner.path != loser.path {
+        return Some(format!(
+            "less specific: {:?} says less of service and method than {:?}",
+            prefix(path_text(&loser.path)),
+            prefix(path_text(&winner.path))
+        ));
+    }
+    let (more, fewer) = (winner.headers.len(), loser.headers.len());
+    (more > fewer).then(|| "less specific: it has fewer header conditions".to_owned())
+}
+
 fn path_text(path: &PathMatch) -> &str {
     match path {
         PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text,
@@ -163,6 +180,7 @@ fn prefix(text: &str) -> &str {
 fn wanted(value: &ValueMatch) -> String {
     match value {
         ValueMatch::Exact(value) => format!("exactly {value:?}"),
+        ValueMatch::Prefix(value) => format!("beginning with {value:?}"),
         ValueMatch::Regex(pattern) => format!("matching {pattern:?}"),
     }
 }

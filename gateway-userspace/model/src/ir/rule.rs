@@ -162,6 +162,8 @@ pub struct QueryMatch {
 pub enum ValueMatch {
     /// Equal, byte for byte.
     Exact(Arc<str>),
+    /// Begins with this, byte for byte.
+    Prefix(Arc<str>),
     /// A regular expression that must cover the whole value.
     Regex(Arc<str>),
 }

@@ -64,6 +64,7 @@ pub(crate) struct CompiledQuery {
 #[derive(Clone, Debug)]
 pub(crate) enum CompiledValue {
     Exact(Arc<str>),
+    Prefix(Arc<str>),
     Regex(Regex),
 }
 
@@ -182,6 +183,9 @@ impl CompiledHeader {
             CompiledValue::Exact(value) => {
                 joined_equals(head.header_values(&self.name), value.as_bytes())
             }
+            CompiledValue::Prefix(value) => {
+                joined_starts_with(head.header_values(&self.name), value.as_bytes())
+            }
             CompiledValue::Regex(regex) => joined_matches(head.header_values(&self.name), regex),
         }
     }
@@ -191,6 +195,7 @@ impl CompiledQuery {
     pub fn holds<H: Head>(&self, head: &H) -> bool {
         query_value(head.query(), &self.name).is_some_and(|value| match &self.value {
             CompiledValue::Exact(exact) => **exact == *value,
+            CompiledValue::Prefix(prefix) => value.starts_with(&**prefix),
             CompiledValue::Regex(regex) => regex.is_match(value.as_bytes()),
         })
     }
@@ -226,6 +231,27 @@ fn joined_equals<'v>(values: impl Iterator<Item = &'v [u8]>, expected: &[u8]) ->
         }
     }
     rest.is_some_and(<[u8]>::is_empty)
+}
+
+fn joined_starts_with<'v>(values: impl Iterator<Item = &'v [u8]>, prefix: &[u8]) -> bool {
+    let mut rest = None;
+    for value in values {
+        let wanted = match rest {
+            None => prefix,
+            Some(rest) => match <[u8]>::strip_prefix(rest, b",") {
+                Some(rest) => rest,
+                None => return false,
+            },
+        };
+        if value.starts_with(wanted) {
+            return true;
+        }
+        rest = wanted.strip_prefix(value);
+        if rest.is_none() {
+            return false;
+        }
+    }
+    false
 }
 
 fn joined_matches<'v>(mut values: impl Iterator<Item = &'v [u8]>, regex: &Regex) -> bool {
@@ -284,6 +310,7 @@ fn query(condition: &QueryMatch) -> Result<CompiledQuery, String> {
 fn value(value: &ValueMatch, what: impl Fn() -> String) -> Result<CompiledValue, String> {
     Ok(match value {
         ValueMatch::Exact(value) => CompiledValue::Exact(Arc::clone(value)),
+        ValueMatch::Prefix(value) => CompiledValue::Prefix(Arc::clone(value)),
         ValueMatch::Regex(pattern) => CompiledValue::Regex(anchored(pattern, what)?),
     })
 }

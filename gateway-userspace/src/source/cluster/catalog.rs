@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::super::{KindState, Position, Report, Update};
 use super::api::KINDS;
+use super::definitions::Release;
 use super::health::{Health, count};
 use super::message::{Message, Raw, Trouble, Word};
 use crate::status::observed::Observed;
@@ -45,6 +46,9 @@ pub struct Catalog {
     records: Records,
     position: Position,
     needed: Position,
+    release: Release,
+    /// Since when every kind is settled.
+    settled_since: Option<Instant>,
     reported: Option<Arc<Report>>,
     gate: Gate,
     /// With keys of its own, so that nobody can make two objects look the same.
@@ -62,6 +66,8 @@ struct Pending {
     quiet_since: Option<Instant>,
     /// Whether the report may have changed.
     report: bool,
+    /// Whether the release has changed.
+    release: bool,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +105,8 @@ impl Catalog {
             records: Records::new(),
             position: Position::default(),
             needed: Position::default(),
+            release: Release::Unknown,
+            settled_since: None,
             reported: None,
             gate: Gate::Waiting,
             fingerprints: RandomState::new(),
@@ -123,6 +131,12 @@ impl Catalog {
             }
             Word::State(state, trouble) => self.state(kind, state, trouble, heard),
         }
+    }
+
+    /// Takes in which release of Gateway API the API server serves.
+    pub fn release(&mut self, release: Release) {
+        self.pending.release |= self.release != release;
+        self.release = release;
     }
 
     /// Takes in an object of an earlier life, unless a list of this life has spoken of its kind.
@@ -157,8 +171,13 @@ impl Catalog {
     }
 
     /// Whether every list of this life is complete, or will not be.
-    pub fn is_settled(&self, now: Instant) -> bool {
-        gate::is_settled(&self.kinds, now)
+    pub fn is_settled(&mut self, now: Instant) -> bool {
+        if !gate::is_settled(&self.kinds, now) {
+            self.settled_since = None;
+            return false;
+        }
+        let since = *self.settled_since.get_or_insert(now);
+        self.release != Release::Unknown || now.duration_since(since) >= gate::DEFINITIONS
     }
 
     /// Objects of an earlier life were brought in as far as there are any.
@@ -177,7 +196,7 @@ impl Catalog {
         }
         let pending = &self.pending;
         let has_news = !pending.events.is_empty() || !pending.observed.is_empty();
-        if has_news || self.reported.is_none() || self.is_report_new() {
+        if has_news || pending.release || self.reported.is_none() || self.is_report_new() {
             return Ok(());
         }
         match self.pending.quiet_since.map(|since| since + QUIET) {
@@ -200,6 +219,10 @@ impl Catalog {
             observed: pending.observed.into_iter().collect(),
             position: self.position.clone(),
             needed: self.needed.clone(),
+            crd_version: match &self.release {
+                Release::Known(release) => release.clone(),
+                Release::Unknown | Release::Hidden => None,
+            },
             report,
             seen: pending.since,
         }

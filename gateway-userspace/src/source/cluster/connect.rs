@@ -90,7 +90,11 @@ async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {
     Err(ConnectError::Nowhere)
 }
 
-fn client(config: Config) -> Result<Client, kube::Error> {
+/// Speaks to the API server that a configuration names.
+///
+/// # Errors
+/// The credentials cannot be used.
+pub fn client(config: Config) -> Result<Client, kube::Error> {
     let tls = config.rustls_client_config()?;
     let mut http = HttpConnector::new();
     http.enforce_http(false);

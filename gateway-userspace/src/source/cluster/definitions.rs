@@ -23,8 +23,20 @@ const DENIED: Duration = Duration::from_mins(1);
 pub struct Definitions {
     /// Counts changes.
     pub changes: watch::Sender<u64>,
-    /// The oldest release that a definition of Gateway API is of; none if that is not known.
-    pub release: watch::Sender<Option<Arc<str>>>,
+    /// Of which release they are.
+    pub release: watch::Sender<Release>,
+}
+
+/// The release of Gateway API that an API server serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// Definitions may not be looked at.
+    Hidden,
+    /// The oldest one that a definition is of; none if none says.
+    Known(Option<Arc<str>>),
 }
 
 impl Definitions {
@@ -46,7 +58,7 @@ impl Definitions {
                         self.changes.send_modify(|count| *count += 1);
                     }
                     if releases.is_complete {
-                        let release = releases.oldest();
+                        let release = Release::Known(releases.oldest());
                         self.release.send_if_modified(|known| {
                             let is_new = *known != release;
                             *known = release;
@@ -59,6 +71,13 @@ impl Definitions {
                         reason,
                         "definitions may not be watched; looking now and then"
                     );
+                    self.release.send_if_modified(|known| {
+                        let is_new = *known == Release::Unknown;
+                        if is_new {
+                            *known = Release::Hidden;
+                        }
+                        is_new
+                    });
                     tokio::time::sleep(DENIED).await;
                 }
                 Err(_) => tokio::time::sleep(backoff.pause()).await,

@@ -416,3 +416,6 @@ fn item(line: &[u8], is_listing: &mut bool) -> Result<Option<Item>, End> {
 pub fn version_of(object: &Value) -> Option<u64> {
     object["metadata"]["resourceVersion"].as_str()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

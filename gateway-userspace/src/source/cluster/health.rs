@@ -89,6 +89,15 @@ impl Health {
         }
     }
 
+    /// The kinds that are served, as far as is known, and not watched.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let missing = KINDS.into_iter().filter(|kind| {
+            let of = self.of(*kind);
+            of.is_served.load(Ordering::Relaxed) && !of.is_watched.load(Ordering::Relaxed)
+        });
+        missing.map(ObjectKind::as_str).collect()
+    }
+
     /// How old what is served may be: the stalest kind's word.
     pub fn stale(&self) -> Duration {
         let stale = KINDS.into_iter().map(|kind| self.moment(kind).stale);

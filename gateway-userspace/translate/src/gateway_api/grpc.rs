@@ -1,69 +1,91 @@
 //! `GRPCRoute.spec.rules.matches`: a gRPC method is the path `/service/method`.
+//!
+//! A listener can serve GRPCRoutes and HTTPRoutes of one hostname. "Merging MUST not be done between
+//! GRPCRoutes and HTTPRoutes", so a GRPCRoute sees gRPC requests alone, which are known by their
+//! content type, and among the routes of one hostname it sees them first.
 
 use std::sync::Arc;
 
-use gateway_model::ir::{HttpMatch, PathMatch};
+use gateway_model::ir::{HeaderMatch, HeaderName, HttpMatch, PathMatch, ValueMatch};
 
-use super::matching::{self, PathSpecificity, Specificity};
+use super::matching::{self, Rank};
 use crate::objects::{GrpcMethodMatch, GrpcRouteMatch, Known, ValueMatchType};
 
+/// How the content type of every gRPC request begins.
+const CONTENT_TYPE: &str = "application/grpc";
+
+/// What a match says of the method: the first of these comes first. Where both the service and the
+/// method of a request are given exactly nothing can be longer; a regular expression stands behind
+/// that, as among paths.
+#[derive(Clone, Copy)]
+enum Kind {
+    ServiceAndMethod,
+    Regex,
+    Service,
+    Method,
+    Every,
+}
+
 /// Gateway API v1 `GRPCRouteMatch`, and its place in the order of Gateway API v1
-/// `GRPCRouteRule.matches`: "characters in a matching service", then in a matching method, then
-/// header matches. Of exact conditions that hold for one request, those with service and method
-/// come first, then those with a service, then those with a method; regular expressions stand
-/// behind the first of these, as among paths.
+/// `GRPCRouteRule.matches`: "characters in a matching service", "characters in a matching method",
+/// "header matches".
 ///
 /// # Errors
 /// A value that is not supported, in words.
-pub(super) fn conditions(matched: &GrpcRouteMatch) -> Result<(Specificity, HttpMatch), String> {
-    let (path, specificity) = match &matched.method {
-        None => (PathMatch::Prefix("".into()), PathSpecificity::Prefix(0)),
+pub(super) fn conditions(matched: &GrpcRouteMatch) -> Result<(Rank, HttpMatch), String> {
+    let (kind, path) = match &matched.method {
+        None => (Kind::Every, PathMatch::Prefix("".into())),
         Some(method) => path(method)?,
     };
-    let has_method = matched.method.as_ref().is_some_and(|m| m.method.is_some());
+    let length = match &path {
+        PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text.len(),
+    };
+    let mut headers = matching::headers(&matched.headers)?;
+    let complement = |count: usize| !u32::try_from(count).unwrap_or(u32::MAX);
+    let rank = [
+        0,
+        kind as u32,
+        complement(length),
+        complement(headers.len()),
+        0,
+    ];
+    if let Some(name) = HeaderName::parse("content-type") {
+        let value = ValueMatch::Prefix(CONTENT_TYPE.into());
+        headers.push(HeaderMatch { name, value });
+    }
     let conditions = HttpMatch {
         path,
         method: None,
-        headers: matching::headers(&matched.headers)?,
+        headers,
         query: Vec::new(),
     };
-    let specificity = Specificity {
-        path: specificity,
-        method: has_method,
-        headers: u32::try_from(conditions.headers.len()).unwrap_or(u32::MAX),
-        query_params: 0,
-    };
-    Ok((specificity, conditions))
+    Ok((rank, conditions))
 }
 
-fn path(matched: &GrpcMethodMatch) -> Result<(PathMatch, PathSpecificity), String> {
-    let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+fn path(matched: &GrpcMethodMatch) -> Result<(Kind, PathMatch), String> {
     let (service, method) = (matched.service.as_deref(), matched.method.as_deref());
     match &matched.kind {
         Known::Known(ValueMatchType::Exact) => Ok(match (service, method) {
             (Some(service), Some(method)) => {
                 let path = format!("/{service}/{method}");
-                let specificity = PathSpecificity::Exact(length(&path));
-                (PathMatch::Exact(path.into()), specificity)
+                (Kind::ServiceAndMethod, PathMatch::Exact(path.into()))
             }
             (Some(service), None) => {
                 let path = format!("/{service}");
-                let specificity = PathSpecificity::Prefix(length(&path));
-                (PathMatch::Prefix(path.into()), specificity)
+                (Kind::Service, PathMatch::Prefix(path.into()))
             }
             (None, Some(method)) => {
                 let path = format!("/[^/]+/{method}");
-                (PathMatch::Regex(path.into()), PathSpecificity::Prefix(0))
+                (Kind::Method, PathMatch::Regex(path.into()))
             }
-            (None, None) => (PathMatch::Prefix("".into()), PathSpecificity::Prefix(0)),
+            (None, None) => (Kind::Every, PathMatch::Prefix("".into())),
         }),
         Known::Known(ValueMatchType::RegularExpression) => {
-            let text = format!("/{}/{}", part("service", service)?, part("method", method)?);
-            let text: Arc<str> = text.into();
-            let specificity = PathSpecificity::Regex(length(&text));
+            let service = part("service", service)?;
+            let path: Arc<str> = format!("/{service}/{}", part("method", method)?).into();
             Ok((
-                PathMatch::Regex(matching::regex("method", &text)?),
-                specificity,
+                Kind::Regex,
+                PathMatch::Regex(matching::regex("method", &path)?),
             ))
         }
         Known::Unknown(kind) => Err(format!("method.type {kind:?} is not known")),

@@ -18,17 +18,17 @@ const REGEX_SIZE_BYTES: usize = 256 * 1024;
 /// `HTTPRouteRule.matches`: path, method, headers, query params.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Specificity {
-    pub(super) path: PathSpecificity,
-    pub(super) method: bool,
-    pub(super) headers: u32,
-    pub(super) query_params: u32,
+    path: PathSpecificity,
+    method: bool,
+    headers: u32,
+    query_params: u32,
 }
 
 /// Variant order is precedence order; the number is a length in bytes. The place of regular
 /// expressions is the implementation's choice: here they come before every prefix, for a rule with
 /// a regular expression would otherwise never be reached beside a rule for `/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PathSpecificity {
+enum PathSpecificity {
     Prefix(u32),
     Regex(u32),
     Exact(u32),
@@ -51,12 +51,12 @@ impl Specificity {
         }
     }
 
-    /// The complement, so that smaller is asked first.
-    fn rank(self) -> [u32; 5] {
+    /// The complement, so that smaller is asked first. Ranks that begin with 0 are GRPCRoutes'.
+    pub(super) fn rank(self) -> Rank {
         let (kind, length) = match self.path {
-            PathSpecificity::Prefix(length) => (2, length),
-            PathSpecificity::Regex(length) => (1, length),
-            PathSpecificity::Exact(length) => (0, length),
+            PathSpecificity::Prefix(length) => (3, length),
+            PathSpecificity::Regex(length) => (2, length),
+            PathSpecificity::Exact(length) => (1, length),
         };
         [
             kind,
@@ -67,6 +67,9 @@ impl Specificity {
         ]
     }
 }
+
+/// [`MatchOrder::rank`].
+pub(super) type Rank = [u32; 5];
 
 /// Where a match stands: everything about its order that it does not say itself.
 #[derive(Clone, Copy)]
@@ -79,9 +82,9 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     /// The place of a match among all of a hostname.
-    pub(super) fn order(&self, specificity: Specificity) -> MatchOrder {
+    pub(super) fn order(&self, rank: Rank) -> MatchOrder {
         MatchOrder {
-            rank: specificity.rank(),
+            rank,
             created: self.created,
             object: self.object.clone(),
             rule: self.rule,

@@ -26,11 +26,11 @@ pub(crate) struct RouteUnit {
     /// What it is told; none if no parent is ours.
     pub(crate) status: Option<Arc<Status>>,
     /// The listeners that count it as attached, served or not.
-    pub(crate) attached: BTreeSet<ListenerKey>,
+    pub(crate) attached: Box<[ListenerKey]>,
     /// The Gateways that it attaches to, if policies of its backends matter there.
-    pub(crate) ancestors: BTreeSet<ObjectRef>,
+    pub(crate) ancestors: Box<[ObjectRef]>,
     /// What its served rules name.
-    pub(crate) upstreams: BTreeSet<UpstreamKey>,
+    pub(crate) upstreams: Box<[UpstreamKey]>,
 }
 
 impl RouteUnit {
@@ -64,6 +64,8 @@ impl RouteUnit {
         let resolved = resolver.finish();
         let fault = route_fault(&hostnames, &rules);
         let mut unit = Self::default();
+        let mut attached = BTreeSet::new();
+        let mut ancestors = BTreeSet::new();
         let mut attachments = BTreeMap::new();
         let mut statuses = Vec::with_capacity(outcomes.len());
         for (parent, view, outcome) in outcomes {
@@ -83,16 +85,18 @@ impl RouteUnit {
             });
             let speaks_tls = !matches!(usage, UpstreamUse::Passthrough | UpstreamUse::Datagram);
             if outcome.is_ok() && speaks_tls {
-                unit.ancestors.insert(view.gateway.clone());
+                ancestors.insert(view.gateway.clone());
             }
             for (listener, names) in outcome.unwrap_or_default() {
-                unit.attached.insert(listener.key.clone());
+                attached.insert(listener.key.clone());
                 if listener.is_served {
                     attachments.insert(listener.key.clone(), names);
                 }
             }
         }
-        unit.status = Some(Arc::new(Status::Route(RouteStatus { parents: statuses })));
+        unit.attached = attached.into_iter().collect();
+        unit.ancestors = ancestors.into_iter().collect();
+        unit.status = Some(Status::Route(RouteStatus { parents: statuses }).shared());
         if !attachments.is_empty() {
             unit.serve(object, attachments, rules, resolved);
         }
@@ -115,7 +119,7 @@ impl RouteUnit {
             attachments: attachments.into_iter().map(attachment).collect(),
             rules: rules.served,
         }));
-        self.upstreams = resolved.upstreams;
+        self.upstreams = resolved.upstreams.into_iter().collect();
     }
 
     /// Keeps the old allocation of everything that did not change.

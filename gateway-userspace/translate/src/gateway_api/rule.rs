@@ -8,7 +8,7 @@ use gateway_model::ir::{
 };
 
 use super::backend::Resolver;
-use super::matching::{self, Place, Specificity};
+use super::matching::{self, Place, Rank, Specificity};
 use super::{filter, grpc};
 use crate::objects::{GrpcRouteRule, HttpRouteFilter, HttpRouteRule, WeightedRef};
 
@@ -27,7 +27,7 @@ pub(super) enum Outcome {
 pub(super) fn http(first: Place<'_>, rule: &HttpRouteRule, resolver: &mut Resolver<'_>) -> Outcome {
     let conditions = rule.matches.iter().map(|matched| {
         let conditions = matching::conditions(matched)?;
-        Ok((Specificity::of(&conditions), conditions))
+        Ok((Specificity::of(&conditions).rank(), conditions))
     });
     let done = done(&rule.filters, &rule.backend_refs, resolver);
     let outcome = outcome(first, rule.name.as_ref(), conditions, done);
@@ -55,12 +55,12 @@ pub(super) fn grpc(first: Place<'_>, rule: &GrpcRouteRule, resolver: &mut Resolv
 fn outcome(
     first: Place<'_>,
     name: Option<&Arc<str>>,
-    conditions: impl Iterator<Item = Result<(Specificity, HttpMatch), String>>,
+    conditions: impl Iterator<Item = Result<(Rank, HttpMatch), String>>,
     done: Result<Done, String>,
 ) -> Outcome {
     let mut matches = Vec::with_capacity(conditions.size_hint().0);
     for (alternative, matched) in (0..).zip(conditions) {
-        let (specificity, conditions) = match matched {
+        let (rank, conditions) = match matched {
             Ok(matched) => matched,
             Err(why) => return Outcome::Dropped(why),
         };
@@ -69,7 +69,7 @@ fn outcome(
             ..first
         };
         matches.push(RuleMatch {
-            order: place.order(specificity),
+            order: place.order(rank),
             conditions,
         });
     }

@@ -96,7 +96,7 @@ fn stream(place: &Place<'_>, route: &StreamRoute, resolver: &mut Resolver<'_>) -
         index: place.rule,
         action: Action::Forward(backends.collect()),
         matches: vec![RuleMatch {
-            order: place.order(Specificity::of(&conditions)),
+            order: place.order(Specificity::of(&conditions).rank()),
             conditions,
         }],
         filters: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{HttpRouteFilter, check};
 
 /// Gateway API v1 `BackendObjectReference`.
@@ -61,7 +61,7 @@ impl BackendRef {
                 .field("group")
                 .checked(check::group)
                 .unwrap_or_default(),
-            kind: kind.unwrap_or_else(|| "Service".into()),
+            kind: kind.unwrap_or_else(|| shared("Service")),
             name: node.field("name").required_checked(check::object_name),
             namespace: node.field("namespace").checked(check::label),
             port: node.field("port").port(),

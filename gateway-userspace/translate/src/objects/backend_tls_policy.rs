@@ -68,7 +68,7 @@ impl BackendTlsPolicy {
                 .field("hostname")
                 .required_checked(check::precise_hostname),
             subject_alt_names: names.iter().map(alt_name).collect(),
-            options: spec.field("options").texts().into_keys().collect(),
+            options: spec.field("options").texts(|_| true).into_keys().collect(),
         };
         if policy.ca_certificate_refs.is_empty() == policy.well_known.is_none() {
             validation.problem(

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Meta;
-use super::reader::Node;
+use super::reader::{Node, shared};
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -12,8 +12,11 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Kubernetes discovery `EndpointSlice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
-    /// `metadata`.
+    /// `metadata`, without labels.
     pub meta: Meta,
+    /// The Service that this slice belongs to, in the same namespace; by the label
+    /// `kubernetes.io/service-name`.
+    pub service_name: Option<Arc<str>>,
     /// `endpoints`, if `addressType` is `IPv4` or `IPv6`; empty otherwise (`FQDN` is deprecated).
     pub endpoints: Vec<SliceEndpoint>,
     /// `ports`.
@@ -46,20 +49,18 @@ pub struct SlicePort {
 }
 
 impl EndpointSlice {
-    /// The name of the Service that this slice belongs to, in the same namespace.
-    #[must_use]
-    pub fn service_name(&self) -> Option<&Arc<str>> {
-        self.meta.labels.get(SERVICE_NAME)
-    }
-
     pub(super) fn read(root: &Node<'_>) -> Self {
         let address_type = root.field("addressType").required_text();
         let endpoints = root.field("endpoints").items(1000);
         let ports = root.field("ports").items(20_000);
         let is_ip = matches!(address_type, "IPv4" | "IPv6");
         let read = |item: &Node<'_>| is_ip.then(|| SliceEndpoint::read(item)).flatten();
+        let mut meta = Meta::namespaced(root);
+        let service_name = meta.labels.remove(SERVICE_NAME);
+        meta.labels.clear();
         Self {
-            meta: Meta::namespaced(root),
+            meta,
+            service_name,
             endpoints: endpoints.iter().filter_map(read).collect(),
             ports: ports.iter().map(SlicePort::read).collect(),
         }
@@ -93,9 +94,9 @@ impl SliceEndpoint {
 impl SlicePort {
     fn read(node: &Node<'_>) -> Self {
         Self {
-            name: node.field("name").text().unwrap_or_default().into(),
+            name: shared(node.field("name").text().unwrap_or_default()),
             port: node.field("port").port(),
-            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
+            protocol: shared(node.field("protocol").text().unwrap_or("TCP")),
         }
     }
 }

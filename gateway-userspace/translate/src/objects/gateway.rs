@@ -113,7 +113,7 @@ impl Gateway {
         let backend = tls.field("backend").mapping();
         let client_certificate = backend.field("clientCertificateRef").mapping();
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::of_owner(root),
             class_name: spec
                 .field("gatewayClassName")
                 .required_checked(check::object_name),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{GATEWAY_API_GROUP, Known, LabelSelector, ObjectReference, check};
 
 /// Gateway API v1 `Listener`.
@@ -236,7 +236,7 @@ impl RouteKind {
     fn read(node: &Node<'_>) -> Self {
         let group = node.field("group").checked(check::group);
         Self {
-            group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
+            group: group.unwrap_or_else(|| shared(GATEWAY_API_GROUP)),
             kind: node.field("kind").required_checked(check::kind),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::listener::listeners;
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{GATEWAY_API_GROUP, Listener, Meta, check};
 
 /// Gateway API v1 `ListenerSet`: further listeners of a Gateway.
@@ -41,8 +41,8 @@ impl ListenerSet {
         Self {
             meta: Meta::namespaced(root),
             parent: ParentGateway {
-                group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
-                kind: kind.unwrap_or_else(|| "Gateway".into()),
+                group: group.unwrap_or_else(|| shared(GATEWAY_API_GROUP)),
+                kind: kind.unwrap_or_else(|| shared("Gateway")),
                 name: parent.field("name").required_checked(check::object_name),
                 namespace: parent.field("namespace").checked(check::label),
             },

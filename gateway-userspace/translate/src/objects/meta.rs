@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use jiff::Timestamp;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{Known, check};
 
 /// `metadata` of an object.
@@ -16,16 +16,17 @@ pub struct Meta {
     pub name: Arc<str>,
     /// The namespace; `default` if the manifest names none, empty for cluster-scoped kinds.
     pub namespace: Arc<str>,
-    /// Labels.
+    /// Labels; of namespaced objects only those that mean something to Sluice, for nothing selects
+    /// the others and tools write many.
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Annotations.
+    /// Annotations under `sluice.dev/`.
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
     /// `generation`; 1 if the manifest has none.
     pub generation: i64,
     /// `creationTimestamp` in seconds since the Unix epoch; 0, older than everything that has
     /// one, if the manifest has none.
     pub created: i64,
-    /// The identity that the API server gave.
+    /// The identity that the API server gave, of Gateways.
     pub uid: Option<Arc<str>>,
 }
 
@@ -51,24 +52,51 @@ impl Meta {
         Self {
             namespace: namespace
                 .checked(check::label)
-                .unwrap_or_else(|| "default".into()),
-            ..Self::cluster_scoped(root)
+                .unwrap_or_else(|| shared("default")),
+            uid: None,
+            ..Self::read(root, is_asked_for)
+        }
+    }
+
+    /// `metadata` of an object that others can be owned by: with its identity.
+    pub(super) fn of_owner(root: &Node<'_>) -> Self {
+        let uid = root.field("metadata").field("uid");
+        Self {
+            uid: uid.text().map(Into::into),
+            ..Self::namespaced(root)
         }
     }
 
     pub(super) fn cluster_scoped(root: &Node<'_>) -> Self {
+        Self::read(root, |_| true)
+    }
+
+    fn read(root: &Node<'_>, label: impl Fn(&str) -> bool) -> Self {
         let meta = root.field("metadata").mapping();
         let created = meta.field("creationTimestamp");
         Self {
             name: meta.field("name").required_checked(check::subdomain),
-            namespace: "".into(),
-            labels: meta.field("labels").texts(),
-            annotations: meta.field("annotations").texts(),
+            namespace: shared(""),
+            labels: meta.field("labels").texts(label),
+            annotations: meta
+                .field("annotations")
+                .texts(|name| name.starts_with(OURS)),
             generation: meta.field("generation").integer(0..=i64::MAX).unwrap_or(1),
             created: created.text().map_or(0, |text| seconds(&created, text)),
             uid: meta.field("uid").text().map(Into::into),
         }
     }
+}
+
+const OURS: &str = "sluice.dev/";
+
+fn is_asked_for(label: &str) -> bool {
+    const PREFIXES: [&str; 3] = [
+        OURS,
+        "gateway.networking.k8s.io/",
+        "kubernetes.io/service-name",
+    ];
+    PREFIXES.iter().any(|prefix| label.starts_with(prefix))
 }
 
 fn seconds(node: &Node<'_>, text: &str) -> i64 {
@@ -120,7 +148,7 @@ impl LabelSelector {
     pub(super) fn read(node: &Node<'_>) -> Self {
         let expressions = node.field("matchExpressions").items(usize::MAX);
         Self {
-            match_labels: node.field("matchLabels").texts(),
+            match_labels: node.field("matchLabels").texts(|_| true),
             match_expressions: expressions.iter().map(LabelRequirement::read).collect(),
         }
     }

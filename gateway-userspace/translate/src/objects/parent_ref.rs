@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{GATEWAY_API_GROUP, check};
 
 /// Gateway API v1 `ParentReference`, defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
     /// Default: the group of Gateway API.
@@ -63,8 +63,8 @@ impl ParentRef {
         let group = node.field("group").checked(check::group);
         let kind = node.field("kind").checked(check::kind);
         Self {
-            group: group.unwrap_or_else(|| GATEWAY_API_GROUP.into()),
-            kind: kind.unwrap_or_else(|| "Gateway".into()),
+            group: group.unwrap_or_else(|| shared(GATEWAY_API_GROUP)),
+            kind: kind.unwrap_or_else(|| shared("Gateway")),
             name: node.field("name").required_checked(check::object_name),
             namespace: node.field("namespace").checked(check::label),
             section_name: node.field("sectionName").checked(check::subdomain),

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -146,7 +147,7 @@ impl<'a> Node<'a> {
         if let Err(message) = check(text) {
             self.problem(message);
         }
-        Some(text.into())
+        Some(shared(text))
     }
 
     /// The text here, which must be there and pass a check.
@@ -214,10 +215,11 @@ impl<'a> Node<'a> {
     }
 
     /// A mapping of texts to texts.
-    pub(super) fn texts(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+    pub(super) fn texts(&self, is_kept: impl Fn(&str) -> bool) -> BTreeMap<Arc<str>, Arc<str>> {
         self.entries()
             .into_iter()
-            .filter_map(|(name, node)| Some((name.into(), node.text()?.into())))
+            .filter(|(name, _)| is_kept(name))
+            .filter_map(|(name, node)| Some((shared(name), shared(node.text()?))))
             .collect()
     }
 
@@ -249,4 +251,29 @@ impl<'a> Node<'a> {
             Some(Value::Object(_)) => "a mapping".to_owned(),
         }
     }
+}
+
+/// A text as objects keep it. Most texts of manifests stand in many of them (kinds, groups,
+/// namespaces, names of parents and backends), so those that were read lately are shared.
+pub(super) fn shared(text: &str) -> Arc<str> {
+    const PLACES: usize = 1024;
+    const LONGEST: usize = 64;
+    thread_local! {
+        static LATELY: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+    }
+    if text.len() > LONGEST {
+        return text.into();
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
+    LATELY.with_borrow_mut(|lately| {
+        if lately.is_empty() {
+            lately.resize(PLACES, Arc::from(""));
+        }
+        if *lately[at] != *text {
+            lately[at] = text.into();
+        }
+        Arc::clone(&lately[at])
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::check;
-use super::reader::Node;
+use super::reader::{Node, shared};
 
 /// Gateway API v1 `SecretObjectReference`, `ObjectReference` and `LocalObjectReference`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl ObjectReference {
                 .field("group")
                 .checked(check::group)
                 .unwrap_or_default(),
-            kind: kind.unwrap_or_else(|| "Secret".into()),
+            kind: kind.unwrap_or_else(|| shared("Secret")),
             name: node.field("name").required_checked(check::object_name),
             namespace: node.field("namespace").checked(check::label),
         }

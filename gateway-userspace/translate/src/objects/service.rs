@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{Known, Meta};
 
 /// Kubernetes core `Service`.
@@ -132,11 +132,11 @@ impl ServicePort {
     fn read(node: &Node<'_>) -> Self {
         let port = node.field("port").required().port().unwrap_or(1);
         Self {
-            name: node.field("name").text().unwrap_or_default().into(),
+            name: shared(node.field("name").text().unwrap_or_default()),
             port,
             target_port: TargetPort::read(&node.field("targetPort"), port),
-            protocol: node.field("protocol").text().unwrap_or("TCP").into(),
-            app_protocol: node.field("appProtocol").text().map(Into::into),
+            protocol: shared(node.field("protocol").text().unwrap_or("TCP")),
+            app_protocol: node.field("appProtocol").text().map(shared),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::small_set::SmallSet;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
@@ -35,7 +36,7 @@ pub struct Objects {
     pub(crate) namespaces: BTreeMap<ObjectRef, Arc<Namespace>>,
     pub(crate) nodes: BTreeMap<ObjectRef, Arc<Node>>,
     /// Which slices belong to which Service.
-    slices_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    slices_of: BTreeMap<ObjectRef, SmallSet<ObjectRef>>,
     /// Which policies name a Service as their target.
     policies_of: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
@@ -161,7 +162,11 @@ impl Objects {
 
     /// The slices of a Service, sorted by name.
     pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
-        let names = self.slices_of.get(service).into_iter().flatten();
+        let names = self
+            .slices_of
+            .get(service)
+            .into_iter()
+            .flat_map(SmallSet::iter);
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
     }
 
@@ -359,7 +364,7 @@ fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
 
 /// The Service that a slice belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectRef> {
-    let name = slice.service_name()?;
+    let name = slice.service_name.as_ref()?;
     Some(ObjectRef {
         kind: ObjectKind::Service,
         namespace: slice.meta.namespace.clone(),

@@ -5,7 +5,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 /// `status` of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -16,7 +16,7 @@ pub enum ConditionStatus {
 }
 
 /// The condition types that Sluice writes, in the order it writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {
     /// The object is understood and allowed.
     Accepted,
@@ -47,7 +47,7 @@ impl ConditionType {
 }
 
 /// Why a condition is what it is: the words of Gateway API v1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[allow(missing_docs, reason = "each name is the specification's own")]
 pub enum Reason {
     Accepted,
@@ -94,7 +94,7 @@ pub enum Reason {
 }
 
 /// One condition, without the time it last changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it speaks of.
@@ -111,7 +111,7 @@ pub struct Condition {
 }
 
 /// The conditions of one object or listener: one of each type, sorted by type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Conditions {
     observed_generation: i64,
     list: Vec<Condition>,

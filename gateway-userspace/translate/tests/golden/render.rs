@@ -297,6 +297,7 @@ fn conditions(conditions: &HttpMatch) -> String {
 fn value(value: &ValueMatch) -> String {
     match value {
         ValueMatch::Exact(text) => format!("={text}"),
+        ValueMatch::Prefix(text) => format!("={text}..."),
         ValueMatch::Regex(text) => format!("~{text}"),
     }
 }

@@ -38,8 +38,10 @@ fn raw(value: &Value) -> Word {
 
 impl Heard {
     fn new() -> Self {
+        let mut catalog = Catalog::new("https://k".to_owned(), Arc::new(Health::new()));
+        catalog.release(Release::Hidden);
         Self {
-            catalog: Catalog::new("https://k".to_owned(), Arc::new(Health::new())),
+            catalog,
             now: Instant::now(),
         }
     }
@@ -181,6 +183,19 @@ fn what_changes_nothing_is_not_passed_on_but_moves_the_position_soon() {
     assert_eq!(second.position.of(ObjectKind::HttpRoute), 12);
     assert_eq!(second.needed.of(ObjectKind::HttpRoute), 11);
     assert_eq!(second.seen, None);
+}
+
+#[test]
+fn the_release_is_waited_for_and_its_change_is_news() {
+    let mut heard = Heard::new();
+    heard.catalog.release = Release::Unknown;
+    heard.list_all_but(&[]);
+    assert!(!heard.is_due());
+    heard.catalog.release(Release::Known(Some("v1.7.0".into())));
+    assert_eq!(heard.take().crd_version.as_deref(), Some("v1.7.0"));
+    assert!(!heard.is_due());
+    heard.catalog.release(Release::Known(Some("v1.8.0".into())));
+    assert_eq!(heard.take().crd_version.as_deref(), Some("v1.8.0"));
 }
 
 #[test]

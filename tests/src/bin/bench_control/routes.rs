@@ -1,0 +1,141 @@
+//! The objects of the measurement.
+
+use serde_json::{Value, json};
+
+/// Where everything of the measurement is.
+pub const NAMESPACE: &str = "sluice-bench-control";
+/// The Gateway that all routes are attached to.
+pub const GATEWAY: &str = "bench";
+/// The route whose propagation is measured.
+pub const PROBE: &str = "probe";
+/// Asked for on every node.
+pub const PROBE_HOST: &str = "probe.bench.example";
+/// The route that changes under traffic.
+pub const TRAFFIC: &str = "traffic";
+/// Asked for by the traffic.
+pub const TRAFFIC_HOST: &str = "traffic.bench.example";
+/// The Services that the traffic is sent to in turn; both have the same Pods.
+pub const BACKENDS: [&str; 2] = ["blue", "green"];
+
+/// HTTPRoutes of the namespace.
+pub fn collection() -> String {
+    format!("/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/httproutes")
+}
+
+/// One HTTPRoute.
+pub fn path(name: &str) -> String {
+    format!("{}/{name}", collection())
+}
+
+/// The Gateway.
+pub fn gateway_path() -> String {
+    format!("/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/gateways/{GATEWAY}")
+}
+
+/// Namespace, Gateway, Pods and Services, as `kubectl apply` takes them.
+pub fn fixtures() -> String {
+    let mut objects = vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": GATEWAY, "namespace": NAMESPACE},
+            "spec": {"gatewayClassName": "sluice", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+        }),
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "echo", "namespace": NAMESPACE},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": {"app": "echo"}},
+                "template": {
+                    "metadata": {"labels": {"app": "echo"}},
+                    "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+                        "name": "echo",
+                        "image": "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0",
+                        "env": [
+                            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+                        ],
+                    }]},
+                },
+            },
+        }),
+    ];
+    for backend in BACKENDS {
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": backend, "namespace": NAMESPACE},
+            "spec": {"selector": {"app": "echo"}, "ports": [{"port": 80, "targetPort": 3000}]},
+        }));
+    }
+    objects
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join("\n---\n")
+}
+
+/// One of many routes: a host of its own, a backend, and a response header that carries a number.
+pub fn other(index: usize, number: usize) -> Value {
+    let filter = json!({
+        "type": "ResponseHeaderModifier",
+        "responseHeaderModifier": {"set": [{"name": "x-number", "value": number.to_string()}]},
+    });
+    route(
+        &name(index),
+        &format!("r{index}.bench.example"),
+        &filter,
+        BACKENDS[0],
+    )
+}
+
+/// The name of one of many routes.
+pub fn name(index: usize) -> String {
+    format!("r{index}")
+}
+
+/// The probed route: a redirect to a path with a number in it, so that its answer needs no backend.
+pub fn probe(number: u64) -> Value {
+    let filter = json!({
+        "type": "RequestRedirect",
+        "requestRedirect": {"statusCode": 302, "path": {"type": "ReplaceFullPath", "replaceFullPath": format!("/to-{number}")}},
+    });
+    object(PROBE, PROBE_HOST, &json!([{"filters": [filter]}]))
+}
+
+/// The number that a probed route carries.
+pub fn probe_number(object: &Value) -> Option<u64> {
+    let path = object.pointer("/spec/rules/0/filters/0/requestRedirect/path/replaceFullPath")?;
+    path.as_str()?.strip_prefix("/to-")?.parse().ok()
+}
+
+/// The route under traffic, in its `turn`-th form: the backend and a response header change.
+pub fn traffic(turn: usize) -> Value {
+    let filter = json!({
+        "type": "ResponseHeaderModifier",
+        "responseHeaderModifier": {"set": [{"name": "x-turn", "value": turn.to_string()}]},
+    });
+    route(
+        TRAFFIC,
+        TRAFFIC_HOST,
+        &filter,
+        BACKENDS[turn % BACKENDS.len()],
+    )
+}
+
+fn route(name: &str, host: &str, filter: &Value, backend: &str) -> Value {
+    let rules = json!([{
+        "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+        "filters": [filter],
+        "backendRefs": [{"name": backend, "port": 80}],
+    }]);
+    object(name, host, &rules)
+}
+
+fn object(name: &str, host: &str, rules: &Value) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"parentRefs": [{"name": GATEWAY}], "hostnames": [host], "rules": rules},
+    })
+}
