@@ -150,6 +150,7 @@ pub(crate) fn upstream(
     let service = objects.services.get(&key.backend);
     let port = service.and_then(|service| service.port(key.port, transport(key.usage)));
     let unknown = match key.usage {
+        UpstreamUse::Http if tls.is_some() => UpstreamProtocol::Negotiated,
         UpstreamUse::Http => UpstreamProtocol::Http1,
         UpstreamUse::Grpc => UpstreamProtocol::Http2,
         _ => UpstreamProtocol::Opaque,
