@@ -14,5 +14,6 @@ mod mirrors;
 mod streams;
 mod support;
 mod tls;
+mod tls_upstreams;
 mod upgrades;
 mod upstreams;
