@@ -1,6 +1,7 @@
 //! What `sluice run` was told, resolved: built once from [`RunArgs`] and the settings file, and
 //! what everything else uses. Precedence: flag, environment, file, default.
 
+mod cluster;
 mod file;
 mod limits;
 mod parts;
@@ -17,8 +18,9 @@ use clap::parser::ValueSource;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::args::{AccessLog, Attach, L4Mode, LogFormat, PublishAddresses, RunArgs};
+use crate::args::{AccessLog, Attach, L4Mode, LogFormat, RunArgs};
 
+pub use cluster::ClusterConfig;
 pub use limits::help as limits_help;
 pub use parts::offline_settings;
 pub use units::{LogFilter, Network, Span};
@@ -38,10 +40,8 @@ pub struct Config {
     pub controller_name: String,
     /// Addresses for Gateways that ask for none; empty means the node's own.
     pub node_addresses: Vec<IpAddr>,
-    /// Where Gateways that ask for no address get one of their own from; empty means that there is no pool.
-    pub address_pool: Vec<Network>,
-    /// Whose addresses other Gateways show.
-    pub publish_addresses: PublishAddresses,
+    /// Who this is in a cluster, and where addresses come from.
+    pub cluster: ClusterConfig,
     /// Where sockets and the last good configuration live.
     pub state_dir: PathBuf,
     /// The admin server's TCP address, always loopback.
@@ -118,6 +118,7 @@ impl Config {
 
     fn resolve(args: RunArgs, origins: &BTreeMap<String, Origin>) -> anyhow::Result<Self> {
         let config = Self {
+            cluster: ClusterConfig::resolve(&args)?,
             manifests: args.manifests,
             kubeconfig: args.kubeconfig,
             last_good_after: args.last_good_after.map_or(Duration::from_secs(2), |s| s.0),
@@ -128,8 +129,6 @@ impl Config {
                 .controller_name
                 .unwrap_or_else(|| "sluice.dev/gateway-controller".to_owned()),
             node_addresses: args.node_addresses.unwrap_or_default(),
-            address_pool: args.address_pool.unwrap_or_default(),
-            publish_addresses: args.publish_addresses.unwrap_or_default(),
             state_dir: args.state_dir.unwrap_or_else(default_state_dir),
             admin_address: args.admin_address.map(loopback).transpose()?,
             l4: args.l4.unwrap_or_default(),
@@ -164,8 +163,6 @@ impl Config {
             ("class-names", value(&self.class_names)),
             ("controller-name", value(&self.controller_name)),
             ("node-addresses", value(&self.node_addresses)),
-            ("address-pool", value(&self.address_pool)),
-            ("publish-addresses", value(&self.publish_addresses)),
             ("state-dir", value(&self.state_dir)),
             ("admin-address", value(&self.admin_address)),
             ("l4", value(&self.l4)),
@@ -181,6 +178,7 @@ impl Config {
             ("log-format", value(&self.log_format)),
             ("log-level", value(&self.log_level)),
         ];
+        rows.extend(self.cluster.rows());
         rows.push(("limits", Value::Object(limits::values(&self.limits))));
         rows.into_iter()
             .map(|(name, value)| Setting {

@@ -124,6 +124,57 @@ pub struct RunArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish_addresses: Option<PublishAddresses>,
 
+    /// This Pod's name, which its Leases bear
+    /// [default: the host's name]
+    #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+
+    /// This Pod's namespace, where the Leases are
+    /// [default: the account's own]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_namespace: Option<String>,
+
+    /// This Pod's uid; its Leases go when it goes
+    /// [default: none]
+    #[arg(long, env = "POD_UID", value_name = "UID", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+
+    /// This node's name, as statuses name it
+    /// [default: the host's name]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+
+    /// Lease that makes one Sluice the writer of statuses
+    /// [default: sluice-status-writer]
+    #[arg(
+        long,
+        env = "SLUICE_STATUS_LEASE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_lease: Option<String>,
+
+    /// How long that Lease outlives its holder
+    /// [default: 15s]
+    #[arg(
+        long,
+        env = "SLUICE_LEASE_DURATION",
+        value_name = "DURATION",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_duration: Option<Span>,
+
     /// Directory for the admin socket, the last good configuration and the hand-over to a successor
     /// [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
     #[arg(

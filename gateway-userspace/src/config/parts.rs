@@ -63,8 +63,8 @@ impl Config {
         gateway_translate::Settings {
             source,
             node_addresses: own,
-            address_pool: self.address_pool.iter().map(|net| net.0).collect(),
-            publish: publish(self.publish_addresses),
+            address_pool: self.cluster.address_pool.iter().map(|net| net.0).collect(),
+            publish: publish(self.cluster.publish_addresses),
             ..of_classes(&self.controller_name, &self.class_names)
         }
     }

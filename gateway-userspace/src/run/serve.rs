@@ -18,6 +18,7 @@ use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
 use crate::source::Rescan;
+use crate::status::Clerks;
 use crate::view::process::Life;
 use crate::world::World;
 
@@ -64,6 +65,7 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
+    parts.clerks = origin.report(&parts.admin);
     let mut is_deaf = false;
     let end = loop {
         tokio::select! {
@@ -104,6 +106,7 @@ struct Parts {
     admin_server: Option<Admin>,
     predecessor: Option<Predecessor>,
     handover: Option<SocketFile>,
+    clerks: Option<Clerks>,
 }
 
 async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
@@ -159,6 +162,7 @@ impl Parts {
             times,
             config: Arc::clone(&config),
             health,
+            statuses: origin.stats(),
             l4_reason,
             pod: std::env::var("POD_NAME").ok(),
             started_at: Timestamp::now(),
@@ -174,6 +178,7 @@ impl Parts {
             admin_server: None,
             predecessor,
             handover: None,
+            clerks: None,
         };
         if parts.predecessor.is_none() {
             parts.open_admin(state)?;
@@ -318,9 +323,16 @@ impl Parts {
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
         }
+        let clerks = self.clerks.take();
+        let farewell = async {
+            if let Some(clerks) = clerks {
+                clerks.end().await;
+            }
+        };
+        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell) };
         let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
-            () = self.proxy.drain(timeout) => tracing::info!("drained"),
+            _ = drained => tracing::info!("drained"),
             () = told_to_stop(signals, stops) => {
                 tracing::warn!("told to stop again; open connections are cut");
             }
