@@ -6,6 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::deploy;
+use crate::image::Profile;
+
 /// Arguments of this command.
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +26,10 @@ enum What {
     Route(Passed),
     /// Nanoseconds per packet of the verified programs
     Xdp(Passed),
+    /// How soon every node of a cluster serves a change of a route, and what it costs
+    ///
+    /// --quick, --routes N,N,…, --changes N, -o json; --as-is measures the Sluice that is deployed already
+    Control(Passed),
 }
 
 /// What the measuring binary is given.
@@ -82,6 +89,18 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Xdp(passed) => {
             crate::ebpf::run(&crate::ebpf::Args { quiet: true })?;
             measure("bench_xdp", &passed.arguments)
+        }
+        What::Control(passed) => {
+            let (as_is, arguments): (Vec<_>, Vec<_>) = passed
+                .arguments
+                .iter()
+                .cloned()
+                .partition(|argument| argument == "--as-is");
+            let lab = deploy::cluster()?;
+            if as_is.is_empty() {
+                deploy::sluice(&lab, Profile::Release)?;
+            }
+            measure("bench_control", &arguments)
         }
     }
 }

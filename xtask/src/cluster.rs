@@ -29,6 +29,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::lab::Lab;
 pub use self::programs::ensure_go;
+use crate::image::Profile;
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -58,6 +59,12 @@ enum What {
     Load {
         /// The archive
         image: PathBuf,
+    },
+    /// Build Sluice's image, load it and apply the manifests of the lab; returns when every node serves with it
+    Deploy {
+        /// How the binary is built: as it is shipped, or quickly
+        #[arg(long, value_enum, default_value_t)]
+        profile: Profile,
     },
     /// Take a node's network away: its switch port forwards nothing, and the router takes its leg out
     Partition {
@@ -126,6 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         What::Status => status(),
         What::Load { image } => load(image),
+        What::Deploy { profile } => crate::deploy::sluice(&Lab::read()?, *profile),
         What::Partition { node } => network::partition(&Lab::read()?, node),
         What::Heal { node } => network::heal(&Lab::read()?, node),
         What::Withdraw { node } => network::leg(&Lab::read()?, node, false),

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{LogFilter, Span};
@@ -100,6 +101,81 @@ pub struct RunArgs {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_addresses: Option<Vec<IpAddr>>,
+
+    /// Networks from which Gateways that ask for no address get one of their own
+    /// [default: none: node addresses]
+    #[arg(
+        long,
+        env = "SLUICE_ADDRESS_POOL",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_pool: Option<Vec<IpNet>>,
+
+    /// What a Gateway without an address of its own shows: nodes (the addresses of the nodes) or
+    /// service (that of a LoadBalancer Service that Sluice keeps for it)
+    /// [default: nodes]
+    #[arg(
+        long,
+        env = "SLUICE_PUBLISH",
+        value_name = "WHAT",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Publish>,
+
+    /// This Pod's name, which its Leases bear
+    /// [default: the host's name]
+    #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+
+    /// This Pod's namespace, where the Leases are
+    /// [default: the account's own]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_namespace: Option<String>,
+
+    /// This Pod's uid; its Leases go when it goes
+    /// [default: none]
+    #[arg(long, env = "POD_UID", value_name = "UID", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+
+    /// This node's name, as statuses name it
+    /// [default: the host's name]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+
+    /// Lease that makes one Sluice the writer of statuses
+    /// [default: sluice-status-writer]
+    #[arg(
+        long,
+        env = "SLUICE_STATUS_LEASE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_lease: Option<String>,
+
+    /// How long that Lease outlives its holder
+    /// [default: 15s]
+    #[arg(
+        long,
+        env = "SLUICE_LEASE_DURATION",
+        value_name = "DURATION",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_duration: Option<Span>,
 
     /// Directory for the admin socket, the last good configuration and the hand-over to a successor
     /// [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
@@ -268,6 +344,17 @@ pub enum L4Mode {
     Bpf,
     /// Ordinary sockets.
     Sockets,
+}
+
+/// What a Gateway without an address of its own shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publish {
+    /// The addresses of the nodes.
+    #[default]
+    Nodes,
+    /// The address of a LoadBalancer Service.
+    Service,
 }
 
 /// Where the packet path attaches to an interface.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gateway_translate::SourceKind;
 
 use super::Config;
-use crate::args::{AccessLog, Attach, L4Mode};
+use crate::args::{AccessLog, Attach, L4Mode, Publish};
 
 impl Config {
     /// What the packet path is told.
@@ -54,6 +54,11 @@ impl Config {
             self.node_addresses.clone()
         };
         gateway_translate::Settings {
+            address_pool: self.cluster.address_pool.clone(),
+            publish: match self.cluster.publish {
+                Publish::Nodes => gateway_translate::Publish::Nodes,
+                Publish::Service => gateway_translate::Publish::Service,
+            },
             source: match self.manifests {
                 Some(_) => SourceKind::Files,
                 None => SourceKind::Cluster,

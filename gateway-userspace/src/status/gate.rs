@@ -43,6 +43,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Gate {
     confirmed: Owing,
+    has_opened: bool,
     waiting: VecDeque<Waiting>,
     /// Gateways and ListenerSets that were let through although nodes lag: what they need, and who
     /// lags.
@@ -53,7 +54,9 @@ impl Gate {
     /// Something else is owed now; a node that has reached `needed` serves it.
     pub fn push(&mut self, owing: Owing, needed: Position, now: Instant) {
         let newest = self.waiting.back().map_or(&self.confirmed, |w| &w.owing);
-        if newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected {
+        let is_first = !self.has_opened && self.waiting.is_empty();
+        let is_same = newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected;
+        if is_same && !is_first {
             return;
         }
         let mut since = now;
@@ -93,6 +96,7 @@ impl Gate {
             }
             self.confirmed = first.owing;
             opened = true;
+            self.has_opened = true;
         }
         opened
     }
@@ -117,6 +121,11 @@ impl Gate {
         }
     }
 
+    /// Whether anything was ever let through; before that it is not known what is owed.
+    pub fn has_opened(&self) -> bool {
+        self.has_opened
+    }
+
     /// What may be written.
     pub fn confirmed(&self) -> &Owing {
         &self.confirmed
@@ -132,7 +141,7 @@ impl Gate {
 
     /// When something will have waited too long.
     pub fn overdue_at(&self, fleet: &Fleet, now: Instant) -> Option<Instant> {
-        let first = self.waiting.front()?;
+        let first = self.waiting.front().filter(|_| fleet.is_listed())?;
         Some(first.since + fleet.pace(now).patience())
     }
 

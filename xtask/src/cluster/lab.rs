@@ -180,3 +180,19 @@ const fn lan6(host: u16) -> Ipv6Addr {
 const fn client6(host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd31, 1, 0, 0, 0, 0, 0, host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{VIPS4, VIPS6};
+
+    #[test]
+    fn the_manifests_of_the_lab_give_sluice_the_addresses_that_the_router_sends_to_it() {
+        let overlay = crate::test::root().join("deploy/kustomize/overlays/lab/daemonset.yaml");
+        let text = std::fs::read_to_string(&overlay).expect("the overlay of the lab");
+        assert!(
+            text.contains(&format!("{VIPS4},{VIPS6}")),
+            "{}",
+            overlay.display()
+        );
+    }
+}

@@ -90,7 +90,13 @@ pub fn start(lab: &Lab, n: usize) -> anyhow::Result<()> {
         "containerd listens; see its log",
         || Ok(socket.exists().then_some(())),
     )?;
-    import(lab, n, &images::path(lab))?;
+    let cache = lab
+        .programs
+        .parent()
+        .context("the programs are in a directory of the cache")?;
+    for archive in images::archives(cache)? {
+        import(lab, n, &archive)?;
+    }
     start("kubelet")?;
     start("kube-proxy")
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{gomod, xdg};
+use super::{gomod, images, xdg};
 use crate::ebpf::which;
 
 const KUBERNETES: &str = "1.36.3";
@@ -150,7 +150,8 @@ const fn runtime(name: &'static str, package: &'static str) -> Program {
     }
 }
 
-/// Builds what is not there yet, and gives the cache's directory: `bin/`, and `crds/` of Gateway API's standard channel.
+/// Builds what is not there yet, and gives the cache's directory: `bin/`, `images/`, and `crds/` of
+/// Gateway API's standard channel.
 pub fn build() -> anyhow::Result<PathBuf> {
     let dir = cache()?;
     let bin = dir.join("bin");
@@ -158,13 +159,15 @@ pub fn build() -> anyhow::Result<PathBuf> {
         .iter()
         .filter(|p| !bin.join(p.name).is_file())
         .collect();
-    if missing.is_empty() && dir.join("crds").is_dir() {
+    if missing.is_empty() && dir.join("crds").is_dir() && dir.join("images").is_dir() {
         return Ok(dir);
     }
     std::fs::create_dir_all(&bin).with_context(|| bin.display().to_string())?;
     let lock = std::fs::File::open(&dir)?;
     lock.lock().context("lock on the cache")?;
-    ensure_go()?;
+    if !missing.is_empty() || !dir.join("crds").is_dir() {
+        ensure_go()?;
+    }
     if missing.len() > PROGRAMS.len() / 2 {
         ensure_disk(&dir)?;
         println!(
@@ -181,6 +184,7 @@ pub fn build() -> anyhow::Result<PathBuf> {
         })?;
     }
     copy_crds(&dir)?;
+    images::make(&dir)?;
     std::fs::remove_dir_all(dir.join("modules")).ok();
     Ok(dir)
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, bail, ensure};
 
 use super::lab::Lab;
 use super::{
-    alone, control, daemon_of, down, images, network, node, on_every_node, pki, programs,
-    state_dir, succeed_quietly, until,
+    alone, control, daemon_of, down, network, node, on_every_node, pki, programs, state_dir,
+    succeed_quietly, until,
 };
 use crate::setup;
 
@@ -62,7 +62,6 @@ fn make(dir: &Path, built: &Path, nodes: u8) -> anyhow::Result<()> {
     let start = |program: &str| daemon_of(&lab, program, None)?.start();
     start("etcd")?;
     start("apiserver")?;
-    images::make(&lab)?;
     for n in 0..lab.nodes.len() {
         lab.nodes[n].pid = node::make(&lab, n).with_context(|| lab.nodes[n].name.clone())?;
     }

@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use gateway_model::snapshot::UpstreamId;
-
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::upstream::{Active, Endpoint, Needs, Pool, UpstreamConnection, Via};
+use crate::upstream::{Active, Endpoint, Needs, Pool, Target, UpstreamConnection, Via};
 use crate::worker::Worker;
 
 /// A connection in use for one request.
@@ -48,11 +46,10 @@ impl Attempt {
     pub(super) async fn begin(
         worker: &Rc<Worker>,
         routing: &Routing,
-        upstream: UpstreamId,
+        target: Target<'_>,
         needs: Needs,
     ) -> Result<Self, ProxyError> {
-        let pool = worker.upstreams.pool(&routing.serving().snapshot, upstream);
-        let pool = pool.ok_or_else(no_endpoint)?;
+        let pool = worker.upstreams.pool(&routing.serving().snapshot, target)?;
         let via = pool.via(needs).ok_or_else(|| {
             let reason = format!("{}: not over {:?}", pool.label(), pool.protocol());
             ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason)

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod applying;
+mod datagrams;
 mod draining;
 mod http1;
 mod http2;
@@ -14,5 +15,6 @@ mod mirrors;
 mod streams;
 mod support;
 mod tls;
+mod tls_upstreams;
 mod upgrades;
 mod upstreams;

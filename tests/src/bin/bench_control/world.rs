@@ -214,7 +214,7 @@ fn deployed(cluster: &Cluster) -> Result<()> {
     ])?;
     ensure!(
         pods.lines().count() >= cluster.nodes().len(),
-        "Sluice does not run on every node: deploy it with `cargo xtask deploy`"
+        "Sluice does not run on every node: deploy it with `cargo xtask cluster deploy`"
     );
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use gateway_model::ir::Timeouts;
-use gateway_model::snapshot::{CompiledFilters, CompiledRule, UpstreamId};
+use gateway_model::snapshot::{CompiledFilters, CompiledRule};
 
 use super::Next;
 use super::tunnel;
@@ -31,7 +31,7 @@ use crate::h1::{
 use crate::head::Violation;
 use crate::origin;
 use crate::routing::Decision;
-use crate::upstream::Needs;
+use crate::upstream::{Needs, Target};
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ pub(super) struct Forward<'a> {
     pub(super) rule: Option<&'a Arc<CompiledRule>>,
     pub(super) filters: &'a CompiledFilters,
     pub(super) prefix_len: usize,
-    pub(super) upstream: UpstreamId,
+    pub(super) target: Target<'a>,
     /// The backend's name.
     pub(super) label: &'a Arc<str>,
 }
@@ -172,7 +172,7 @@ impl Exchange<'_> {
         let worker = Rc::clone(&self.client.downstream.worker);
         self.budget.arm(&self.client.deadline, None);
         record.asks(forward.label);
-        let begun = Attempt::begin(&worker, routing, forward.upstream, self.needs());
+        let begun = Attempt::begin(&worker, routing, forward.target, self.needs());
         let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
         record.endpoint = Some(attempt.address());
         if self.work.request.expects_continue() && !self.upload.is_sealed() {

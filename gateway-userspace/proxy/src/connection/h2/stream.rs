@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use gateway_model::head::Head;
 use gateway_model::ir::Timeouts;
-use gateway_model::snapshot::{CompiledFilters, CompiledRule, UpstreamId};
+use gateway_model::snapshot::{CompiledFilters, CompiledRule};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 
@@ -32,7 +32,7 @@ use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
-use crate::upstream::Needs;
+use crate::upstream::{Needs, Target};
 
 type Served = Response<ResponseBody>;
 
@@ -106,7 +106,7 @@ fn begin<'a>(
         state,
         rule: decision.rule,
         filters,
-        upstream,
+        target: decision.target(upstream),
         upload,
         uploading: true,
         budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
@@ -182,7 +182,7 @@ struct Exchange<'a> {
     state: &'a Rc<StreamState>,
     rule: Option<&'a Arc<CompiledRule>>,
     filters: &'a CompiledFilters,
-    upstream: UpstreamId,
+    target: Target<'a>,
     upload: Upload,
     uploading: bool,
     budget: Budget,
@@ -199,7 +199,7 @@ impl Exchange<'_> {
     async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
         self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(&worker, routing, self.upstream, self.needs());
+        let begun = Attempt::begin(&worker, routing, self.target, self.needs());
         let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
         self.record.endpoint = Some(attempt.address());
         let mut held = None;
