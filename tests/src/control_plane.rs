@@ -68,7 +68,7 @@ impl ControlPlane {
             file("--tls-cert-file", "api.crt"),
             file("--tls-private-key-file", "api.key"),
             file("--token-auth-file", "tokens.csv"),
-            file("--service-account-key-file", "accounts.key"),
+            file("--service-account-key-file", "accounts.crt"),
             file("--service-account-signing-key-file", "accounts.key"),
         ]);
         api.args([
@@ -215,6 +215,7 @@ fn credentials(dir: &Path) -> Result<()> {
     std::fs::write(dir.join("api.crt"), api.certificate)?;
     std::fs::write(dir.join("api.key"), api.key)?;
     let accounts = authority.issue(&["accounts"])?;
+    std::fs::write(dir.join("accounts.crt"), accounts.certificate)?;
     std::fs::write(dir.join("accounts.key"), accounts.key)?;
     let tokens = format!("{ADMIN_TOKEN},admin,1,system:masters\n");
     std::fs::write(dir.join("tokens.csv"), tokens)?;
