@@ -23,7 +23,7 @@ use crate::args::{AccessLog, Attach, L4Mode, LogFormat, RunArgs};
 pub use cluster::ClusterConfig;
 pub use limits::help as limits_help;
 pub use parts::offline_settings;
-pub use units::{LogFilter, Span};
+pub use units::{LogFilter, Network, Span};
 
 /// Every setting of a process.
 #[derive(Clone, Debug)]

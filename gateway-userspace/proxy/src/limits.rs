@@ -22,6 +22,8 @@ pub struct Limits {
     pub mirror: MirrorLimits,
     /// TCP and TLS streams.
     pub stream: StreamLimits,
+    /// UDP sessions.
+    pub datagram: DatagramLimits,
     /// What is given up when memory runs out.
     pub memory: MemoryLimits,
 }
@@ -172,6 +174,29 @@ pub struct StreamLimits {
     pub idle: Duration,
 }
 
+/// UDP sessions: the datagrams between one client and one address. One that is *proven* has heard from its
+/// client again after an answer, so that its source is not forged; a new session takes the place of the
+/// oldest that is not. Counts are shared out evenly among the workers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatagramLimits {
+    /// Open sessions, each with a socket. Default 16 384; lowered at start to 5 % of `RLIMIT_NOFILE`.
+    pub sessions: usize,
+    /// Open sessions of one address and port. Default 8 192.
+    pub per_listener: usize,
+    /// Open sessions of one source address. Default 1 024.
+    pub per_source: usize,
+    /// Without a datagram in either direction of a proven session. Default 60 s.
+    pub idle: Duration,
+    /// The same of one that is not proven. Default 30 s.
+    pub unproven_idle: Duration,
+    /// Sessions of one address and port that stay with an old process when a new one takes over, each with
+    /// one more socket. Default 1 024.
+    pub pinned: usize,
+    /// Bytes the kernel holds for one worker and address until they are read. Default 1 MiB; without
+    /// `CAP_NET_ADMIN` no more than `net.core.rmem_max`.
+    pub receive_buffer: usize,
+}
+
 /// What is given up when memory runs out. Looked at four times a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLimits {
@@ -228,6 +253,15 @@ impl Default for Limits {
             },
             stream: StreamLimits {
                 idle: Duration::from_secs(3_600),
+            },
+            datagram: DatagramLimits {
+                sessions: 16_384,
+                per_listener: 8_192,
+                per_source: 1_024,
+                idle: Duration::from_secs(60),
+                unproven_idle: Duration::from_secs(30),
+                pinned: 1_024,
+                receive_buffer: 1024 * 1024,
             },
             memory: MemoryLimits {
                 bytes: None,

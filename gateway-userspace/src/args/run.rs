@@ -8,10 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LogFilter, Span};
+use crate::config::{LogFilter, Network, Span};
 
 /// Settings as typed. Defaults are in [`crate::config::Config`]; the help texts name them.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -90,8 +89,8 @@ pub struct RunArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_name: Option<String>,
 
-    /// Addresses to report for Gateways that ask for none
-    /// [default: the source addresses of the default routes]
+    /// Addresses of the nodes, to report for Gateways that ask for none
+    /// [default: those of the Node objects; with --manifests the sources of the default routes]
     #[arg(
         long,
         env = "SLUICE_NODE_ADDRESSES",
@@ -102,29 +101,28 @@ pub struct RunArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_addresses: Option<Vec<IpAddr>>,
 
-    /// Networks from which Gateways that ask for no address get one of their own
-    /// [default: none: node addresses]
+    /// Networks to give Gateways addresses of their own from that ask for none, one of each IP
+    /// version [default: none]
     #[arg(
         long,
         env = "SLUICE_ADDRESS_POOL",
         value_name = "CIDR",
         value_delimiter = ',',
-        help_heading = "Cluster"
+        help_heading = "Configuration"
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub address_pool: Option<Vec<IpNet>>,
+    pub address_pool: Option<Vec<Network>>,
 
-    /// What a Gateway without an address of its own shows: nodes (the addresses of the nodes) or
-    /// service (that of a LoadBalancer Service that Sluice keeps for it)
-    /// [default: nodes]
+    /// Whose addresses Gateways show that have none of their own: those of the nodes, or those
+    /// that a Service of type LoadBalancer is given, which Sluice then keeps for each [default: nodes]
     #[arg(
         long,
-        env = "SLUICE_PUBLISH",
-        value_name = "WHAT",
-        help_heading = "Cluster"
+        env = "SLUICE_PUBLISH_ADDRESSES",
+        value_name = "WHOSE",
+        help_heading = "Configuration"
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub publish: Option<Publish>,
+    pub publish_addresses: Option<PublishAddresses>,
 
     /// This Pod's name, which its Leases bear
     /// [default: the host's name]
@@ -333,6 +331,17 @@ pub struct RunArgs {
     pub log_level: Option<LogFilter>,
 }
 
+/// Whose addresses Gateways show that have none of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublishAddresses {
+    /// Those of the nodes.
+    #[default]
+    Nodes,
+    /// Those of a Service of type LoadBalancer.
+    Service,
+}
+
 /// How connections reach the workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -344,17 +353,6 @@ pub enum L4Mode {
     Bpf,
     /// Ordinary sockets.
     Sockets,
-}
-
-/// What a Gateway without an address of its own shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Publish {
-    /// The addresses of the nodes.
-    #[default]
-    Nodes,
-    /// The address of a LoadBalancer Service.
-    Service,
 }
 
 /// Where the packet path attaches to an interface.

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::ErasedValue as _;
-use super::Span;
-use crate::args::{Publish, RunArgs};
+use super::{Network, Span};
+use crate::args::{PublishAddresses, RunArgs};
 use crate::status::Terms;
 
 /// A shorter Lease would be lost to the first slow answer.
@@ -16,9 +14,9 @@ const SHORTEST_LEASE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// The networks that addresses are given from.
-    pub address_pool: Vec<IpNet>,
+    pub address_pool: Vec<Network>,
     /// What a Gateway without an address of its own shows.
-    pub publish: Publish,
+    pub publish_addresses: PublishAddresses,
     /// The Pod.
     pub pod_name: String,
     /// Its namespace; none means the account's own.
@@ -48,7 +46,7 @@ impl ClusterConfig {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         Ok(Self {
             address_pool: args.address_pool.clone().unwrap_or_default(),
-            publish: args.publish.unwrap_or_default(),
+            publish_addresses: args.publish_addresses.unwrap_or_default(),
             pod_name: given(&args.pod_name).unwrap_or_else(host_name),
             pod_namespace: given(&args.pod_namespace),
             pod_uid: given(&args.pod_uid),
@@ -70,7 +68,7 @@ impl ClusterConfig {
     pub fn rows(&self) -> Vec<(&'static str, serde_json::Value)> {
         vec![
             ("address-pool", self.address_pool.value()),
-            ("publish", self.publish.value()),
+            ("publish-addresses", self.publish_addresses.value()),
             ("pod-name", self.pod_name.value()),
             ("pod-namespace", self.pod_namespace.value()),
             ("pod-uid", self.pod_uid.value()),

@@ -93,6 +93,13 @@ static ROWS: &[Row] = rows! {
     Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
     Time mirror.timeout "mirror.timeout" "how long a copy may take";
     Time stream.idle "stream.idle" "without one byte on a TCP or TLS stream";
+    Count datagram.sessions "datagram.sessions" "UDP sessions of the process; lowered to 5 % of RLIMIT_NOFILE";
+    Count datagram.per_listener "datagram.per-listener" "UDP sessions of one address and port";
+    Count datagram.per_source "datagram.per-source" "UDP sessions of one source address";
+    Time datagram.idle "datagram.idle" "without a datagram of a UDP session whose client has spoken after an answer";
+    Time datagram.unproven_idle "datagram.unproven-idle" "without a datagram of any other UDP session";
+    Count datagram.pinned "datagram.pinned" "UDP sessions of one address and port that outlive an upgrade";
+    Bytes datagram.receive_buffer "datagram.receive-buffer" "datagrams the kernel holds for one worker and address";
 };
 
 /// The defaults with what the settings say instead.

@@ -129,12 +129,11 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let inherited = predecessor
             .as_mut()
-            .map(|old| std::mem::take(&mut old.sockets));
+            .map(|old| std::mem::take(&mut old.sockets))
+            .unwrap_or_default();
         let mode = match &l4_reason {
-            None => ListenMode::Steered,
-            Some(_) => ListenMode::Sockets {
-                inherited: inherited.unwrap_or_default(),
-            },
+            None => ListenMode::Steered { inherited },
+            Some(_) => ListenMode::Sockets { inherited },
         };
         let config = Arc::new(config);
         let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
@@ -232,6 +231,8 @@ impl Parts {
                 }
             }
         }
+        // The old process has answered what the sockets held, or is gone.
+        self.proxy.receive_datagrams().await;
         self.admin.life.send_replace(Life::Serving);
         tracing::info!(state = %self.admin.config.state_dir.display(), "serving");
         self.open_admin_address().await;
@@ -280,6 +281,8 @@ impl Parts {
         let (sender, receiver) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
+        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
+        let leave = move || on.block_on(leaving.leave_datagrams());
         let estate = move || {
             let revision = world
                 .borrow()
@@ -292,7 +295,7 @@ impl Parts {
             })
         };
         let serve = move || {
-            let _ = sender.send(server.serve(&estate));
+            let _ = sender.send(server.serve(&estate, &leave));
         };
         let thread = std::thread::Builder::new()
             .name("hand-over".to_owned())

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod applying;
+mod datagrams;
 mod draining;
 mod http1;
 mod http2;

@@ -52,7 +52,16 @@ impl World {
     /// The same with other settings.
     pub async fn start(config: Config, settings: Settings) -> Self {
         let (address, fd) = listening_socket();
-        let inherited = vec![(address, fd)];
+        Self::at(address, vec![(address, fd)], config, settings).await
+    }
+
+    /// The same on this address, with the sockets of another proxy.
+    pub async fn at(
+        address: SocketAddr,
+        inherited: Vec<(SocketAddr, OwnedFd)>,
+        config: Config,
+        settings: Settings,
+    ) -> Self {
         let proxy = Proxy::start(settings, ListenMode::Sockets { inherited }).unwrap();
         let world = Self {
             proxy,

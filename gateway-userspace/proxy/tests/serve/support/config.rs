@@ -128,6 +128,28 @@ impl Config {
         }])
     }
 
+    /// An action that shares out what comes: an upstream of each name, or nothing where there is no endpoint.
+    pub fn shares(&mut self, shares: &[(u32, &str, Option<SocketAddr>)]) -> Action {
+        let backend = |(weight, name, endpoint): &(u32, &str, Option<SocketAddr>)| {
+            let target = match endpoint {
+                Some(endpoint) => {
+                    self.upstream(name, &[*endpoint]);
+                    BackendTarget::Upstream(upstream_key(name))
+                }
+                None => BackendTarget::Unavailable {
+                    status: 500,
+                    reason: (*name).into(),
+                },
+            };
+            WeightedBackend {
+                weight: *weight,
+                target,
+                filters: Vec::new(),
+            }
+        };
+        Action::Forward(shares.iter().map(backend).collect())
+    }
+
     /// Speaks TLS with an upstream that has been added.
     pub fn secure(&mut self, name: &str, tls: UpstreamTls) {
         let upstream = self.ir.upstreams.get_mut(&upstream_key(name)).unwrap();
@@ -191,7 +213,10 @@ impl Config {
                 key: key.clone(),
                 gateway: key.gateway.clone(),
                 backend_client_certificate: self.shown.clone(),
-                addresses: vec![address.ip()],
+                addresses: match address.ip().is_unspecified() {
+                    true => Vec::new(),
+                    false => vec![address.ip()],
+                },
                 port: address.port(),
                 protocol,
                 hostname: hostname.map(|name| Hostname::parse(name).unwrap()),
