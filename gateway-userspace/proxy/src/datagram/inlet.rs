@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gateway_model::snapshot::{
-    CompiledAction, CompiledListener, CompiledRule, CompiledTarget, Snapshot,
+    CompiledAction, CompiledListener, CompiledRule, CompiledTarget, Snapshot, UpstreamId,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use super::record;
 use super::session::{Chosen, End, Forwarded, Session};
 use super::socket::{Listening, Peers};
 use crate::overload::Pressure;
+use crate::upstream::{Pool, Target};
 use crate::worker::Worker;
 
 /// A bound socket and its sessions' way back.
@@ -197,7 +198,7 @@ impl Inlet {
         if worker.datagrams.is_closed(worker) {
             return Err(Refused::OverLimit);
         }
-        let pool = worker.upstreams.pool(&serving.snapshot, chosen.upstream);
+        let pool = pool(worker, &serving.snapshot, chosen.upstream);
         let pool = pool.ok_or(Refused::Unrouted)?;
         let id = worker.datagrams.admit(worker, self.bound, peers)?;
         let session = Session::new(worker, self, (id, peers), chosen, Rc::clone(&pool));
@@ -257,6 +258,14 @@ fn rule(
     Ok((listener, rule))
 }
 
+fn pool(worker: &Worker, snapshot: &Snapshot, upstream: UpstreamId) -> Option<Rc<Pool>> {
+    let target = Target {
+        upstream,
+        certificate: None,
+    };
+    worker.upstreams.pool(snapshot, target).ok()
+}
+
 /// Whether a session is still what its client would get: the same route, a backend of it with a weight,
 /// and an endpoint of that. One that is not is told to end.
 pub(super) fn confirm(worker: &Worker, session: &Session) -> bool {
@@ -275,7 +284,7 @@ pub(super) fn confirm(worker: &Worker, session: &Session) -> bool {
             CompiledTarget::Upstream { label, .. } => *label == session.chosen.backend,
             CompiledTarget::Unavailable { .. } => false,
         });
-        let pool = worker.upstreams.pool(snapshot, session.chosen.upstream)?;
+        let pool = pool(worker, snapshot, session.chosen.upstream)?;
         let is_there = pool.known_members().is_none_or(|members| {
             let mut members = members.iter().map(|member| Some(member.address()));
             members.any(|address| address == session.endpoint.get())
