@@ -6,7 +6,9 @@ use gateway_model::ir::Endpoints;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::changes::named;
 use crate::cli::listeners::expiry;
 use crate::cli::status::{all_conditions, troubles_of};
 use crate::view::listeners::{certificates, listeners};
@@ -54,7 +56,7 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
     for (object, status) in world.statuses.iter() {
         let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(&status)
             .into_iter()
-            .partition(|(_, condition)| condition["type"] == "OverlappingTLSConfig");
+            .partition(|(_, condition)| is_doubt(condition));
         let line = |text: String| format!("{object}: {text}");
         issues.extend(
             troubles_of(&others)
@@ -73,6 +75,14 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
     issues
 }
 
+/// Whether a condition speaks of something that works, but hardly as meant.
+fn is_doubt(condition: &Value) -> bool {
+    let kinds = ["OverlappingTLSConfig", "InsecureFrontendValidationMode"];
+    condition["type"]
+        .as_str()
+        .is_some_and(|kind| kinds.contains(&kind))
+}
+
 fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
     let mut doubts = expiring(world, now);
     let views = listeners(world);
@@ -81,8 +91,8 @@ fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
     }
     for view in views.iter().filter(|view| view.routes == 0) {
         doubts.push(format!(
-            "listener {}#{} has no route: every request gets 404",
-            view.gateway, view.listener
+            "{} has no route: every request gets 404",
+            named(view)
         ));
     }
     doubts.extend(unattached(world, objects));
@@ -107,15 +117,27 @@ fn expiring(world: &World, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// Routes whose parents are all somebody else's or nobody's have no status.
+/// Routes and ListenerSets whose parents are all somebody else's or nobody's have no status.
 fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
     objects
         .iter()
-        .filter(|object| object.kind == ObjectKind::HttpRoute && !world.statuses.contains(object))
+        .filter(|object| has_parents(object.kind) && !world.statuses.contains(object))
         .map(|object| {
             format!("{object}: none of its parents is a Gateway of ours; it serves nothing")
         })
         .collect()
+}
+
+fn has_parents(kind: ObjectKind) -> bool {
+    matches!(
+        kind,
+        ObjectKind::HttpRoute
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute
+            | ObjectKind::UdpRoute
+            | ObjectKind::ListenerSet
+    )
 }
 
 /// Alternatives that can never win, for an equal one is asked first.
