@@ -50,10 +50,7 @@ impl Watched {
             let outcome = netns::runtime()
                 .map_err(anyhow::Error::from)
                 .and_then(|runtime| runtime.block_on(ledger.follow(&cluster, &ready)));
-            let why = outcome
-                .err()
-                .map_or_else(|| "closed".to_owned(), |error| format!("{error:#}"));
-            ledger.lock().ended = Some(why);
+            ledger.lock().ended = outcome.err().map(|error| format!("{error:#}"));
         };
         std::thread::Builder::new()
             .name("watch".to_owned())
@@ -78,23 +75,27 @@ impl Watched {
         {
             self.lock().note(object, false, Instant::now());
         }
-        let version = list
-            .pointer("/metadata/resourceVersion")
-            .and_then(Value::as_str)
-            .context("a list without version")?;
-        let mut watch: Watch = api.watch(&routes::collection(), version).await?;
-        ready.send(()).ok();
-        while let Some(event) = watch.next().await? {
-            let at = Instant::now();
-            let deleted = event.get("type").and_then(Value::as_str) == Some("DELETED");
-            self.lock().note(
-                event.get("object").context("an event without object")?,
-                deleted,
-                at,
-            );
+        let mut version = version_of(&list)?;
+        loop {
+            // The API server ends a watch now and then; the next one goes on where it was.
+            let mut watch: Watch = api.watch(&routes::collection(), &version).await?;
+            ready.send(()).ok();
+            while let Some(event) = watch.next().await? {
+                let at = Instant::now();
+                let deleted = event.get("type").and_then(Value::as_str) == Some("DELETED");
+                let object = event.get("object").context("an event without object")?;
+                version = version_of(object)?;
+                self.lock().note(object, deleted, at);
+            }
         }
-        Ok(())
     }
+}
+
+fn version_of(object: &Value) -> Result<String> {
+    let version = object
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str);
+    Ok(version.context("no resourceVersion")?.to_owned())
 }
 
 impl Ledger {
