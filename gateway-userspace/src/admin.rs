@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::controller::{PacketPath, StageTimes};
 use crate::run::state_dir::SocketFile;
 use crate::source::cluster::Health;
+use crate::status::Stats;
 use crate::view::process::{Life, ProcessView};
 use crate::world::{Stages, World};
 
@@ -47,6 +48,8 @@ pub struct AdminState {
     pub config: Arc<Config>,
     /// How well a cluster is followed; none for files.
     pub health: Option<Arc<Health>>,
+    /// What is counted of statuses in a cluster.
+    pub statuses: Option<Arc<Stats>>,
     /// Why there is no BPF.
     pub l4_reason: Option<String>,
     /// The Pod that this process is of, if it is of one.

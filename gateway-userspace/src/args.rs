@@ -14,7 +14,7 @@ pub use query::{
     CheckArgs, CompletionArgs, ExplainArgs, L4Args, L4Command, Live, Output, Probe, ProbeArgs,
     TableArgs, TraceArgs,
 };
-pub use run::{AccessLog, Attach, L4Mode, LogFormat, RunArgs};
+pub use run::{AccessLog, Attach, L4Mode, LogFormat, PublishAddresses, RunArgs};
 
 /// A gateway for the Kubernetes Gateway API, with or without Kubernetes.
 #[derive(Debug, Parser)]

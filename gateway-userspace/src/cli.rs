@@ -69,7 +69,7 @@ fn ask<T: DeserializeOwned>(
 
 /// What a sluice with default settings would serve from this directory.
 fn load(directory: &std::path::Path) -> anyhow::Result<Offline> {
-    World::offline(directory, crate::config::offline_settings())
+    World::offline(directory, crate::config::offline_settings()?)
 }
 
 /// Prints an answer in the form that was asked for.

@@ -1,6 +1,7 @@
 //! What `sluice run` was told, resolved: built once from [`RunArgs`] and the settings file, and
 //! what everything else uses. Precedence: flag, environment, file, default.
 
+mod cluster;
 mod file;
 mod limits;
 mod parts;
@@ -19,9 +20,10 @@ use serde_json::{Map, Value};
 
 use crate::args::{AccessLog, Attach, L4Mode, LogFormat, RunArgs};
 
+pub use cluster::ClusterConfig;
 pub use limits::help as limits_help;
 pub use parts::offline_settings;
-pub use units::{LogFilter, Span};
+pub use units::{LogFilter, Network, Span};
 
 /// Every setting of a process.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub controller_name: String,
     /// Addresses for Gateways that ask for none; empty means the node's own.
     pub node_addresses: Vec<IpAddr>,
+    /// Who this is in a cluster, and where addresses come from.
+    pub cluster: ClusterConfig,
     /// Where sockets and the last good configuration live.
     pub state_dir: PathBuf,
     /// The admin server's TCP address, always loopback.
@@ -114,6 +118,7 @@ impl Config {
 
     fn resolve(args: RunArgs, origins: &BTreeMap<String, Origin>) -> anyhow::Result<Self> {
         let config = Self {
+            cluster: ClusterConfig::resolve(&args)?,
             manifests: args.manifests,
             kubeconfig: args.kubeconfig,
             last_good_after: args.last_good_after.map_or(Duration::from_secs(2), |s| s.0),
@@ -173,6 +178,7 @@ impl Config {
             ("log-format", value(&self.log_format)),
             ("log-level", value(&self.log_level)),
         ];
+        rows.extend(self.cluster.rows());
         rows.push(("limits", Value::Object(limits::values(&self.limits))));
         rows.into_iter()
             .map(|(name, value)| Setting {

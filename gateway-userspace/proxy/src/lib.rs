@@ -7,6 +7,7 @@ mod buffer;
 pub mod clock;
 mod connection;
 pub mod cors;
+mod datagram;
 mod downstream;
 pub mod error;
 pub mod forwarded;

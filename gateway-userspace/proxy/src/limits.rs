@@ -22,6 +22,8 @@ pub struct Limits {
     pub mirror: MirrorLimits,
     /// TCP and TLS streams.
     pub stream: StreamLimits,
+    /// UDP sessions.
+    pub datagram: DatagramLimits,
     /// What is given up when memory runs out.
     pub memory: MemoryLimits,
 }
@@ -133,6 +135,15 @@ pub struct UpstreamLimits {
     pub connect: Duration,
     /// Endpoints tried before a request is answered with 502 or 504. Default 3.
     pub connect_attempts: u32,
+    /// Least pause before a request is tried again, where the rule that asks for it names none.
+    /// Default 25 ms.
+    pub retry_backoff: Duration,
+    /// The longest such pause, which doubles from attempt to attempt; never below the least.
+    /// Default 250 ms.
+    pub retry_backoff_max: Duration,
+    /// Bytes of a request that are kept so that a rule's retries can send it again. A request that is
+    /// longer is not tried again once that much has been sent. Default 64 KiB.
+    pub retry_bytes: usize,
     /// Idle connections kept by one worker for one endpoint. Default 512.
     pub idle_per_endpoint: usize,
     /// Requests under way at once on one HTTP/2 connection, unless the endpoint allows fewer. Default 100.
@@ -170,6 +181,29 @@ pub struct MirrorLimits {
 pub struct StreamLimits {
     /// Without one byte in either direction. Default 1 h; then both sides are reset.
     pub idle: Duration,
+}
+
+/// UDP sessions: the datagrams between one client and one address. One that is *proven* has heard from its
+/// client again after an answer, so that its source is not forged; a new session takes the place of the
+/// oldest that is not. Counts are shared out evenly among the workers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatagramLimits {
+    /// Open sessions, each with a socket. Default 16 384; lowered at start to 5 % of `RLIMIT_NOFILE`.
+    pub sessions: usize,
+    /// Open sessions of one address and port. Default 8 192.
+    pub per_listener: usize,
+    /// Open sessions of one source address. Default 1 024.
+    pub per_source: usize,
+    /// Without a datagram in either direction of a proven session. Default 60 s.
+    pub idle: Duration,
+    /// The same of one that is not proven. Default 30 s.
+    pub unproven_idle: Duration,
+    /// Sessions of one address and port that stay with an old process when a new one takes over, each with
+    /// one more socket. Default 1 024.
+    pub pinned: usize,
+    /// Bytes the kernel holds for one worker and address until they are read. Default 1 MiB; without
+    /// `CAP_NET_ADMIN` no more than `net.core.rmem_max`.
+    pub receive_buffer: usize,
 }
 
 /// What is given up when memory runs out. Looked at four times a second.
@@ -212,6 +246,9 @@ impl Default for Limits {
             upstream: UpstreamLimits {
                 connect: Duration::from_secs(5),
                 connect_attempts: 3,
+                retry_backoff: Duration::from_millis(25),
+                retry_backoff_max: Duration::from_millis(250),
+                retry_bytes: 64 * 1024,
                 idle_per_endpoint: 512,
                 streams_per_connection: 100,
                 shared_per_endpoint: 16,
@@ -228,6 +265,15 @@ impl Default for Limits {
             },
             stream: StreamLimits {
                 idle: Duration::from_secs(3_600),
+            },
+            datagram: DatagramLimits {
+                sessions: 16_384,
+                per_listener: 8_192,
+                per_source: 1_024,
+                idle: Duration::from_secs(60),
+                unproven_idle: Duration::from_secs(30),
+                pinned: 1_024,
+                receive_buffer: 1024 * 1024,
             },
             memory: MemoryLimits {
                 bytes: None,

@@ -11,20 +11,24 @@ use gateway_model::snapshot::Snapshot;
 
 use crate::limits::Limits;
 use crate::proxy::Failures;
-use bound::Bound;
+use bound::{Bound, Kind};
 
 /// How connections reach the workers.
 #[derive(Debug)]
 pub enum ListenMode {
     /// Each worker has one socket for each address family on loopback, with a port chosen by the
     /// kernel; the packet path steers every frontend to it, and the socket's local address is the
-    /// one that the client dialled.
-    Steered,
+    /// one that the client dialled. UDP sockets are bound as in [`ListenMode::Sockets`], for an
+    /// answer leaves from the port of its socket; their address need not be the node's yet.
+    Steered {
+        /// UDP sockets of a predecessor; see [`ListenMode::Sockets`].
+        inherited: Vec<(SocketAddr, OwnedFd)>,
+    },
     /// Each worker has one `SO_REUSEPORT` socket for each address and port of the snapshot.
     Sockets {
         /// Listening sockets of a predecessor with the address each is bound to, several for one
         /// address if it had several workers. Adopted when a snapshot asks for their address, so
-        /// that no queued connection is lost; what the first snapshot does not ask for is closed.
+        /// that no queued connection or datagram is lost; what the first snapshot does not ask for is closed.
         inherited: Vec<(SocketAddr, OwnedFd)>,
     },
 }
@@ -40,9 +44,15 @@ pub struct SteeringSocket {
     pub fd: OwnedFd,
 }
 
-/// The sockets that workers accept on, as the applying side sees them.
+/// The sockets that workers accept and receive on, as the applying side sees them.
 #[derive(Debug)]
-pub(crate) enum Listening {
+pub(crate) struct Listening {
+    connections: Connections,
+    datagrams: Bound,
+}
+
+#[derive(Debug)]
+enum Connections {
     /// Fixed at start.
     Steered(Vec<SteeringSocket>),
     /// They come and go with the snapshot.
@@ -55,13 +65,21 @@ pub(crate) type Steered = Vec<Vec<TcpListener>>;
 /// A worker whose socket could not be opened, and what the system said.
 pub(crate) type NotOpened = (usize, io::Error);
 
-/// The sockets to open and to close for a snapshot.
+/// The sockets to open and to close for a snapshot, of one transport.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
-    /// For each worker.
-    pub(crate) add: Vec<Vec<(SocketAddr, TcpListener)>>,
+    /// For each worker; empty if there is none for any.
+    pub(crate) add: Vec<Vec<(SocketAddr, OwnedFd)>>,
     /// For all workers.
     pub(crate) remove: Vec<SocketAddr>,
+}
+
+impl Change {
+    /// What there is to open for a worker.
+    pub(crate) fn take(&mut self, worker: usize) -> Vec<(SocketAddr, OwnedFd)> {
+        let added = self.add.get_mut(worker).map(std::mem::take);
+        added.unwrap_or_default()
+    }
 }
 
 impl Listening {
@@ -72,46 +90,53 @@ impl Listening {
         limits: &Limits,
     ) -> Result<(Self, Steered), NotOpened> {
         let backlog = limits.connections.backlog;
-        match mode {
-            ListenMode::Steered => Self::steered(workers, backlog),
-            ListenMode::Sockets { inherited } => {
-                let bound = Bound::new(workers, backlog, inherited);
-                Ok((Self::Bound(bound), Vec::new()))
-            }
-        }
+        let (inherited, is_steered) = match mode {
+            ListenMode::Steered { inherited } => (inherited, true),
+            ListenMode::Sockets { inherited } => (inherited, false),
+        };
+        let (streams, datagrams): (Vec<_>, Vec<_>) = inherited
+            .into_iter()
+            .partition(|(_, fd)| socket::is_stream(fd));
+        let (connections, steered) = if is_steered {
+            let (sockets, steered) = open_steering(workers, backlog)?;
+            (Connections::Steered(sockets), steered)
+        } else {
+            let bound = Bound::new(Kind::Stream { backlog }, workers, streams);
+            (Connections::Bound(bound), Vec::new())
+        };
+        let kind = Kind::Datagram {
+            is_free: is_steered,
+            buffer: limits.datagram.receive_buffer,
+        };
+        let datagrams = Bound::new(kind, workers, datagrams);
+        let listening = Self {
+            connections,
+            datagrams,
+        };
+        Ok((listening, steered))
     }
 
-    fn steered(workers: usize, backlog: u32) -> Result<(Self, Steered), NotOpened> {
-        let mut duplicates = Vec::new();
-        let mut sockets = Vec::new();
-        for worker in 0..workers {
-            let mut of_worker = Vec::new();
-            for v6 in [false, true] {
-                match open_steered(v6, backlog) {
-                    Ok((socket, fd)) => {
-                        of_worker.push(socket);
-                        duplicates.push(SteeringSocket { worker, v6, fd });
-                    }
-                    Err(error) if v6 && socket::is_family_missing(&error) => {}
-                    Err(error) => return Err((worker, error)),
-                }
-            }
-            sockets.push(of_worker);
-        }
-        Ok((Self::Steered(duplicates), sockets))
+    /// Whether a predecessor still reads datagrams from sockets that it has given us.
+    pub(crate) fn shares_datagrams(&self) -> bool {
+        self.datagrams.has_inherited()
     }
 
-    /// Opens the sockets that this snapshot asks for and names those that it does not.
-    pub(crate) fn change(&mut self, snapshot: &Snapshot, failures: &mut Failures) -> Change {
-        match self {
-            Self::Steered(_) => Change::default(),
-            Self::Bound(bound) => bound.change(snapshot, failures),
-        }
+    /// Opens the sockets that this snapshot asks for and names those that it does not: of connections, of datagrams.
+    pub(crate) fn change(
+        &mut self,
+        snapshot: &Snapshot,
+        failures: &mut Failures,
+    ) -> (Change, Change) {
+        let connections = match &mut self.connections {
+            Connections::Steered(_) => Change::default(),
+            Connections::Bound(bound) => bound.change(snapshot, failures),
+        };
+        (connections, self.datagrams.change(snapshot, failures))
     }
 
     /// Duplicates of the steered sockets.
     pub(crate) fn steering_sockets(&self) -> io::Result<Vec<SteeringSocket>> {
-        let Self::Steered(sockets) = self else {
+        let Connections::Steered(sockets) = &self.connections else {
             return Ok(Vec::new());
         };
         let duplicate = |socket: &SteeringSocket| {
@@ -126,19 +151,44 @@ impl Listening {
 
     /// Duplicates of the bound sockets.
     pub(crate) fn duplicates(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
-        match self {
-            Self::Steered(_) => Ok(Vec::new()),
-            Self::Bound(bound) => bound.duplicates(),
+        let mut all = self.datagrams.duplicates()?;
+        if let Connections::Bound(bound) = &self.connections {
+            all.extend(bound.duplicates()?);
         }
+        Ok(all)
     }
 
     /// Gives up the duplicates, so that a socket closes as soon as its worker closes it.
     pub(crate) fn release(&mut self) {
-        match self {
-            Self::Steered(sockets) => sockets.clear(),
-            Self::Bound(bound) => bound.release(),
+        match &mut self.connections {
+            Connections::Steered(sockets) => sockets.clear(),
+            Connections::Bound(bound) => bound.release(),
         }
+        self.datagrams.release();
     }
+}
+
+fn open_steering(
+    workers: usize,
+    backlog: u32,
+) -> Result<(Vec<SteeringSocket>, Steered), NotOpened> {
+    let mut duplicates = Vec::new();
+    let mut sockets = Vec::new();
+    for worker in 0..workers {
+        let mut of_worker = Vec::new();
+        for v6 in [false, true] {
+            match open_steered(v6, backlog) {
+                Ok((socket, fd)) => {
+                    of_worker.push(socket);
+                    duplicates.push(SteeringSocket { worker, v6, fd });
+                }
+                Err(error) if v6 && socket::is_family_missing(&error) => {}
+                Err(error) => return Err((worker, error)),
+            }
+        }
+        sockets.push(of_worker);
+    }
+    Ok((duplicates, sockets))
 }
 
 fn open_steered(v6: bool, backlog: u32) -> io::Result<(TcpListener, OwnedFd)> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gateway_model::names::{ListenerKey, Revision};
 use gateway_model::snapshot::Snapshot;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 use crate::listen::{ListenMode, Listening, SteeringSocket};
 use crate::settings::Settings;
@@ -87,10 +87,12 @@ impl Proxy {
         let count = shared.settings.workers.get();
         let (listening, mut steered) = Listening::new(mode, count, &shared.settings.limits)
             .map_err(|(worker, source)| StartError::Steering { worker, source })?;
+        let receives = !listening.shares_datagrams();
         let workers = (0..count)
             .map(|index| {
                 let sockets = steered.get_mut(index).map(std::mem::take);
-                WorkerHandle::start(index, &shared, sockets.unwrap_or_default()).map_err(|source| {
+                let sockets = sockets.unwrap_or_default();
+                WorkerHandle::start(index, &shared, sockets, receives).map_err(|source| {
                     StartError::Worker {
                         worker: index,
                         source,
@@ -115,48 +117,61 @@ impl Proxy {
         let mut state = self.state.lock().await;
         let mut failures = Failures::default();
         state.tls = TlsTables::build(&snapshot, &state.tls, &mut failures);
-        let change = state.listening.change(&snapshot, &mut failures);
+        let (mut connections, mut datagrams) = state.listening.change(&snapshot, &mut failures);
         let serving = Arc::new(Serving {
             snapshot: Arc::clone(&snapshot),
             tls: Arc::clone(&state.tls),
         });
-        let mut add = change.add;
         let mut opened = Vec::new();
         for (index, worker) in self.workers.iter().enumerate() {
-            let listeners = add.get_mut(index).map(std::mem::take).unwrap_or_default();
             opened.push(worker.ask(|done| Command::Apply {
                 serving: Arc::clone(&serving),
-                listeners,
+                listeners: connections.take(index),
+                datagrams: datagrams.take(index),
                 done,
             }));
         }
         for done in opened {
             let _ = done.await;
         }
-        self.close(&change.remove).await;
+        self.close(&connections.remove, &datagrams.remove).await;
         Applied {
             revision: snapshot.revision(),
             failures: failures.into_vec(),
         }
     }
 
-    async fn close(&self, addresses: &[SocketAddr]) {
-        if addresses.is_empty() {
+    async fn close(&self, connections: &[SocketAddr], datagrams: &[SocketAddr]) {
+        if connections.is_empty() && datagrams.is_empty() {
             return;
         }
-        let closed: Vec<_> = self
-            .workers
-            .iter()
-            .map(|worker| {
-                worker.ask(|done| Command::Close {
-                    addresses: addresses.to_vec(),
-                    done,
-                })
-            })
-            .collect();
-        for done in closed {
+        self.all(|done| Command::Close {
+            connections: connections.to_vec(),
+            datagrams: datagrams.to_vec(),
+            done,
+        })
+        .await;
+    }
+
+    /// Asks the same of every worker and waits for all.
+    async fn all(&self, command: impl Fn(oneshot::Sender<()>) -> Command) {
+        let asked: Vec<_> = self.workers.iter().map(|w| w.ask(&command)).collect();
+        for done in asked {
             let _ = done.await;
         }
+    }
+
+    /// Begins to read the datagram sockets. They are read from the start unless some are a predecessor's: then
+    /// not before this, which is to be called when that one has [left](Proxy::leave_datagrams) them.
+    pub async fn receive_datagrams(&self) {
+        self.all(|done| Command::Receive { done }).await;
+    }
+
+    /// Leaves the datagram sockets to a successor that has duplicates of them and does not read them yet.
+    /// Sessions stay here, each with a socket of its own, and what has been queued is sent on; when this returns
+    /// the successor may begin. [`Proxy::apply`] must not be called afterwards.
+    pub async fn leave_datagrams(&self) {
+        self.all(|done| Command::Leave { done }).await;
     }
 
     /// Duplicates of the sockets that the packet path steers connections to; empty in sockets mode.
@@ -167,8 +182,8 @@ impl Proxy {
         self.state.lock().await.listening.steering_sockets()
     }
 
-    /// Duplicates of the sockets bound to the snapshot's addresses, for a successor; empty in
-    /// steered mode.
+    /// Duplicates of the sockets bound to the snapshot's addresses, for a successor; in steered mode
+    /// those for datagrams.
     ///
     /// # Errors
     /// When file descriptors run out.
@@ -182,14 +197,7 @@ impl Proxy {
     /// after `deadline`, when what is left is cut off.
     pub async fn drain(&self, deadline: Duration) {
         self.state.lock().await.listening.release();
-        let drained: Vec<_> = self
-            .workers
-            .iter()
-            .map(|worker| worker.ask(|done| Command::Drain { deadline, done }))
-            .collect();
-        for done in drained {
-            let _ = done.await;
-        }
+        self.all(|done| Command::Drain { deadline, done }).await;
         self.shared.log.flush().await;
     }
 

@@ -13,6 +13,7 @@ use crate::error::Kind;
 use crate::head::Source;
 use crate::origin;
 use crate::overload::Pressure;
+use crate::upstream::Target;
 
 /// What is done with a request, and which listener and rule said so.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,18 @@ pub(crate) struct Decision<'a> {
     /// What of the path the matching prefix covers.
     pub(crate) prefix_len: usize,
     pub(crate) action: Act<'a>,
+}
+
+impl<'a> Decision<'a> {
+    /// An upstream as requests of this listener reach it.
+    pub(crate) fn target(&self, upstream: UpstreamId) -> Target<'a> {
+        Target {
+            upstream,
+            certificate: self
+                .listener
+                .and_then(|listener| listener.listener.backend_client_certificate.as_ref()),
+        }
+    }
 }
 
 /// What is done with a request.

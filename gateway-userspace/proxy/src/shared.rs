@@ -23,8 +23,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(mut settings: Settings) -> io::Result<Self> {
         let workers = settings.workers.get();
-        let connections = &mut settings.limits.connections;
-        connections.total = connections.total.min(descriptors_for_clients());
+        let limits = &mut settings.limits;
+        // Each connection may need a second descriptor towards a backend.
+        let total = &mut limits.connections.total;
+        *total = (*total).min(percent_of_descriptors(45));
+        let sessions = &mut limits.datagram.sessions;
+        *sessions = (*sessions).min(percent_of_descriptors(5));
         Ok(Self {
             log: LogSink::start(&settings)?,
             overload: Overload::watch(&settings.limits.memory),
@@ -46,10 +50,9 @@ impl Shared {
     }
 }
 
-/// 45 % of the file descriptors this process may open, for each connection may need a second one
-/// towards a backend; never less than 16.
-fn descriptors_for_clients() -> usize {
+/// Some of the file descriptors this process may open; never less than 16.
+fn percent_of_descriptors(percent: usize) -> usize {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let open_files = open_files.and_then(|limit| usize::try_from(limit).ok());
-    open_files.map_or(usize::MAX, |limit| (limit / 100 * 45).max(16))
+    open_files.map_or(usize::MAX, |limit| (limit / 100 * percent).max(16))
 }

@@ -21,6 +21,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets};
 use rustls::{CipherSuite, ServerConfig};
 
 pub(crate) use handshake::{failed, greet, handshake};
+pub(crate) use keys::parse as certified_key;
 use keys::{Choice, Keys};
 
 use crate::proxy::Failures;

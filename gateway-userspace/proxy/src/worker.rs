@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::Workspaces;
+use crate::datagram::Datagrams;
 use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
 use crate::limits::Limits;
@@ -48,6 +50,7 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) datagrams: Datagrams,
     pub(crate) log: Log,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
@@ -83,6 +86,7 @@ impl Worker {
             buffers: Rc::default(),
             workspaces: Rc::default(),
             upstreams: Upstreams::default(),
+            datagrams: Datagrams::default(),
             log: Log::new(
                 shared.settings.access_log,
                 shared.log.clone(),
@@ -194,9 +198,27 @@ impl Worker {
 
     /// Counts a connection in; it ends on drop.
     pub(crate) fn open(self: &Rc<Self>) -> OpenConnection {
-        self.open.set(self.open.get() + 1);
+        self.enter();
         self.counters.connections_open.up();
         OpenConnection(Rc::clone(self))
+    }
+
+    /// Counts a session of datagrams in; it ends on drop.
+    pub(crate) fn open_session(self: &Rc<Self>) -> OpenSession {
+        self.enter();
+        self.counters.datagram_sessions_open.up();
+        OpenSession(Rc::clone(self))
+    }
+
+    fn enter(&self) {
+        self.open.set(self.open.get() + 1);
+    }
+
+    fn leave(&self) {
+        self.open.set(self.open.get() - 1);
+        if self.open.get() == 0 {
+            self.idle.notify_waiters();
+        }
     }
 }
 
@@ -206,12 +228,19 @@ pub(crate) struct OpenConnection(Rc<Worker>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        let worker = &self.0;
-        worker.counters.connections_open.down();
-        worker.open.set(worker.open.get() - 1);
-        if worker.open.get() == 0 {
-            worker.idle.notify_waiters();
-        }
+        self.0.counters.connections_open.down();
+        self.0.leave();
+    }
+}
+
+/// An open session of datagrams, likewise.
+#[derive(Debug)]
+pub(crate) struct OpenSession(Rc<Worker>);
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        self.0.counters.datagram_sessions_open.down();
+        self.0.leave();
     }
 }
 
@@ -221,14 +250,20 @@ pub(crate) enum Command {
     /// Open these sockets and serve this from now on.
     Apply {
         serving: Arc<Serving>,
-        listeners: Vec<(SocketAddr, TcpListener)>,
+        listeners: Vec<(SocketAddr, OwnedFd)>,
+        datagrams: Vec<(SocketAddr, OwnedFd)>,
         done: oneshot::Sender<()>,
     },
     /// Take what the sockets of these addresses hold and close them.
     Close {
-        addresses: Vec<SocketAddr>,
+        connections: Vec<SocketAddr>,
+        datagrams: Vec<SocketAddr>,
         done: oneshot::Sender<()>,
     },
+    /// Read datagrams from now on.
+    Receive { done: oneshot::Sender<()> },
+    /// Leave the sockets of datagrams to another process.
+    Leave { done: oneshot::Sender<()> },
     /// End service.
     Drain {
         deadline: Duration,
@@ -243,11 +278,13 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts worker `index` with the sockets that connections are steered to.
+    /// Starts worker `index` with the sockets that connections are steered to. Whether it `receives`
+    /// datagrams at once, or when it is told to.
     pub(crate) fn start(
         index: usize,
         shared: &Arc<Shared>,
         steered: Vec<TcpListener>,
+        receives: bool,
     ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::clone(shared);
@@ -262,7 +299,7 @@ impl WorkerHandle {
                 }
                 let local = tokio::task::LocalSet::new();
                 let worker = Worker::new(index, &shared);
-                local.block_on(&runtime, control::run(worker, steered, inbox));
+                local.block_on(&runtime, control::run(worker, steered, receives, inbox));
             })?;
         Ok(Self { commands })
     }

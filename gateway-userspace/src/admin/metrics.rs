@@ -5,6 +5,7 @@
 //! requests that no rule matched are one series.
 
 mod source;
+mod statuses;
 
 use std::fmt::{Display, Write as _};
 
@@ -29,6 +30,7 @@ pub async fn metrics(state: &AdminState) -> String {
         rules(&world, &mut out);
     }
     source::source(state.health.as_deref(), &mut out);
+    statuses::statuses(state.statuses.as_deref(), &mut out);
     state.times.write(&mut out.0);
     for metric in state.proxy.stats().metrics() {
         let (suffix, kind) = match metric.kind {

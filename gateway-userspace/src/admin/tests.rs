@@ -60,6 +60,7 @@ impl Server {
             times: Arc::new(StageTimes::default()),
             config: Arc::new(config(dir.path())),
             health: None,
+            statuses: None,
             l4_reason: Some("sockets mode was asked for".to_owned()),
             pod: Some("sluice-a".to_owned()),
             started_at: Timestamp::now(),

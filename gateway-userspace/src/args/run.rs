@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LogFilter, Span};
+use crate::config::{LogFilter, Network, Span};
 
 /// Settings as typed. Defaults are in [`crate::config::Config`]; the help texts name them.
 #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ pub struct RunArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_name: Option<String>,
 
-    /// Addresses to report for Gateways that ask for none
-    /// [default: the source addresses of the default routes]
+    /// Addresses of the nodes, to report for Gateways that ask for none
+    /// [default: those of the Node objects; with --manifests the sources of the default routes]
     #[arg(
         long,
         env = "SLUICE_NODE_ADDRESSES",
@@ -100,6 +100,80 @@ pub struct RunArgs {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_addresses: Option<Vec<IpAddr>>,
+
+    /// Networks to give Gateways addresses of their own from that ask for none, one of each IP
+    /// version [default: none]
+    #[arg(
+        long,
+        env = "SLUICE_ADDRESS_POOL",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        help_heading = "Configuration"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address_pool: Option<Vec<Network>>,
+
+    /// Whose addresses Gateways show that have none of their own: those of the nodes, or those
+    /// that a Service of type LoadBalancer is given, which Sluice then keeps for each [default: nodes]
+    #[arg(
+        long,
+        env = "SLUICE_PUBLISH_ADDRESSES",
+        value_name = "WHOSE",
+        help_heading = "Configuration"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_addresses: Option<PublishAddresses>,
+
+    /// This Pod's name, which its Leases bear
+    /// [default: the host's name]
+    #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+
+    /// This Pod's namespace, where the Leases are
+    /// [default: the account's own]
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_namespace: Option<String>,
+
+    /// This Pod's uid; its Leases go when it goes
+    /// [default: none]
+    #[arg(long, env = "POD_UID", value_name = "UID", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+
+    /// This node's name, as statuses name it
+    /// [default: the host's name]
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", help_heading = "Cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+
+    /// Lease that makes one Sluice the writer of statuses
+    /// [default: sluice-status-writer]
+    #[arg(
+        long,
+        env = "SLUICE_STATUS_LEASE",
+        value_name = "NAME",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_lease: Option<String>,
+
+    /// How long that Lease outlives its holder
+    /// [default: 15s]
+    #[arg(
+        long,
+        env = "SLUICE_LEASE_DURATION",
+        value_name = "DURATION",
+        help_heading = "Cluster"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_duration: Option<Span>,
 
     /// Directory for the admin socket, the last good configuration and the hand-over to a successor
     /// [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
@@ -255,6 +329,17 @@ pub struct RunArgs {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogFilter>,
+}
+
+/// Whose addresses Gateways show that have none of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublishAddresses {
+    /// Those of the nodes.
+    #[default]
+    Nodes,
+    /// Those of a Service of type LoadBalancer.
+    Service,
 }
 
 /// How connections reach the workers.

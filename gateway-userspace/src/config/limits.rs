@@ -77,6 +77,9 @@ static ROWS: &[Row] = rows! {
     Bytes http2.head_budget "http2.head-budget" "decoded heads that one connection may hold at once";
     Time upstream.connect "upstream.connect" "how long a connection to an endpoint may take to be made";
     Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504";
+    Time upstream.retry_backoff "upstream.retry-backoff" "least pause before a retry where the rule names none";
+    Time upstream.retry_backoff_max "upstream.retry-backoff-max" "longest pause before a retry";
+    Bytes upstream.retry_bytes "upstream.retry-bytes" "the longest request that is kept for retries";
     Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
     Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
     Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";
@@ -93,6 +96,13 @@ static ROWS: &[Row] = rows! {
     Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
     Time mirror.timeout "mirror.timeout" "how long a copy may take";
     Time stream.idle "stream.idle" "without one byte on a TCP or TLS stream";
+    Count datagram.sessions "datagram.sessions" "UDP sessions of the process; lowered to 5 % of RLIMIT_NOFILE";
+    Count datagram.per_listener "datagram.per-listener" "UDP sessions of one address and port";
+    Count datagram.per_source "datagram.per-source" "UDP sessions of one source address";
+    Time datagram.idle "datagram.idle" "without a datagram of a UDP session whose client has spoken after an answer";
+    Time datagram.unproven_idle "datagram.unproven-idle" "without a datagram of any other UDP session";
+    Count datagram.pinned "datagram.pinned" "UDP sessions of one address and port that outlive an upgrade";
+    Bytes datagram.receive_buffer "datagram.receive-buffer" "datagrams the kernel holds for one worker and address";
 };
 
 /// The defaults with what the settings say instead.

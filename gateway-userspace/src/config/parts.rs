@@ -1,11 +1,13 @@
 //! What each part of a process is told.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
-use gateway_translate::SourceKind;
+use clap::ValueEnum as _;
+use gateway_translate::{Publish, SourceKind};
 
-use super::Config;
-use crate::args::{AccessLog, Attach, L4Mode};
+use super::{Config, Network};
+use crate::args::{AccessLog, Attach, L4Mode, PublishAddresses};
 
 impl Config {
     /// What the packet path is told.
@@ -48,27 +50,35 @@ impl Config {
 
     /// What the translator is told.
     pub fn translate_settings(&self) -> gateway_translate::Settings {
-        let own = if self.node_addresses.is_empty() {
+        let source = match self.manifests {
+            Some(_) => SourceKind::Files,
+            None => SourceKind::Cluster,
+        };
+        // In a cluster the Node objects name the nodes, the same for every node.
+        let own = if self.node_addresses.is_empty() && source == SourceKind::Files {
             own_addresses()
         } else {
             self.node_addresses.clone()
         };
         gateway_translate::Settings {
-            source: match self.manifests {
-                Some(_) => SourceKind::Files,
-                None => SourceKind::Cluster,
-            },
-            ..translate_settings(&self.controller_name, &self.class_names, &own)
+            source,
+            node_addresses: own,
+            address_pool: self.cluster.address_pool.iter().map(|net| net.0).collect(),
+            publish: publish(self.cluster.publish_addresses),
+            ..of_classes(&self.controller_name, &self.class_names)
         }
     }
 }
 
-/// What the translator of a directory of manifests is told.
-fn translate_settings(
-    controller_name: &str,
-    class_names: &[String],
-    node_addresses: &[IpAddr],
-) -> gateway_translate::Settings {
+fn publish(whose: PublishAddresses) -> Publish {
+    match whose {
+        PublishAddresses::Nodes => Publish::Nodes,
+        PublishAddresses::Service => Publish::Service,
+    }
+}
+
+/// The part of a translator's settings that says which Gateways are ours.
+fn of_classes(controller_name: &str, class_names: &[String]) -> gateway_translate::Settings {
     let default = gateway_translate::Settings::default();
     let others = class_names
         .iter()
@@ -76,24 +86,45 @@ fn translate_settings(
     gateway_translate::Settings {
         controller_name: controller_name.into(),
         stand_in_classes: others.map(|name| name.as_str().into()).collect(),
-        node_addresses: node_addresses.to_vec(),
         ..default
     }
 }
 
 /// What the translator is told by commands that ask a directory: the settings that matter there,
 /// from the environment, as for `sluice run`.
-pub fn offline_settings() -> gateway_translate::Settings {
-    let text = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-    let names = text("SLUICE_CLASS_NAMES").unwrap_or_default();
-    let names: Vec<_> = names
-        .split(',')
-        .filter(|n| !n.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let controller = text("SLUICE_CONTROLLER_NAME");
-    let default = gateway_translate::Settings::default().controller_name;
-    translate_settings(controller.as_deref().unwrap_or(&default), &names, &[])
+///
+/// # Errors
+/// A variable that cannot be read.
+pub fn offline_settings() -> anyhow::Result<gateway_translate::Settings> {
+    let default = gateway_translate::Settings::default();
+    let controller = variable("SLUICE_CONTROLLER_NAME");
+    let controller = controller.as_deref().unwrap_or(&default.controller_name);
+    let whose = variable("SLUICE_PUBLISH_ADDRESSES").map(|text| {
+        PublishAddresses::from_str(&text, false)
+            .map_err(|_| anyhow::anyhow!("SLUICE_PUBLISH_ADDRESSES: write nodes or service"))
+    });
+    let pool: Vec<Network> = listed("SLUICE_ADDRESS_POOL")?;
+    Ok(gateway_translate::Settings {
+        node_addresses: listed("SLUICE_NODE_ADDRESSES")?,
+        address_pool: pool.into_iter().map(|net| net.0).collect(),
+        publish: publish(whose.transpose()?.unwrap_or_default()),
+        ..of_classes(controller, &listed::<String>("SLUICE_CLASS_NAMES")?)
+    })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+/// The parts of a variable between commas.
+fn listed<T: FromStr>(name: &str) -> anyhow::Result<Vec<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    let text = variable(name).unwrap_or_default();
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let read = |part: &str| part.parse().map_err(|e| anyhow::anyhow!("{name}: {e}"));
+    parts.map(read).collect()
 }
 
 /// The addresses that this node uses towards the world: the sources of its default routes. Asks the

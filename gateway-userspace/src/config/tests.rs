@@ -133,9 +133,40 @@ fn every_default_in_the_help_is_the_default() {
 }
 
 #[test]
+fn a_pool_is_a_list_of_networks_and_addresses() {
+    let config = load(&[
+        "--manifests",
+        "/m",
+        "--address-pool",
+        "192.0.2.7/24,2001:db8::1",
+        "--publish-addresses",
+        "service",
+    ])
+    .expect("loads");
+    let settings = config.translate_settings();
+    let pool: Vec<_> = settings
+        .address_pool
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(pool, ["192.0.2.0/24", "2001:db8::1/128"]);
+    assert_eq!(settings.publish, gateway_translate::Publish::Service);
+}
+
+#[test]
+fn in_a_cluster_the_node_objects_name_the_nodes() {
+    let settings = load(&[]).expect("loads").translate_settings();
+    assert!(settings.node_addresses.is_empty());
+    let given = load(&["--node-addresses", "192.0.2.1"]).expect("loads");
+    let given = given.translate_settings().node_addresses;
+    assert_eq!(given, ["192.0.2.1".parse::<IpAddr>().expect("an address")]);
+}
+
+#[test]
 fn mistakes_name_what_would_be_right() {
     let error = |arguments: &[&str]| load(arguments).expect_err("a mistake").to_string();
     assert!(error(&["--manifests", "/m", "--admin-address", "0.0.0.0:9"]).contains("127.0.0.1:9"));
     assert!(error(&["--manifests", "/m", "--drain-timeout", "10"]).contains("write 10s"));
+    assert!(error(&["--manifests", "/m", "--address-pool", "all"]).contains("write 192.0.2.0/24"));
     assert!(error(&["--manifests", "/m", "--limits", "head.byte=1"]).contains("head.bytes"));
 }

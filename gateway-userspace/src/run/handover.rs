@@ -2,7 +2,8 @@
 //!
 //! A sequenced-packet socket; each message is one JSON value, descriptors travel beside it. The
 //! new process asks, the old one sends what it listens on, and nothing else happens until the new
-//! one says that it has taken over: if it ends before, the old one never noticed. Only processes
+//! one says that it has taken over: if it ends before, the old one never noticed. What both listen on
+//! for datagrams is read by the old one until it answers that it drains, and by the new one from then on. Only processes
 //! of the same user (or root) are answered.
 
 mod message;
@@ -38,7 +39,7 @@ pub struct Predecessor {
     pub pid: u32,
     /// The revision it serves.
     pub revision: Revision,
-    /// What it listens on; empty if the packet path steers to it.
+    /// What it listens on; for datagrams alone if the packet path steers connections to it.
     pub sockets: Sockets,
 }
 
@@ -162,11 +163,12 @@ impl Server {
         Ok((Self { socket }, file))
     }
 
-    /// Answers successors until one has taken over. Blocks; for a thread of its own.
-    pub fn serve(self, estate: &dyn Fn() -> io::Result<Estate>) -> TakenOver {
+    /// Answers successors until one has taken over, and calls `leave` before it hears that this process
+    /// drains. Blocks; for a thread of its own.
+    pub fn serve(self, estate: &dyn Fn() -> io::Result<Estate>, leave: &dyn Fn()) -> TakenOver {
         loop {
             match self.socket.accept() {
-                Ok((socket, _)) => match session(socket, estate) {
+                Ok((socket, _)) => match session(socket, estate, leave) {
                     Ok(Some(taken_over)) => return taken_over,
                     Ok(None) => tracing::info!("successor left before it took over"),
                     Err(error) => tracing::warn!(error = %error, "hand-over failed; serving on"),
@@ -183,6 +185,7 @@ impl Server {
 fn session(
     socket: Socket,
     estate: &dyn Fn() -> io::Result<Estate>,
+    leave: &dyn Fn(),
 ) -> io::Result<Option<TakenOver>> {
     let peer = socket_peercred(&socket)?;
     let own = rustix::process::geteuid();
@@ -215,6 +218,7 @@ fn session(
     channel.be_patient()?;
     match channel.receive() {
         Ok((Message::TakenOver { l4 }, _)) => {
+            leave();
             // Whether it hears this or not, it serves.
             let _ = channel.send(&Message::Draining, &[]);
             Ok(Some(TakenOver { pid, l4 }))

@@ -1,8 +1,12 @@
 //! Which source a process follows.
 
+use std::sync::Arc;
+
+use crate::admin::AdminState;
 use crate::config::Config;
 use crate::source::Source;
 use crate::source::cluster::{self, Access};
+use crate::status::{Clerks, Identity, Setup, Stats};
 
 use super::state_dir::StateDir;
 
@@ -28,6 +32,38 @@ impl Origin {
         Ok(Self::Cluster(access))
     }
 
+    /// Where what is done to statuses is counted; none for files, whose statuses nobody writes.
+    pub fn stats(&self) -> Option<Arc<Stats>> {
+        match self {
+            Self::Files => None,
+            Self::Cluster(_) => Some(Arc::default()),
+        }
+    }
+
+    /// Tells it what is served, and writes statuses when that falls to this process.
+    pub fn report(&self, process: &AdminState) -> Option<Clerks> {
+        let Self::Cluster(access) = self else {
+            return None;
+        };
+        let config = &process.config.cluster;
+        let namespace = config.pod_namespace.clone();
+        let namespace = namespace.unwrap_or_else(|| access.client.default_namespace().to_owned());
+        Some(Clerks::start(Setup {
+            client: access.client.clone(),
+            identity: Identity {
+                namespace,
+                pod: config.pod_name.clone(),
+                pod_uid: config.pod_uid.clone(),
+                node: config.node_name.clone(),
+            },
+            lease: config.status_lease.clone(),
+            terms: config.terms(),
+            controller: process.config.controller_name.as_str().into(),
+            world: process.world.clone(),
+            stats: process.statuses.clone().unwrap_or_default(),
+        }))
+    }
+
     /// Follows it.
     ///
     /// # Errors
@@ -46,7 +82,7 @@ impl Origin {
                     last_good: Some(state.last_good()),
                     last_good_after: config.last_good_after,
                 };
-                Ok(Source::cluster(access, settings))
+                Ok(Source::cluster(access, &settings))
             }
         }
     }

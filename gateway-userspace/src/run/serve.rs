@@ -18,6 +18,7 @@ use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
 use crate::source::Rescan;
+use crate::status::Clerks;
 use crate::view::process::Life;
 use crate::world::World;
 
@@ -64,6 +65,7 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
+    parts.clerks = origin.report(&parts.admin);
     let mut is_deaf = false;
     let end = loop {
         tokio::select! {
@@ -104,6 +106,7 @@ struct Parts {
     admin_server: Option<Admin>,
     predecessor: Option<Predecessor>,
     handover: Option<SocketFile>,
+    clerks: Option<Clerks>,
 }
 
 async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
@@ -126,12 +129,11 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let inherited = predecessor
             .as_mut()
-            .map(|old| std::mem::take(&mut old.sockets));
+            .map(|old| std::mem::take(&mut old.sockets))
+            .unwrap_or_default();
         let mode = match &l4_reason {
-            None => ListenMode::Steered,
-            Some(_) => ListenMode::Sockets {
-                inherited: inherited.unwrap_or_default(),
-            },
+            None => ListenMode::Steered { inherited },
+            Some(_) => ListenMode::Sockets { inherited },
         };
         let config = Arc::new(config);
         let proxy = Arc::new(Proxy::start(config.proxy_settings(), mode)?);
@@ -159,6 +161,7 @@ impl Parts {
             times,
             config: Arc::clone(&config),
             health,
+            statuses: origin.stats(),
             l4_reason,
             pod: std::env::var("POD_NAME").ok(),
             started_at: Timestamp::now(),
@@ -174,6 +177,7 @@ impl Parts {
             admin_server: None,
             predecessor,
             handover: None,
+            clerks: None,
         };
         if parts.predecessor.is_none() {
             parts.open_admin(state)?;
@@ -227,6 +231,8 @@ impl Parts {
                 }
             }
         }
+        // The old process has answered what the sockets held, or is gone.
+        self.proxy.receive_datagrams().await;
         self.admin.life.send_replace(Life::Serving);
         tracing::info!(state = %self.admin.config.state_dir.display(), "serving");
         self.open_admin_address().await;
@@ -275,6 +281,8 @@ impl Parts {
         let (sender, receiver) = oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
         let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
+        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
+        let leave = move || on.block_on(leaving.leave_datagrams());
         let estate = move || {
             let revision = world
                 .borrow()
@@ -287,7 +295,7 @@ impl Parts {
             })
         };
         let serve = move || {
-            let _ = sender.send(server.serve(&estate));
+            let _ = sender.send(server.serve(&estate, &leave));
         };
         let thread = std::thread::Builder::new()
             .name("hand-over".to_owned())
@@ -318,9 +326,16 @@ impl Parts {
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
         }
+        let clerks = self.clerks.take();
+        let farewell = async {
+            if let Some(clerks) = clerks {
+                clerks.end().await;
+            }
+        };
+        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell) };
         let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
-            () = self.proxy.drain(timeout) => tracing::info!("drained"),
+            _ = drained => tracing::info!("drained"),
             () = told_to_stop(signals, stops) => {
                 tracing::warn!("told to stop again; open connections are cut");
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway_model::names::ObjectRef;
 use gateway_translate::Status;
+use gateway_translate::status::{Conditions, ListenerStatus};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
@@ -43,6 +44,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Gate {
     confirmed: Owing,
+    has_opened: bool,
     waiting: VecDeque<Waiting>,
     /// Gateways and ListenerSets that were let through although nodes lag: what they need, and who
     /// lags.
@@ -53,7 +55,9 @@ impl Gate {
     /// Something else is owed now; a node that has reached `needed` serves it.
     pub fn push(&mut self, owing: Owing, needed: Position, now: Instant) {
         let newest = self.waiting.back().map_or(&self.confirmed, |w| &w.owing);
-        if newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected {
+        let is_first = !self.has_opened && self.waiting.is_empty();
+        let is_same = newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected;
+        if is_same && !is_first {
             return;
         }
         let mut since = now;
@@ -93,6 +97,7 @@ impl Gate {
             }
             self.confirmed = first.owing;
             opened = true;
+            self.has_opened = true;
         }
         opened
     }
@@ -117,6 +122,11 @@ impl Gate {
         }
     }
 
+    /// Whether anything was ever let through; before that it is not known what is owed.
+    pub fn has_opened(&self) -> bool {
+        self.has_opened
+    }
+
     /// What may be written.
     pub fn confirmed(&self) -> &Owing {
         &self.confirmed
@@ -132,7 +142,7 @@ impl Gate {
 
     /// When something will have waited too long.
     pub fn overdue_at(&self, fleet: &Fleet, now: Instant) -> Option<Instant> {
-        let first = self.waiting.front()?;
+        let first = self.waiting.front().filter(|_| fleet.is_listed())?;
         Some(first.since + fleet.pace(now).patience())
     }
 
@@ -147,30 +157,30 @@ impl Gate {
 
 /// Whether a status says something that is for the data plane to say.
 fn promises(status: &Status) -> bool {
-    match status {
-        Status::Gateway(status) => {
-            let listeners = status.listeners.iter().map(|l| &l.conditions);
-            let mut all = listeners.chain([&status.conditions]);
-            all.any(|conditions| conditions.waits_for_data_plane())
-        }
-        _ => false,
-    }
+    served(status).is_some_and(|(conditions, listeners)| {
+        let listeners = listeners.iter().map(|l| &l.conditions);
+        let mut all = listeners.chain([conditions]);
+        all.any(|conditions| conditions.waits_for_data_plane())
+    })
 }
 
 /// Whether two statuses of one object promise the same of the same generation.
 fn is_same_in_data_plane(old: &Status, new: &Status) -> bool {
-    match (old, new) {
-        (Status::Gateway(old), Status::Gateway(new)) => {
-            old.conditions == new.conditions
-                && old.addresses == new.addresses
-                && old.listeners.len() == new.listeners.len()
-                && old
-                    .listeners
-                    .iter()
-                    .zip(&new.listeners)
-                    .all(|(old, new)| old.name == new.name && old.conditions == new.conditions)
-        }
-        _ => false,
+    let (Some((old, olds)), Some((new, news))) = (served(old), served(new)) else {
+        return false;
+    };
+    let is_same = |(old, new): (&ListenerStatus, &ListenerStatus)| {
+        old.name == new.name && old.conditions == new.conditions
+    };
+    old == new && olds.len() == news.len() && olds.iter().zip(news).all(is_same)
+}
+
+/// The conditions of what the data plane serves.
+fn served(status: &Status) -> Option<(&Conditions, &[ListenerStatus])> {
+    match status {
+        Status::Gateway(status) => Some((&status.conditions, &status.listeners)),
+        Status::ListenerSet(status) => Some((&status.conditions, &status.listeners)),
+        Status::GatewayClass(_) | Status::Route(_) | Status::Policy(_) => None,
     }
 }
 

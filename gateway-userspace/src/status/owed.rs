@@ -44,9 +44,9 @@ impl Owed {
         self.statuses.contains_key(object)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.statuses.len()
+    /// What became of the revision.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
     }
 
     /// The objects whose status may differ from what it was before, those without one now

@@ -4,18 +4,20 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
+use gateway_model::ir::CertificateKey;
 use gateway_model::snapshot::UpstreamId;
 use tokio::io::AsyncWriteExt;
 
 use super::attempt::Attempt;
 use super::download::Download;
 use super::inbound::{self, NoHead, upstream_closed};
+use super::retries::Retries;
 use crate::downstream::{Downstream, Routing};
 use crate::error::ProxyError;
 use crate::h1::{Asked, BodyKind, RequestPlan, encode_request, push_chunk, push_last_chunk};
 use crate::head::Source;
 use crate::routing::{Act, Decision};
-use crate::upstream::Needs;
+use crate::upstream::{Needs, Target};
 use crate::worker::Worker;
 
 /// A copy is sent once, or not at all.
@@ -30,6 +32,8 @@ pub(super) struct Copies {
     worker: Rc<Worker>,
     routing: Rc<Routing>,
     heads: Vec<(UpstreamId, Vec<u8>)>,
+    /// What backends are shown.
+    certificate: Option<CertificateKey>,
     body: Vec<u8>,
     chunked: bool,
     is_head: bool,
@@ -90,6 +94,9 @@ impl Copies {
             Box::new(Self {
                 worker: Rc::clone(worker),
                 routing: Rc::clone(routing),
+                certificate: heads
+                    .first()
+                    .and_then(|(upstream, _)| decision.target(*upstream).certificate.cloned()),
                 heads,
                 body: Vec::new(),
                 chunked: head.body() == BodyKind::Chunked,
@@ -129,7 +136,8 @@ impl Copies {
                 websocket: false,
             };
             let routing = Rc::clone(&self.routing);
-            tokio::task::spawn_local(run(Rc::clone(&worker), routing, upstream, request, asked));
+            let to = (upstream, self.certificate.clone());
+            tokio::task::spawn_local(run(Rc::clone(&worker), routing, to, request, asked));
         }
     }
 
@@ -154,12 +162,16 @@ fn limit(worker: &Worker) -> usize {
 async fn run(
     worker: Rc<Worker>,
     routing: Rc<Routing>,
-    upstream: UpstreamId,
+    (upstream, certificate): (UpstreamId, Option<CertificateKey>),
     request: Vec<u8>,
     asked: Asked,
 ) {
     worker.mirrors.set(worker.mirrors.get() + 1);
-    let sent = copy(&worker, &routing, upstream, &request, asked);
+    let target = Target {
+        upstream,
+        certificate: certificate.as_ref(),
+    };
+    let sent = copy(&worker, &routing, target, &request, asked);
     let sent = tokio::time::timeout(worker.limits().mirror.timeout, sent).await;
     worker.mirrors.set(worker.mirrors.get() - 1);
     match sent {
@@ -176,11 +188,12 @@ async fn run(
 async fn copy(
     worker: &Rc<Worker>,
     routing: &Routing,
-    upstream: UpstreamId,
+    target: Target<'_>,
     request: &[u8],
     asked: Asked,
 ) -> Result<(), ProxyError> {
-    let mut attempt = Attempt::begin(worker, routing, upstream, NEEDS).await?;
+    let mut retries = Retries::new(worker, None);
+    let mut attempt = Attempt::begin(worker, routing, target, NEEDS, &mut retries).await?;
     let stream = &mut attempt.connection.stream;
     let written = match stream.write_all(request).await {
         Ok(()) => stream.flush().await,

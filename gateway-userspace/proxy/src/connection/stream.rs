@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use gateway_model::ir::CertificateKey;
 use gateway_model::snapshot::{
     CompiledAction, CompiledListener, CompiledRule, CompiledTarget, ListenerLabels, UpstreamId,
 };
@@ -22,7 +23,7 @@ use crate::buffer::Buffer;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::stream::Stream;
-use crate::upstream::UpstreamStream;
+use crate::upstream::{Target, UpstreamStream};
 use crate::worker::Worker;
 use dial::Dialled;
 use record::Record;
@@ -35,6 +36,8 @@ pub(super) struct Inbound {
     /// What has been read already: a ClientHello that is passed through.
     first: Option<Buffer>,
     labels: ListenerLabels,
+    /// What backends are shown.
+    certificate: Option<CertificateKey>,
     rule: Option<Arc<CompiledRule>>,
     routing: Rc<Routing>,
     /// Whether the client has been told why it is refused; a reset could overtake that.
@@ -53,6 +56,7 @@ impl Inbound {
         Box::new(Self {
             rule: listener.find_stream(name).cloned(),
             labels: listener.labels.clone(),
+            certificate: listener.listener.backend_client_certificate.clone(),
             routing: Rc::clone(routing),
             downstream,
             client,
@@ -84,6 +88,7 @@ pub(super) async fn serve(inbound: Box<Inbound>) {
         mut client,
         first,
         labels,
+        certificate,
         rule,
         routing,
         is_told,
@@ -91,7 +96,13 @@ pub(super) async fn serve(inbound: Box<Inbound>) {
     let worker = Rc::clone(&downstream.worker);
     let mut record = Record::begin(&downstream, &routing, labels, protocol);
     let upstream = match choose(rule.as_deref(), &worker, &mut record) {
-        Ok(upstream) => dial::dial(&worker, &routing, upstream, &mut record).await,
+        Ok(upstream) => {
+            let target = Target {
+                upstream,
+                certificate: certificate.as_ref(),
+            };
+            dial::dial(&worker, &routing, target, &mut record).await
+        }
         Err(error) => Err(error),
     };
     // A stream may live for days; what it was routed by need not.

@@ -9,31 +9,66 @@ use gateway_model::l4_plan::Transport;
 use gateway_model::snapshot::{PortTable, Snapshot};
 
 use super::{Change, socket};
+use crate::datagram;
 use crate::proxy::Failures;
 
-/// The sockets of every address that is served, each worker's own.
+/// The sockets of every address that is served over one transport, each worker's own.
 #[derive(Debug)]
 pub(crate) struct Bound {
+    kind: Kind,
     workers: usize,
-    backlog: u32,
     /// A predecessor's, until the first snapshot says which are wanted.
     inherited: BTreeMap<SocketAddr, Vec<OwnedFd>>,
     /// Duplicates of what the workers listen on.
     open: BTreeMap<SocketAddr, Vec<OwnedFd>>,
 }
 
+/// What kind of sockets they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Stream {
+        backlog: u32,
+    },
+    Datagram {
+        /// Whether an address may be one that the node does not have yet.
+        is_free: bool,
+        buffer: usize,
+    },
+}
+
+impl Kind {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Stream { .. } => Transport::Tcp,
+            Self::Datagram { .. } => Transport::Udp,
+        }
+    }
+
+    fn bind(self, address: SocketAddr) -> io::Result<OwnedFd> {
+        match self {
+            Self::Stream { backlog } => socket::bind(address, backlog),
+            Self::Datagram { is_free, buffer } => datagram::bind(address, is_free, buffer),
+        }
+    }
+}
+
 impl Bound {
-    pub(super) fn new(workers: usize, backlog: u32, inherited: Vec<(SocketAddr, OwnedFd)>) -> Self {
+    pub(super) fn new(kind: Kind, workers: usize, inherited: Vec<(SocketAddr, OwnedFd)>) -> Self {
         let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (address, fd) in inherited {
             by_address.entry(address).or_default().push(fd);
         }
         Self {
+            kind,
             workers,
-            backlog,
             inherited: by_address,
             open: BTreeMap::new(),
         }
+    }
+
+    /// Whether there are sockets of a predecessor that no snapshot has been asked about.
+    pub(super) fn has_inherited(&self) -> bool {
+        !self.inherited.is_empty()
     }
 
     /// Opens the sockets that this snapshot asks for and names those that it does not.
@@ -43,8 +78,9 @@ impl Bound {
             remove: Vec::new(),
         };
         let mut wanted = BTreeSet::new();
+        let transport = self.kind.transport();
         let tables = snapshot.port_tables();
-        for table in tables.filter(|table| table.kind.transport() == Transport::Tcp) {
+        for table in tables.filter(|table| table.kind.transport() == transport) {
             wanted.extend(addresses_of(table));
             if let Err(reason) = self.open_table(table, &mut change) {
                 for listener in &table.listeners {
@@ -85,12 +121,18 @@ impl Bound {
         if self.open.contains_key(&address) {
             return Ok(());
         }
-        let adopted = self.inherited.remove(&address).unwrap_or_default();
-        let (sockets, duplicates) = socket::open(address, adopted, self.workers, self.backlog)?;
-        for (index, socket) in sockets {
+        let mut sockets = self.inherited.remove(&address).unwrap_or_default();
+        // The kernel would give some of the datagrams of a predecessor's clients to another socket.
+        let may_add = sockets.is_empty() || self.kind.transport() == Transport::Tcp;
+        for _ in sockets.len()..if may_add { self.workers } else { 0 } {
+            sockets.push(self.kind.bind(address)?);
+        }
+        let duplicates = sockets.iter().map(OwnedFd::try_clone);
+        self.open
+            .insert(address, duplicates.collect::<io::Result<_>>()?);
+        for (index, socket) in sockets.into_iter().enumerate() {
             change.add[index % self.workers].push((address, socket));
         }
-        self.open.insert(address, duplicates);
         Ok(())
     }
 

@@ -2,12 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
-/// Sockets with the number of the worker (modulo the workers) that takes each, and duplicates.
-pub(super) type Opened = (Vec<(usize, TcpListener)>, Vec<OwnedFd>);
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Binds a worker's steering socket of one address family.
 pub(super) fn bind_steering(v6: bool, backlog: u32) -> io::Result<TcpListener> {
@@ -16,27 +13,18 @@ pub(super) fn bind_steering(v6: bool, backlog: u32) -> io::Result<TcpListener> {
     } else {
         Ipv4Addr::LOCALHOST.into()
     };
-    bind(SocketAddr::new(ip, 0), backlog, false)
+    open(SocketAddr::new(ip, 0), backlog, false)
 }
 
-/// Opens every worker's socket of one address: those of a predecessor first, new ones for the rest.
-pub(super) fn open(
-    address: SocketAddr,
-    adopted: Vec<OwnedFd>,
-    workers: usize,
-    backlog: u32,
-) -> io::Result<Opened> {
-    let mut sockets = Vec::new();
-    let mut duplicates = Vec::new();
-    let taken = adopted.len();
-    let adopted = adopted.into_iter().map(adopt);
-    let bound = (taken..workers).map(|_| bind(address, backlog, true));
-    for (index, socket) in adopted.chain(bound).enumerate() {
-        let socket = socket?;
-        duplicates.push(socket.as_fd().try_clone_to_owned()?);
-        sockets.push((index, socket));
-    }
-    Ok((sockets, duplicates))
+/// Opens a listening socket that others may share.
+pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
+    open(address, backlog, true).map(OwnedFd::from)
+}
+
+/// Whether an inherited socket takes connections, not datagrams.
+pub(super) fn is_stream(fd: &OwnedFd) -> bool {
+    let kind = SockRef::from(fd).r#type();
+    kind.is_ok_and(|kind| kind == Type::STREAM)
 }
 
 /// Whether this system lacks the address family altogether.
@@ -47,13 +35,7 @@ pub(super) fn is_family_missing(error: &io::Error) -> bool {
     )
 }
 
-fn adopt(fd: OwnedFd) -> io::Result<TcpListener> {
-    let socket = TcpListener::from(fd);
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn bind(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),

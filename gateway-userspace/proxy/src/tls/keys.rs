@@ -57,7 +57,11 @@ impl Keys {
     }
 }
 
-fn parse(certificate: &Certificate) -> Result<CertifiedKey, rustls::Error> {
+/// A certificate with its key ready to sign.
+///
+/// # Errors
+/// When the key is of no kind that can be used.
+pub(crate) fn parse(certificate: &Certificate) -> Result<CertifiedKey, rustls::Error> {
     let chain = certificate.chain.iter();
     let chain = chain
         .map(|der| CertificateDer::from(der.to_vec()))

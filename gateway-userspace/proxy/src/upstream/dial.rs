@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use gateway_model::ir::UpstreamProtocol;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{self, ConnectError};
 use super::http2::Multiplexed;
@@ -131,16 +132,45 @@ impl Endpoint {
 
     async fn establish(&self, worker: &Worker, via: Via) -> Result<Made, ConnectError> {
         let tcp = connection::dial(self.address()).await?;
-        let now_ms = worker.timers.now_ms();
-        if matches!(via, Via::Http1 | Via::Stream) {
-            let stream = UpstreamStream::Plain(tcp);
-            return Ok(Made::Alone(UpstreamConnection::new(stream, now_ms)));
+        if matches!(via, Via::Http2 | Via::Either) {
+            connection::keep_alive(&tcp)?;
         }
-        connection::keep_alive(&tcp)?;
-        let shared = Multiplexed::begin(tcp, false, worker.limits(), now_ms).await;
+        let Some(identity) = self.identity() else {
+            return match via {
+                Via::Http1 | Via::Stream => Ok(alone(worker, UpstreamStream::Plain(tcp))),
+                Via::Http2 | Via::Either => self.begin_http2(worker, tcp, false).await,
+            };
+        };
+        let tls = Box::pin(identity.handshake(tcp, via)).await?;
+        let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        match via {
+            Via::Http2 | Via::Either if is_http2 => self.begin_http2(worker, tls, true).await,
+            Via::Http2 => Err(ConnectError::Failed(
+                "TLS: the endpoint does not agree to HTTP/2 (ALPN)".into(),
+            )),
+            Via::Either => {
+                self.agree_on_http1();
+                Ok(alone(worker, UpstreamStream::Tls(Box::new(tls))))
+            }
+            Via::Http1 | Via::Stream => Ok(alone(worker, UpstreamStream::Tls(Box::new(tls)))),
+        }
+    }
+
+    async fn begin_http2(
+        &self,
+        worker: &Worker,
+        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        https: bool,
+    ) -> Result<Made, ConnectError> {
+        let now_ms = worker.timers.now_ms();
+        let shared = Multiplexed::begin(io, https, worker.limits(), now_ms).await;
         self.share(shared.map_err(|error| ConnectError::Failed(error.to_string()))?);
         Ok(Made::Shared)
     }
+}
+
+fn alone(worker: &Worker, stream: UpstreamStream) -> Made {
+    Made::Alone(UpstreamConnection::new(stream, worker.timers.now_ms()))
 }
 
 /// A connection that has been made.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::UpstreamConnection;
 use super::connection::ConnectError;
 use super::http2::Multiplexed;
+use super::identity::Identity;
 use super::stream::UpstreamStream;
 use crate::limits::UpstreamLimits;
 
@@ -16,6 +17,8 @@ use crate::limits::UpstreamLimits;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
+    /// As whom TLS is spoken there; none in clear text.
+    identity: Option<Rc<Identity>>,
     active: Cell<u32>,
     /// Last used is first taken, so that what is not needed grows old.
     idle: RefCell<Vec<UpstreamConnection>>,
@@ -51,9 +54,10 @@ impl Dialling {
 }
 
 impl Endpoint {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, identity: Option<Rc<Identity>>) -> Self {
         Self {
             address,
+            identity,
             active: Cell::new(0),
             idle: RefCell::default(),
             shared: RefCell::default(),
@@ -64,6 +68,11 @@ impl Endpoint {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// As whom TLS is spoken there.
+    pub(super) fn identity(&self) -> Option<&Rc<Identity>> {
+        self.identity.as_ref()
     }
 
     /// Requests of this worker under way here.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::identity::Identity;
 use super::{Endpoint, Members, Pool, Upstreams};
 use crate::timers::Timers;
 
@@ -18,6 +19,7 @@ use crate::timers::Timers;
 pub(super) struct Resolution {
     host: Arc<str>,
     port: u16,
+    identity: Option<Rc<Identity>>,
     endpoints: RefCell<Option<Rc<[Rc<Endpoint>]>>>,
     /// Coarse time after which the answer is asked for again.
     fresh_until_ms: Cell<u64>,
@@ -36,10 +38,11 @@ pub(crate) struct ResolveError {
 }
 
 impl Resolution {
-    pub(super) fn new(host: &Arc<str>, port: u16) -> Rc<Self> {
+    pub(super) fn new(host: &Arc<str>, port: u16, identity: Option<Rc<Identity>>) -> Rc<Self> {
         Rc::new(Self {
             host: Arc::clone(host),
             port,
+            identity,
             endpoints: RefCell::default(),
             fresh_until_ms: Cell::new(0),
             under_way: Cell::new(false),
@@ -48,8 +51,9 @@ impl Resolution {
         })
     }
 
-    pub(super) fn is_for(&self, host: &str, port: u16) -> bool {
-        *self.host == *host && self.port == port
+    pub(super) fn is_for(&self, host: &str, port: u16, identity: Option<&Rc<Identity>>) -> bool {
+        let id = |identity: Option<&Rc<Identity>>| identity.map_or(0, |identity| identity.id);
+        *self.host == *host && self.port == port && id(self.identity.as_ref()) == id(identity)
     }
 
     fn take_answer(&self, upstreams: &Upstreams, answer: io::Result<Vec<SocketAddr>>) {
@@ -57,7 +61,8 @@ impl Resolution {
             Ok(mut addresses) => {
                 addresses.sort_unstable();
                 addresses.dedup();
-                *self.endpoints.borrow_mut() = Some(upstreams.endpoints(addresses.into_iter()));
+                *self.endpoints.borrow_mut() =
+                    Some(upstreams.endpoints(addresses.into_iter(), self.identity.as_ref()));
                 *self.failure.borrow_mut() = None;
             }
             Err(e) => *self.failure.borrow_mut() = Some(e.to_string().into()),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::accept::Acceptor;
 use super::{Command, Serving, Worker};
+use crate::datagram::Reader;
 use crate::timers::TICK;
 
 /// How often idle connections to endpoints are looked at.
@@ -20,10 +22,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     worker: Rc<Worker>,
     steered: Vec<TcpListener>,
+    receives: bool,
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) {
     let clock = tokio::task::spawn_local(keep_time(Rc::clone(&worker)));
     let mut acceptors = Acceptors::default();
+    let mut readers = Readers::new(receives);
     for socket in steered {
         acceptors.add(&worker, None, socket);
     }
@@ -32,19 +36,38 @@ pub(super) async fn run(
             Command::Apply {
                 serving,
                 listeners,
+                datagrams,
                 done,
             } => {
                 worker.swap(&serving);
                 for (address, socket) in listeners {
-                    acceptors.add(&worker, Some(address), socket);
+                    acceptors.add(&worker, Some(address), socket.into());
+                }
+                for (address, socket) in datagrams {
+                    readers.add(&worker, address, socket);
                 }
                 let _ = done.send(());
             }
-            Command::Close { addresses, done } => {
-                acceptors.close(&addresses);
+            Command::Close {
+                connections,
+                datagrams,
+                done,
+            } => {
+                acceptors.close(&connections);
+                readers.close(&worker, &datagrams).await;
+                let _ = done.send(());
+            }
+            Command::Receive { done } => {
+                readers.receive(&worker);
+                let _ = done.send(());
+            }
+            Command::Leave { done } => {
+                readers.leave(&worker).await;
                 let _ = done.send(());
             }
             Command::Drain { deadline, done } => {
+                let grace = worker.limits().time.drain_grace;
+                worker.datagrams.close_at(worker.timers.at(grace));
                 drain(&worker, &mut acceptors, deadline, &mut inbox).await;
                 clock.abort();
                 worker.log.hand_over();
@@ -75,7 +98,8 @@ struct Acceptors {
 
 impl Acceptors {
     fn add(&mut self, worker: &Rc<Worker>, address: Option<SocketAddr>, socket: TcpListener) {
-        let acceptor = match Acceptor::start(worker, address, socket) {
+        let started = socket.set_nonblocking(true);
+        let acceptor = match started.and_then(|()| Acceptor::start(worker, address, socket)) {
             Ok(acceptor) => acceptor,
             Err(error) => {
                 tracing::error!(?address, %error, "cannot watch a listening socket");
@@ -102,6 +126,55 @@ impl Acceptors {
             .chain(self.steered.drain(..))
             .map(Acceptor::finish)
             .collect()
+    }
+}
+
+/// The tasks that read datagrams, by the address of their socket.
+struct Readers {
+    running: Vec<(SocketAddr, Reader)>,
+    /// Sockets that a predecessor still reads; none if datagrams are received.
+    waiting: Option<Vec<(SocketAddr, OwnedFd)>>,
+}
+
+impl Readers {
+    fn new(receives: bool) -> Self {
+        Self {
+            running: Vec::new(),
+            waiting: (!receives).then(Vec::new),
+        }
+    }
+
+    fn add(&mut self, worker: &Rc<Worker>, address: SocketAddr, socket: OwnedFd) {
+        if let Some(waiting) = &mut self.waiting {
+            return waiting.push((address, socket));
+        }
+        match Reader::start(worker, address, socket) {
+            Ok(reader) => self.running.push((address, reader)),
+            Err(error) => tracing::error!(%address, %error, "cannot watch a socket"),
+        }
+    }
+
+    fn receive(&mut self, worker: &Rc<Worker>) {
+        for (address, socket) in self.waiting.take().into_iter().flatten() {
+            self.add(worker, address, socket);
+        }
+    }
+
+    async fn close(&mut self, worker: &Worker, addresses: &[SocketAddr]) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.retain(|(address, _)| !addresses.contains(address));
+        }
+        let is_closing = |(address, _): &mut (SocketAddr, Reader)| addresses.contains(address);
+        let closing: Vec<_> = self.running.extract_if(.., is_closing).collect();
+        for (_, reader) in closing {
+            reader.close(worker).await;
+        }
+    }
+
+    async fn leave(&mut self, worker: &Rc<Worker>) {
+        for (_, reader) in self.running.drain(..) {
+            reader.leave(worker).await;
+        }
     }
 }
 

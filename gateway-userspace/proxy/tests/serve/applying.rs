@@ -163,7 +163,13 @@ async fn steered_workers_listen_on_loopback_and_hand_out_their_sockets() {
         workers: 3.try_into().unwrap(),
         ..Settings::default()
     };
-    let proxy = Proxy::start(settings, ListenMode::Steered).unwrap();
+    let proxy = Proxy::start(
+        settings,
+        ListenMode::Steered {
+            inherited: Vec::new(),
+        },
+    )
+    .unwrap();
     let sockets = proxy.steering_sockets().await.unwrap();
     let workers: Vec<_> = sockets.iter().filter(|s| !s.v6).map(|s| s.worker).collect();
     assert_eq!(workers, [0, 1, 2]);
@@ -183,7 +189,13 @@ async fn a_steered_connection_is_served_by_the_address_it_was_made_to() {
         workers: 1.try_into().unwrap(),
         ..Settings::default()
     };
-    let proxy = Proxy::start(settings, ListenMode::Steered).unwrap();
+    let proxy = Proxy::start(
+        settings,
+        ListenMode::Steered {
+            inherited: Vec::new(),
+        },
+    )
+    .unwrap();
     let sockets = proxy.steering_sockets().await.unwrap();
     let socket = sockets.iter().find(|socket| !socket.v6).unwrap();
     let address = socket2::SockRef::from(&socket.fd).local_addr().unwrap();

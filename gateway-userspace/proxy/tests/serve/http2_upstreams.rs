@@ -424,7 +424,9 @@ async fn a_head_over_the_limit_is_a_bad_gateway() {
     .await;
     let world = World::new(to(&backend)).await;
     assert_eq!(world.get("a", "/").await.status, 502);
-    assert_eq!(world.proxy.stats().upstream_protocol_errors, 1);
+    world
+        .until("it is counted", |stats| stats.upstream_protocol_errors == 1)
+        .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod applying;
+mod datagrams;
 mod draining;
 mod http1;
 mod http2;
@@ -11,8 +12,10 @@ mod http2_upstreams;
 mod limits;
 mod local_answers;
 mod mirrors;
+mod retries;
 mod streams;
 mod support;
 mod tls;
+mod tls_upstreams;
 mod upgrades;
 mod upstreams;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gateway_model::ir::{Action, BackendTarget, ListenerProtocol, SourcePolicy, WeightedBackend};
+use gateway_model::ir::{ListenerProtocol, SourcePolicy};
 use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,7 +50,7 @@ async fn is_refused(address: SocketAddr) {
 /// Asserts that a connection is reset, not ended in order.
 async fn is_reset(stream: &mut TcpStream) {
     let error = stream.read(&mut [0; 64]).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 mod over_tcp {
@@ -168,27 +168,12 @@ mod over_tcp {
     async fn weights_hold_and_the_share_of_what_does_not_resolve_is_reset() {
         let (a, b) = (echo("a").await, echo("b").await);
         let mut config = Config::default().streams("tcp", None, ListenerProtocol::Tcp);
-        let share = |weight, action: Action| match action {
-            Action::Forward(mut backends) => {
-                backends[0].weight = weight;
-                backends.remove(0)
-            }
-            _ => unreachable!(),
-        };
-        let backends = vec![
-            share(7, config.upstream("a", &[a.address])),
-            share(2, config.upstream("b", &[b.address])),
-            WeightedBackend {
-                weight: 1,
-                target: BackendTarget::Unavailable {
-                    status: 500,
-                    reason: "no such Service".into(),
-                },
-                filters: Vec::new(),
-            },
-        ];
-        let world =
-            World::new(config.route(RouteSpec::new("tcp", "", Action::Forward(backends)))).await;
+        let action = config.shares(&[
+            (7, "a", Some(a.address)),
+            (2, "b", Some(b.address)),
+            (1, "no such Service", None),
+        ]);
+        let world = World::new(config.route(RouteSpec::new("tcp", "", action))).await;
         let mut seen = [0; 3];
         for _ in 0..200 {
             let mut line = [0; 2];
@@ -215,7 +200,7 @@ mod over_tcp {
                 return;
             }
             let error = conn.stream.read(&mut [0; 8]).await.unwrap_err();
-            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         })
         .await;
         let world = World::new(tcp(&[backend.address])).await;

@@ -5,14 +5,16 @@ mod client;
 mod config;
 mod http2_backend;
 mod secure;
+mod secure_backend;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gateway_model::names::Revision;
-use gateway_model::snapshot::compile;
+use gateway_model::snapshot::{Snapshot, compile};
 use gateway_proxy::{Applied, Limits, ListenMode, Proxy, Settings, Stats};
 use socket2::{Domain, Socket, Type};
 
@@ -21,12 +23,14 @@ pub use client::{Client, Response};
 pub use config::{Config, RouteSpec, addresses, listener_key, upstream_key};
 pub use http2_backend::{Asked, Http2Backend};
 pub use secure::{Authority, http2_over, tls_connect};
+pub use secure_backend::SecureBackend;
 
 /// A running proxy and the address it listens on.
 pub struct World {
     pub proxy: Proxy,
     pub address: SocketAddr,
     revision: AtomicU64,
+    applied: Mutex<Option<Arc<Snapshot>>>,
 }
 
 impl World {
@@ -48,12 +52,22 @@ impl World {
     /// The same with other settings.
     pub async fn start(config: Config, settings: Settings) -> Self {
         let (address, fd) = listening_socket();
-        let inherited = vec![(address, fd)];
+        Self::at(address, vec![(address, fd)], config, settings).await
+    }
+
+    /// The same on this address, with the sockets of another proxy.
+    pub async fn at(
+        address: SocketAddr,
+        inherited: Vec<(SocketAddr, OwnedFd)>,
+        config: Config,
+        settings: Settings,
+    ) -> Self {
         let proxy = Proxy::start(settings, ListenMode::Sockets { inherited }).unwrap();
         let world = Self {
             proxy,
             address,
             revision: AtomicU64::new(0),
+            applied: Mutex::default(),
         };
         let applied = world.apply(config).await;
         assert_eq!(applied.failures, []);
@@ -63,8 +77,10 @@ impl World {
     /// Applies another configuration.
     pub async fn apply(&self, config: Config) -> Applied {
         let revision = Revision(self.revision.fetch_add(1, Ordering::Relaxed) + 1);
-        let compiled = compile(&config.build(self.address), revision, None);
+        let before = self.applied.lock().unwrap().clone();
+        let compiled = compile(&config.build(self.address), revision, before.as_deref());
         assert_eq!(compiled.rejected, []);
+        *self.applied.lock().unwrap() = Some(Arc::clone(&compiled.snapshot));
         self.proxy.apply(compiled.snapshot).await
     }
 

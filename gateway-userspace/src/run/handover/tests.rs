@@ -39,7 +39,7 @@ fn old(count: usize) -> (Old, Vec<SocketAddr>) {
         .collect();
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || {
-        let taken_over = server.serve(&|| estate_of(&listeners));
+        let taken_over = server.serve(&|| estate_of(&listeners), &|| {});
         let _ = sender.send(taken_over);
     });
     (

@@ -45,7 +45,7 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
                 rule: decision.rule,
                 filters,
                 prefix_len: decision.prefix_len,
-                upstream,
+                target: decision.target(upstream),
                 label,
             };
             match exchange::run(

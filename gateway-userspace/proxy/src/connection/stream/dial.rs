@@ -3,12 +3,10 @@
 
 use std::rc::Rc;
 
-use gateway_model::snapshot::UpstreamId;
-
 use super::record::Record;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
-use crate::upstream::{Active, UpstreamStream, Via};
+use crate::upstream::{Active, Target, UpstreamStream, Via};
 use crate::worker::Worker;
 
 /// A stream's own connection to an endpoint.
@@ -22,13 +20,12 @@ pub(super) struct Dialled {
 pub(super) async fn dial(
     worker: &Rc<Worker>,
     routing: &Routing,
-    upstream: UpstreamId,
+    target: Target<'_>,
     record: &mut Record,
 ) -> Result<Dialled, ProxyError> {
     let no_endpoint = || ProxyError::new(Side::Upstream, Kind::NoEndpoint);
     let limits = &worker.limits().upstream;
-    let pool = worker.upstreams.pool(&routing.serving().snapshot, upstream);
-    let pool = pool.ok_or_else(no_endpoint)?;
+    let pool = worker.upstreams.pool(&routing.serving().snapshot, target)?;
     let members = pool.members(&worker.upstreams, &worker.timers, limits.dns_refresh);
     let members = members
         .await

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use gateway_model::ir::{
     Action, BackendTarget, Certificate, CertificateKey, Cors, Endpoint, Endpoints, Filter,
-    HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder, PathMatch, Route, RouteAttachment, Rule,
-    RuleMatch, SourcePolicy, Timeouts, TlsTermination, Upstream, UpstreamProtocol, WeightedBackend,
+    HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder, PathMatch, Retry, Route,
+    RouteAttachment, Rule, RuleMatch, SourcePolicy, Timeouts, TlsTermination, Upstream,
+    UpstreamProtocol, UpstreamTls, WeightedBackend,
 };
 use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey};
 
@@ -16,6 +17,7 @@ pub struct Config {
     ir: Ir,
     listeners: Vec<(String, Option<&'static str>, ListenerProtocol, SourcePolicy)>,
     routes: u32,
+    shown: Option<CertificateKey>,
 }
 
 /// One rule of a route of its own.
@@ -27,6 +29,7 @@ pub struct RouteSpec {
     pub filters: Vec<Filter>,
     pub cors: Option<Cors>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
 }
 
 impl Config {
@@ -126,6 +129,44 @@ impl Config {
         }])
     }
 
+    /// An action that shares out what comes: an upstream of each name, or nothing where there is no endpoint.
+    pub fn shares(&mut self, shares: &[(u32, &str, Option<SocketAddr>)]) -> Action {
+        let backend = |(weight, name, endpoint): &(u32, &str, Option<SocketAddr>)| {
+            let target = match endpoint {
+                Some(endpoint) => {
+                    self.upstream(name, &[*endpoint]);
+                    BackendTarget::Upstream(upstream_key(name))
+                }
+                None => BackendTarget::Unavailable {
+                    status: 500,
+                    reason: (*name).into(),
+                },
+            };
+            WeightedBackend {
+                weight: *weight,
+                target,
+                filters: Vec::new(),
+            }
+        };
+        Action::Forward(shares.iter().map(backend).collect())
+    }
+
+    /// Speaks TLS with an upstream that has been added.
+    pub fn secure(&mut self, name: &str, tls: UpstreamTls) {
+        let upstream = self.ir.upstreams.get_mut(&upstream_key(name)).unwrap();
+        Arc::make_mut(upstream).tls = Some(Arc::new(tls));
+    }
+
+    /// Shows backends this certificate.
+    pub fn showing(mut self, certificate: &Arc<Certificate>) -> Self {
+        let key = CertificateKey(object(ObjectKind::Secret, "shown"));
+        self.ir
+            .certificates
+            .insert(key.clone(), Arc::clone(certificate));
+        self.shown = Some(key);
+        self
+    }
+
     pub fn route(mut self, spec: RouteSpec) -> Self {
         self.routes += 1;
         let route = object(ObjectKind::HttpRoute, &format!("route-{}", self.routes));
@@ -150,7 +191,7 @@ impl Config {
             filters: spec.filters,
             cors: spec.cors,
             timeouts: spec.timeouts,
-            retry: None,
+            retry: spec.retry,
         };
         let hostnames = spec.hostnames.iter();
         let attachment = RouteAttachment {
@@ -172,8 +213,11 @@ impl Config {
             let listener = Listener {
                 key: key.clone(),
                 gateway: key.gateway.clone(),
-                backend_client_certificate: None,
-                addresses: vec![address.ip()],
+                backend_client_certificate: self.shown.clone(),
+                addresses: match address.ip().is_unspecified() {
+                    true => Vec::new(),
+                    false => vec![address.ip()],
+                },
                 port: address.port(),
                 protocol,
                 hostname: hostname.map(|name| Hostname::parse(name).unwrap()),
@@ -195,6 +239,7 @@ impl RouteSpec {
             filters: Vec::new(),
             cors: None,
             timeouts: Timeouts::default(),
+            retry: None,
         }
     }
 }

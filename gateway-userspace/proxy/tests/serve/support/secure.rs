@@ -10,6 +10,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -36,9 +37,17 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn issue(&self, names: &[&str]) -> Arc<Certificate> {
+        self.issue_for(names, &[])
+    }
+
+    fn issue_for(&self, names: &[&str], uris: &[&str]) -> Arc<Certificate> {
         let key = rcgen::KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = rcgen::CertificateParams::new(names).unwrap();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        for uri in uris {
+            let uri = rcgen::SanType::URI((*uri).try_into().unwrap());
+            params.subject_alt_names.push(uri);
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Arc::new(Certificate {
             chain: vec![certificate.der().to_vec().into()],
@@ -71,22 +80,58 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// The authority's own certificate.
+    pub fn der(&self) -> Arc<[u8]> {
+        self.root.to_vec().into()
+    }
+
+    /// What believes this authority alone.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        Arc::new(roots)
+    }
+
     /// A server with a certificate for these names.
     pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
-        let certificate = self.issue(names);
-        let PrivateKey::Pkcs8(key) = &certificate.private_key else {
-            unreachable!()
-        };
-        let chain = vec![CertificateDer::from(certificate.chain[0].to_vec())];
-        let key = PrivateKeyDer::Pkcs8(key.to_vec().into());
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
+        self.server_offering(names, &[])
+    }
+
+    /// The same with these protocols.
+    pub fn server_offering(&self, names: &[&str], protocols: &[&str]) -> Arc<ServerConfig> {
+        let mut config = server_config(&self.issue(names), None);
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
         Arc::new(config)
+    }
+
+    /// The same with names that are URIs.
+    pub fn server_named(&self, names: &[&str], uris: &[&str]) -> Arc<ServerConfig> {
+        Arc::new(server_config(&self.issue_for(names, uris), None))
+    }
+
+    /// The same, asking for certificates.
+    pub fn server_verifying(
+        &self,
+        names: &[&str],
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Arc<ServerConfig> {
+        Arc::new(server_config(&self.issue(names), Some(verifier)))
+    }
+
+    /// A certificate that is its own authority, and a server with it.
+    pub fn alone(name: &str) -> (Arc<[u8]>, Arc<ServerConfig>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let der: Arc<[u8]> = params.self_signed(&key).unwrap().der().to_vec().into();
+        let certificate = Certificate {
+            chain: vec![Arc::clone(&der)],
+            private_key: PrivateKey::Pkcs8(key.serialize_der().into()),
+            not_after: i64::MAX,
+            names: Vec::new(),
+        };
+        (der, Arc::new(server_config(&certificate, None)))
     }
 
     fn config(&self, provider: CryptoProvider) -> ClientConfig {
@@ -108,6 +153,26 @@ impl Authority {
             .collect();
         Arc::new(config)
     }
+}
+
+fn server_config(
+    certificate: &Certificate,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> ServerConfig {
+    let PrivateKey::Pkcs8(key) = &certificate.private_key else {
+        unreachable!()
+    };
+    let chain = vec![CertificateDer::from(certificate.chain[0].to_vec())];
+    let key = PrivateKeyDer::Pkcs8(key.to_vec().into());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match verifier {
+        Some(verifier) => config.with_client_cert_verifier(verifier),
+        None => config.with_no_client_auth(),
+    };
+    config.with_single_cert(chain, key).unwrap()
 }
 
 /// A TLS connection for a server name.
