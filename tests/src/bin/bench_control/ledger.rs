@@ -26,10 +26,10 @@ pub struct Ledger {
     routes: HashMap<String, Seen>,
     /// Routes whose status speaks of their present generation.
     settled: usize,
-    /// When the probed route was heard of with this number.
+    /// When a probed route was heard of with this number.
     pub probes: HashMap<u64, Instant>,
-    /// When the status of the probed route spoke of this generation.
-    pub probe_statuses: HashMap<u64, Instant>,
+    /// When the status of a probed route spoke of this generation.
+    pub probe_statuses: HashMap<(String, u64), Instant>,
     /// Events that changed no specification.
     pub status_writes: u64,
     /// Why the watch ended, if it has.
@@ -117,12 +117,11 @@ impl Ledger {
         self.settled += usize::from(now.settled());
         self.status_writes +=
             u64::from(before.is_some_and(|before| before.generation == now.generation));
-        if name == routes::PROBE {
-            if let Some(number) = routes::probe_number(object) {
-                self.probes.entry(number).or_insert(at);
-            }
+        if let Some(number) = routes::probe_number(object) {
+            self.probes.entry(number).or_insert(at);
             if now.settled() {
-                self.probe_statuses.entry(now.generation).or_insert(at);
+                let key = (name.to_owned(), now.generation);
+                self.probe_statuses.entry(key).or_insert(at);
             }
         }
         self.routes.insert(name.to_owned(), now);
