@@ -156,7 +156,7 @@ enum End {
 }
 
 /// What an attempt has come to.
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "taken apart at once, and for nearly every request the larger one"
 )]
