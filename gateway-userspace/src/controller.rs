@@ -209,6 +209,7 @@ impl Controller {
             snapshot: Arc::clone(&outcome.snapshot),
             statuses: self.statuses.clone(),
             source,
+            provisions: outcome.provisions.clone(),
             observed: self.observed.clone(),
             position: self.reached.position.clone(),
             needed: self.reached.needed.clone(),

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use gateway_model::ir::Ir;
 use gateway_model::names::{ObjectRef, Revision};
 use gateway_model::snapshot::{Rejected, Snapshot, compile};
-use gateway_translate::{Event, Settings, Status, Translator};
+use gateway_translate::{Event, ProvisionedService, Settings, Status, Translator};
 use imbl::OrdMap;
+
+/// The Services that are to be kept, by Gateway.
+pub type Provisions = OrdMap<ObjectRef, Arc<ProvisionedService>>;
 
 /// Keeps a translation and its snapshot.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Outcome {
     pub is_new: bool,
     /// What every object's status should be once it is served.
     pub statuses: OrdMap<ObjectRef, Arc<Status>>,
+    /// The Services that are to be kept for Gateways.
+    pub provisions: Provisions,
     /// What keeps its last good form.
     pub rejected: Vec<Rejected>,
     /// Time taken by translation.
@@ -78,6 +83,7 @@ impl Pipeline {
             snapshot,
             is_new,
             statuses: translation.statuses,
+            provisions: translation.provisions,
             rejected: self.rejected.clone(),
             translate: translated - start,
             compile: translated.elapsed(),

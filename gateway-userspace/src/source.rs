@@ -69,6 +69,18 @@ impl Report {
         }
     }
 
+    /// Whether what it says is what is there now, nothing of it remembered from an earlier life.
+    pub fn is_current(&self) -> bool {
+        match &self.origin {
+            Origin::Directory { .. } => self.unreadable.is_none(),
+            Origin::Cluster {
+                remembers,
+                is_founded,
+                ..
+            } => *is_founded && !remembers,
+        }
+    }
+
     /// The manifests, if it is about files.
     pub fn files(&self) -> usize {
         match self.origin {

@@ -14,7 +14,7 @@ use gateway_translate::Applied;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::{Outcome, Pipeline};
+use crate::pipeline::{Outcome, Pipeline, Provisions};
 use crate::source::{Follower, Position, Report};
 use crate::status::observed::Observations;
 use crate::status::{Owed, Statuses};
@@ -28,6 +28,8 @@ pub struct World {
     pub statuses: Statuses,
     /// What the source says about itself.
     pub source: Arc<Report>,
+    /// The Services that are to be kept for Gateways.
+    pub provisions: Provisions,
     /// What the API server keeps of them.
     pub observed: Observations,
     /// How far the source had come.
@@ -113,6 +115,7 @@ impl World {
             snapshot: outcome.snapshot,
             statuses,
             source: Arc::new(source),
+            provisions: outcome.provisions,
             observed: Observations::default(),
             position: Position::default(),
             needed: Position::default(),

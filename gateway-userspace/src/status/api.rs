@@ -42,6 +42,9 @@ pub enum ApiError {
     /// No answer in time.
     #[error("the API server did not answer within {} s", PATIENCE.as_secs())]
     Timeout,
+    /// This process does not hold the Lease any more; nothing was sent.
+    #[error("another sluice writes now")]
+    Deposed,
     /// A name that cannot stand in a URL.
     #[error("cannot be asked for")]
     Unaskable(#[source] hyper::http::Error),

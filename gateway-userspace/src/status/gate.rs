@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway_model::names::ObjectRef;
 use gateway_translate::Status;
+use gateway_translate::status::{Conditions, ListenerStatus};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
@@ -156,30 +157,30 @@ impl Gate {
 
 /// Whether a status says something that is for the data plane to say.
 fn promises(status: &Status) -> bool {
-    match status {
-        Status::Gateway(status) => {
-            let listeners = status.listeners.iter().map(|l| &l.conditions);
-            let mut all = listeners.chain([&status.conditions]);
-            all.any(|conditions| conditions.waits_for_data_plane())
-        }
-        _ => false,
-    }
+    served(status).is_some_and(|(conditions, listeners)| {
+        let listeners = listeners.iter().map(|l| &l.conditions);
+        let mut all = listeners.chain([conditions]);
+        all.any(|conditions| conditions.waits_for_data_plane())
+    })
 }
 
 /// Whether two statuses of one object promise the same of the same generation.
 fn is_same_in_data_plane(old: &Status, new: &Status) -> bool {
-    match (old, new) {
-        (Status::Gateway(old), Status::Gateway(new)) => {
-            old.conditions == new.conditions
-                && old.addresses == new.addresses
-                && old.listeners.len() == new.listeners.len()
-                && old
-                    .listeners
-                    .iter()
-                    .zip(&new.listeners)
-                    .all(|(old, new)| old.name == new.name && old.conditions == new.conditions)
-        }
-        _ => false,
+    let (Some((old, olds)), Some((new, news))) = (served(old), served(new)) else {
+        return false;
+    };
+    let is_same = |(old, new): (&ListenerStatus, &ListenerStatus)| {
+        old.name == new.name && old.conditions == new.conditions
+    };
+    old == new && olds.len() == news.len() && olds.iter().zip(news).all(is_same)
+}
+
+/// The conditions of what the data plane serves.
+fn served(status: &Status) -> Option<(&Conditions, &[ListenerStatus])> {
+    match status {
+        Status::Gateway(status) => Some((&status.conditions, &status.listeners)),
+        Status::ListenerSet(status) => Some((&status.conditions, &status.listeners)),
+        Status::GatewayClass(_) | Status::Route(_) | Status::Policy(_) => None,
     }
 }
 

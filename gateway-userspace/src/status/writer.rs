@@ -62,7 +62,7 @@ impl Writer {
             return std::future::pending().await;
         };
         let Some(world) = world else { return };
-        let mut term = Term::new(self.desk.clone(), &self.identity, world);
+        let mut term = Term::new(self.desk.clone(), &self.identity, world, self.world.clone());
         let mut leadership = self.desk.leadership.clone();
         let mut is_followed = true;
         while let Some(until) = leadership.held_until() {

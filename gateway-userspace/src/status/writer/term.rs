@@ -8,7 +8,7 @@ use gateway_model::names::{ListenerKey, ObjectRef};
 use gateway_translate::Applied;
 use imbl::ordmap::DiffItem;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::super::api::leases;
@@ -16,6 +16,7 @@ use super::super::fleet::Fleet;
 use super::super::follow::{Seen, follow};
 use super::super::gate::{Gate, Owing};
 use super::super::job::{Desk, Done, Ending, Job};
+use super::super::keeper::Keeper;
 use super::super::node::{Identity, LABEL, Pace};
 use super::super::notice::{Notice, notices};
 use super::super::observed::{Observations, Observed, Uid};
@@ -41,9 +42,9 @@ pub struct Term {
     written: HashMap<ObjectRef, Written>,
     /// What was told of objects that cannot be understood.
     findings: HashMap<ObjectRef, String>,
-    /// Writes, and the follower of Leases; dropped with the term.
+    /// Writes under way; dropped with the term.
     jobs: JoinSet<Done>,
-    _follower: JoinSet<()>,
+    _helpers: JoinSet<()>,
 }
 
 /// What was written, until the watch has seen it; for good if the API server kept something else
@@ -56,20 +57,26 @@ struct Written {
 
 impl Term {
     /// Starts a term.
-    pub fn new(desk: Desk, identity: &Identity, world: Arc<World>) -> Self {
+    pub fn new(
+        desk: Desk,
+        identity: &Identity,
+        world: Arc<World>,
+        known: watch::Receiver<Option<Arc<World>>>,
+    ) -> Self {
         let (sender, seen) = mpsc::channel(64);
         let selector = format!(
             "labelSelector={}%3D{}",
             LABEL.0.replace('/', "%2F"),
             LABEL.1
         );
-        let mut follower = JoinSet::new();
-        follower.spawn(follow(
+        let mut helpers = JoinSet::new();
+        helpers.spawn(follow(
             desk.api.clone(),
             leases(&identity.namespace),
             selector,
             sender,
         ));
+        helpers.spawn(Keeper::new(desk.clone(), known).run());
         let mut term = Self {
             desk,
             node: identity.node.clone(),
@@ -83,7 +90,7 @@ impl Term {
             written: HashMap::new(),
             findings: HashMap::new(),
             jobs: JoinSet::new(),
-            _follower: follower,
+            _helpers: helpers,
             world: Arc::clone(&world),
         };
         term.look(world, Instant::now());
