@@ -254,7 +254,7 @@ impl Source {
     }
 
     /// Starts following an API server, on tasks of the running runtime.
-    pub fn cluster(access: &cluster::Access, settings: cluster::Settings) -> Self {
+    pub fn cluster(access: &cluster::Access, settings: &cluster::Settings) -> Self {
         let (updates, cluster) = cluster::start(access, settings);
         Self {
             updates,

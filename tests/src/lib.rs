@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod certs;
 pub mod cleanup;
 pub mod cluster;
+pub mod control_plane;
 pub mod frame;
 pub mod h2frames;
 pub mod http1;

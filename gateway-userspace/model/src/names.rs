@@ -110,6 +110,21 @@ impl ObjectKind {
         }
     }
 
+    /// Whether such an object is a route.
+    #[must_use]
+    pub fn is_route(self) -> bool {
+        matches!(
+            self,
+            Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute | Self::UdpRoute
+        )
+    }
+
+    /// Whether such a route hands on whole connections, or datagrams.
+    #[must_use]
+    pub fn is_stream_route(self) -> bool {
+        matches!(self, Self::TlsRoute | Self::TcpRoute | Self::UdpRoute)
+    }
+
     /// Whether such objects live in a namespace.
     #[must_use]
     pub fn is_namespaced(self) -> bool {
@@ -143,6 +158,18 @@ impl ObjectRef {
             kind,
             namespace: namespace.into(),
             name: name.into(),
+        }
+    }
+}
+
+impl ObjectRef {
+    /// How a route is called in metrics, logs and tables: `shop/web` if it is an HTTPRoute, and
+    /// with the kind in front, `GRPCRoute shop/web`, if not, for routes of two kinds can share a name.
+    #[must_use]
+    pub fn route_label(&self) -> String {
+        match self.kind {
+            ObjectKind::HttpRoute => format!("{}/{}", self.namespace, self.name),
+            _ => self.to_string(),
         }
     }
 }

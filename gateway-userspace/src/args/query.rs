@@ -56,9 +56,10 @@ pub struct TableArgs {
 #[command(after_help = "\
 Examples
   sluice explain https://shop.example.com/cart
-  sluice explain POST http://shop.example.com/cart -H 'x-canary: true' --manifests ./manifests")]
+  sluice explain POST http://shop.example.com/cart -H 'x-canary: true' --manifests ./manifests
+  sluice explain grpcs://shop.example.com/shop.v1.Cart/Add")]
 pub struct ExplainArgs {
-    /// A URL, or a method and a URL
+    /// A URL, or a method and a URL; grpc:// and grpcs:// stand for a gRPC call
     #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     pub request: Vec<String>,
 

@@ -92,7 +92,7 @@ fn explanation_text(explanation: &Explanation, colours: bool, out: &mut String) 
         for each in &host.candidates {
             table.row([
                 mark(each.won, each.matched),
-                format!("{}/{}", each.route.namespace, each.route.name).into(),
+                each.route.route_label().into(),
                 each.rule.as_str().into(),
                 each.conditions.as_str().into(),
                 each.reason.as_str().into(),

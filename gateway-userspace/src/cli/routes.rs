@@ -17,7 +17,7 @@ pub fn routes(args: &TableArgs) -> anyhow::Result<()> {
 /// The table for people; what repeats from one row to the next is left out.
 pub fn table(views: &[RouteView], colours: bool) -> String {
     if views.is_empty() {
-        return "no routes: no HTTPRoute is attached to a listener\n".to_owned();
+        return "no routes: no route is attached to a listener\n".to_owned();
     }
     let mut table = Table::new(
         [
@@ -34,7 +34,7 @@ pub fn table(views: &[RouteView], colours: bool) -> String {
             unless(same_listener, &view.listener).into(),
             unless(same_host, view.hostname.as_deref().unwrap_or("*")).into(),
             view.conditions.to_string().into(),
-            view.route.as_str().into(),
+            view.label().into(),
             rule(view).into(),
             Cell::new(view.action.to_string(), look(&view.action)),
             view.filters.join(", ").into(),

@@ -174,6 +174,39 @@ fn check_finds_what_is_wrong_and_what_is_doubtful() {
 }
 
 #[test]
+fn every_kind_of_route_is_shown_as_its_users_write_it() {
+    let dir = source("src/cli/testdata/kinds");
+    let offline = load(&dir).expect("loads");
+    let verdict = check::Verdict::new(&offline.world, &offline.objects, None, now());
+    let rows = crate::view::routes::routes(&offline.world);
+    let mut text = format!(
+        "$ sluice routes\n{}\n$ sluice check\n{}\n",
+        routes::table(&rows, false),
+        check::text(&verdict, false)
+    );
+    for (method, url, headers) in [
+        (
+            "POST",
+            "grpc://shop.example.com/shop.v1.Cart/Add",
+            &["x-canary: true"][..],
+        ),
+        ("POST", "grpc://shop.example.com/shop.v1.Pay/List", &[][..]),
+        (
+            "POST",
+            "grpc://shop.example.com/other.Service/Call",
+            &[][..],
+        ),
+        ("POST", "http://shop.example.com/shop.v1.Cart/Add", &[][..]),
+    ] {
+        text += &format!(
+            "$ sluice explain {url}\n{}\n",
+            explained(&offline, method, url, headers)
+        );
+    }
+    golden("kinds.txt", &text);
+}
+
+#[test]
 fn check_against_says_what_would_change() {
     let (dir, before) = canary();
     let edit = |file: &str, from: &str, to: &str| {

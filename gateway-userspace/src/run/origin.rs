@@ -82,7 +82,7 @@ impl Origin {
                     last_good: Some(state.last_good()),
                     last_good_after: config.last_good_after,
                 };
-                Ok(Source::cluster(access, settings))
+                Ok(Source::cluster(access, &settings))
             }
         }
     }

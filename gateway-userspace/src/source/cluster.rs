@@ -63,13 +63,13 @@ impl Cluster {
 }
 
 /// Follows the API server, on tasks of the running runtime, until the receiver is dropped.
-pub fn start(access: &Access, settings: Settings) -> (mpsc::Receiver<Update>, Cluster) {
+pub fn start(access: &Access, settings: &Settings) -> (mpsc::Receiver<Update>, Cluster) {
     start_patiently(access, settings, Patience::default())
 }
 
 fn start_patiently(
     access: &Access,
-    settings: Settings,
+    settings: &Settings,
     patience: Patience,
 ) -> (mpsc::Receiver<Update>, Cluster) {
     let (updates, receiver) = mpsc::channel(1);

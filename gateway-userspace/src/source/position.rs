@@ -27,13 +27,6 @@ impl Position {
         is_new
     }
 
-    /// Has seen what the other one has seen too.
-    pub fn merge(&mut self, other: &Self) {
-        for (kind, version) in &other.0 {
-            self.advance(*kind, *version);
-        }
-    }
-
     /// Whether it is, in every kind, as far as the other one.
     pub fn reaches(&self, other: &Self) -> bool {
         other
@@ -43,6 +36,7 @@ impl Position {
     }
 
     /// Whether nothing was seen.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -57,7 +57,8 @@ pub struct Refusal {
 }
 
 impl Question {
-    /// Reads a URL and header lines as a person types them; the method's default is GET.
+    /// Reads a URL and header lines as a person types them; the method's default is GET. The schemes
+    /// `grpc` and `grpcs` stand for a call of the method in the path: POST, with gRPC's content type.
     ///
     /// # Errors
     /// The URL or a header makes no sense; says what would.
@@ -67,12 +68,14 @@ impl Question {
         headers: &[String],
         address: Option<IpAddr>,
     ) -> anyhow::Result<Self> {
-        let (scheme, rest) = match url.split_once("://") {
-            Some(("http", rest)) => (Scheme::Http, rest),
-            Some(("https", rest)) => (Scheme::Https, rest),
-            Some((other, _)) => {
-                anyhow::bail!("{other:?} is no scheme of a gateway; write http:// or https://")
-            }
+        let (scheme, is_grpc, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, false, rest),
+            Some(("https", rest)) => (Scheme::Https, false, rest),
+            Some(("grpc", rest)) => (Scheme::Http, true, rest),
+            Some(("grpcs", rest)) => (Scheme::Https, true, rest),
+            Some((other, _)) => anyhow::bail!(
+                "{other:?} is no scheme of a gateway; write http://, https://, grpc:// or grpcs://"
+            ),
             None => anyhow::bail!("{url:?} is no URL; write https://{url}"),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -85,12 +88,18 @@ impl Question {
         } else {
             format!("/{target}")
         };
-        let headers = headers
+        let mut headers = headers
             .iter()
             .map(|line| header(line))
-            .collect::<anyhow::Result<_>>()?;
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let has_type = |(name, _): &(String, String)| name.eq_ignore_ascii_case("content-type");
+        if is_grpc && !headers.iter().any(has_type) {
+            headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
+        }
         Ok(Self {
-            method: method.unwrap_or("GET").to_owned(),
+            method: method
+                .unwrap_or(if is_grpc { "POST" } else { "GET" })
+                .to_owned(),
             scheme,
             host: host.to_owned(),
             port: port.unwrap_or(default),
@@ -283,6 +292,20 @@ mod tests {
         );
         assert_eq!(parts("https://[2001:db8::1]:8443/").0, "[2001:db8::1]");
         assert_eq!(parts("https://[2001:db8::1]/").3, None);
+    }
+
+    #[test]
+    fn a_grpc_url_is_a_call() {
+        let call = question("grpcs://shop.example.com/shop.v1.Cart/Add").expect("a URL");
+        assert_eq!((call.port, call.method.as_str()), (443, "POST"));
+        let head = String::from_utf8(call.head()).expect("text");
+        assert!(
+            head.contains("content-type: application/grpc\r\n"),
+            "{head}"
+        );
+        let own = ["Content-Type: application/grpc+json".to_owned()];
+        let own = Question::parse(None, "grpc://x/a.B/C", &own, None).expect("a URL");
+        assert_eq!((own.port, own.headers.len()), (80, 1));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use gateway_model::ir::{
-    Action, BackendTarget, Endpoints, HttpMatch, MatchOrder, PathMatch, Rule, ValueMatch,
+    Action, BackendTarget, Endpoints, HeaderMatch, HttpMatch, MatchOrder, PathMatch, Rule,
+    ValueMatch,
 };
-use gateway_model::names::{Hostname, ListenerKey};
+use gateway_model::names::{Hostname, ListenerKey, ObjectKind};
 use serde::{Deserialize, Serialize};
 
 use crate::world::World;
@@ -26,6 +27,9 @@ pub struct RouteView {
     /// What the request must be.
     #[serde(rename = "match")]
     pub conditions: MatchView,
+    /// The route's kind.
+    #[serde(default = "http_route")]
+    pub kind: ObjectKind,
     /// `namespace/name` of the route.
     pub route: String,
     /// The rule's position, from 0.
@@ -43,7 +47,8 @@ pub struct RouteView {
 /// Conditions that must all hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchView {
-    /// `Exact /a`, `PathPrefix /a` or `RegularExpression /a.*`.
+    /// `Exact /a`, `PathPrefix /a` or `RegularExpression /a.*`; of a GRPCRoute `shop.v1.Cart/Add` with
+    /// `*` for what is not said; of a route for whole connections `everything`.
     pub path: String,
     /// The method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,15 +99,36 @@ pub struct BackendView {
     pub unavailable: Option<u16>,
 }
 
+impl RouteView {
+    /// The route as [`gateway_model::names::ObjectRef::route_label`] calls it.
+    pub fn label(&self) -> String {
+        match self.kind {
+            ObjectKind::HttpRoute => self.route.clone(),
+            kind => format!("{kind} {}", self.route),
+        }
+    }
+}
+
+/// What older processes mean by a route.
+fn http_route() -> ObjectKind {
+    ObjectKind::HttpRoute
+}
+
 impl MatchView {
-    fn new(conditions: &HttpMatch) -> Self {
-        let path = match &conditions.path {
-            PathMatch::Exact(path) => format!("Exact {path}"),
-            PathMatch::Prefix(path) if path.is_empty() => "PathPrefix /".to_owned(),
-            PathMatch::Prefix(path) => format!("PathPrefix {path}"),
-            PathMatch::Regex(pattern) => format!("RegularExpression {pattern}"),
+    fn new(kind: ObjectKind, conditions: &HttpMatch) -> Self {
+        let path = match kind {
+            ObjectKind::GrpcRoute => method(&conditions.path),
+            kind if kind.is_stream_route() => "everything".to_owned(),
+            _ => path(&conditions.path),
         };
-        let headers = conditions.headers.iter().map(|h| match &h.value {
+        // That a request is gRPC goes without saying.
+        let is_said = |h: &&HeaderMatch| {
+            kind != ObjectKind::GrpcRoute
+                || h.name.as_str() != "content-type"
+                || !matches!(h.value, ValueMatch::Prefix(_))
+        };
+        let headers = conditions.headers.iter().filter(is_said);
+        let headers = headers.map(|h| match &h.value {
             ValueMatch::Exact(value) => format!("{}: {value}", h.name.as_str()),
             ValueMatch::Prefix(value) => format!("{}: {value}…", h.name.as_str()),
             ValueMatch::Regex(pattern) => format!("{} ~ {pattern}", h.name.as_str()),
@@ -117,6 +143,32 @@ impl MatchView {
             method: conditions.method.as_ref().map(ToString::to_string),
             headers: headers.collect(),
             query: query.collect(),
+        }
+    }
+}
+
+fn path(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Exact(path) => format!("Exact {path}"),
+        PathMatch::Prefix(path) if path.is_empty() => "PathPrefix /".to_owned(),
+        PathMatch::Prefix(path) => format!("PathPrefix {path}"),
+        PathMatch::Regex(pattern) => format!("RegularExpression {pattern}"),
+    }
+}
+
+/// A gRPC method as its users write it.
+fn method(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Exact(path) => path.trim_start_matches('/').to_owned(),
+        PathMatch::Prefix(path) if path.is_empty() => "*/*".to_owned(),
+        PathMatch::Prefix(path) => format!("{}/*", path.trim_start_matches('/')),
+        PathMatch::Regex(pattern) => {
+            let pattern = pattern.trim_start_matches('/').replace("[^/]+", "*");
+            if pattern.contains("(?:") {
+                format!("~ {}", pattern.replace("(?:", "("))
+            } else {
+                pattern
+            }
         }
     }
 }
@@ -249,7 +301,8 @@ fn view(world: &World, key: &Key<'_>, rule: &Rule, conditions: &HttpMatch) -> Ro
     RouteView {
         listener: listener.to_string(),
         hostname: hostname.map(ToString::to_string),
-        conditions: MatchView::new(conditions),
+        conditions: MatchView::new(order.object.kind, conditions),
+        kind: order.object.kind,
         route: format!("{}/{}", order.object.namespace, order.object.name),
         rule: rule.index,
         rule_name: rule.name.as_ref().map(ToString::to_string),

@@ -35,8 +35,7 @@ impl CompiledRoute {
             matches: Vec::with_capacity(source.rules.iter().map(|rule| rule.matches.len()).sum()),
         };
         route.acquire(old, next);
-        let route_label: Arc<str> =
-            format!("{}/{}", source.object.namespace, source.object.name).into();
+        let route_label: Arc<str> = source.object.route_label().into();
         for rule in &source.rules {
             if let Err(reason) = route.add_rule(rule, &route_label, old, &next.upstreams) {
                 route.release(old, &mut next.upstreams);

@@ -22,11 +22,11 @@ pub(super) fn conditions(conditions: &HttpMatch) -> String {
             .map(|method| format!("method {method}")),
     );
     words.extend(conditions.headers.iter().map(|header| {
-        format!(
-            "header {} is {}",
-            header.name.as_str(),
-            wanted(&header.value)
-        )
+        let name = header.name.as_str();
+        match &header.value {
+            ValueMatch::Prefix(value) => format!("header {name} begins with {value:?}"),
+            value => format!("header {name} is {}", wanted(value)),
+        }
     }));
     words.extend(
         conditions
@@ -180,7 +180,7 @@ fn prefix(text: &str) -> &str {
 fn wanted(value: &ValueMatch) -> String {
     match value {
         ValueMatch::Exact(value) => format!("exactly {value:?}"),
-        ValueMatch::Prefix(value) => format!("beginning with {value:?}"),
+        ValueMatch::Prefix(value) => format!("something that begins with {value:?}"),
         ValueMatch::Regex(pattern) => format!("matching {pattern:?}"),
     }
 }

@@ -35,7 +35,7 @@ pub struct CompiledRule {
 /// A rule's texts for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleLabels {
-    /// `namespace/name` of the route.
+    /// The route's [`ObjectRef::route_label`].
     pub route: Arc<str>,
     /// The rule's name, or its position if it has none.
     pub rule: Arc<str>,

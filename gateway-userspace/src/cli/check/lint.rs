@@ -80,12 +80,18 @@ fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
         doubts.push("no listener: there is no Gateway of a class that is ours".to_owned());
     }
     for view in views.iter().filter(|view| view.routes == 0) {
+        let fate = if view.protocol.starts_with("http") {
+            "every request gets 404"
+        } else {
+            "nothing is let through"
+        };
         doubts.push(format!(
-            "listener {}#{} has no route: every request gets 404",
+            "listener {}#{} has no route: {fate}",
             view.gateway, view.listener
         ));
     }
     doubts.extend(unattached(world, objects));
+    doubts.extend(idle_policies(world, objects));
     let routes = routes(world);
     doubts.extend(shadowed(&routes));
     doubts.extend(weightless(&routes));
@@ -111,37 +117,65 @@ fn expiring(world: &World, now: Timestamp) -> Vec<String> {
 fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
     objects
         .iter()
-        .filter(|object| object.kind == ObjectKind::HttpRoute && !world.statuses.contains(object))
+        .filter(|object| object.kind.is_route() && !world.statuses.contains(object))
         .map(|object| {
-            format!("{object}: none of its parents is a Gateway of ours; it serves nothing")
+            format!("{object}: none of its parents is a Gateway or ListenerSet of ours; it serves nothing")
+        })
+        .collect()
+}
+
+/// Policies without an ancestor have no status.
+fn idle_policies(world: &World, objects: &[ObjectRef]) -> Vec<String> {
+    let policies = objects.iter().filter(|object| {
+        object.kind == ObjectKind::BackendTlsPolicy && !world.statuses.contains(object)
+    });
+    policies
+        .map(|object| {
+            format!(
+                "{object}: no route of a Gateway of ours leads to what it names; it has no effect"
+            )
         })
         .collect()
 }
 
 /// Alternatives that can never win, for an equal one is asked first.
 fn shadowed(routes: &[RouteView]) -> Vec<String> {
-    let mut first: HashMap<(&str, Option<&str>, String), &RouteView> = HashMap::new();
+    let mut first: HashMap<(&str, Option<&str>, bool, String), &RouteView> = HashMap::new();
     let mut found = BTreeSet::new();
     for view in routes {
         let key = (
             view.listener.as_str(),
             view.hostname.as_deref(),
+            view.kind == ObjectKind::GrpcRoute,
             view.conditions.to_string(),
         );
         let winner = *first.entry(key).or_insert(view);
         if !std::ptr::eq(winner, view) {
-            found.insert(format!(
-                "HTTPRoute {} rule {} never gets {} of {}: HTTPRoute {} rule {} is asked first",
-                view.route,
-                crate::cli::routes::rule(view),
-                view.conditions,
-                view.hostname.as_deref().unwrap_or("every host"),
-                winner.route,
-                crate::cli::routes::rule(winner),
-            ));
+            found.insert(never(view, winner));
         }
     }
     found.into_iter().collect()
+}
+
+fn never(view: &RouteView, winner: &RouteView) -> String {
+    let (kind, route, first) = (view.kind, &view.route, &winner.route);
+    if kind.is_stream_route() {
+        return format!(
+            "{kind} {route} never gets anything of {} through listener {}: {} {first} is older, or \
+             comes first by name",
+            view.hostname.as_deref().unwrap_or("what comes in"),
+            view.listener,
+            winner.kind
+        );
+    }
+    format!(
+        "{kind} {route} rule {} never gets {} of {}: {} {first} rule {} is asked first",
+        crate::cli::routes::rule(view),
+        view.conditions,
+        view.hostname.as_deref().unwrap_or("every host"),
+        winner.kind,
+        crate::cli::routes::rule(winner),
+    )
 }
 
 fn weightless(routes: &[RouteView]) -> BTreeSet<String> {
@@ -152,8 +186,14 @@ fn weightless(routes: &[RouteView]) -> BTreeSet<String> {
         ActionView::Redirect { .. } | ActionView::Respond { .. } => false,
     };
     let text = |view: &RouteView| {
+        let fate = if view.kind.is_stream_route() {
+            "connections are refused"
+        } else {
+            "requests get 500"
+        };
         format!(
-            "HTTPRoute {} rule {}: every backend has weight 0; requests get 500",
+            "{} {} rule {}: every backend has weight 0; {fate}",
+            view.kind,
             view.route,
             crate::cli::routes::rule(view)
         )
@@ -169,7 +209,7 @@ fn empty_upstreams(world: &World) -> Vec<String> {
         .filter(|upstream| is_empty(&upstream.endpoints))
         .map(|upstream| {
             format!(
-                "{} port {} has no endpoint: requests get 503; add an EndpointSlice, or the annotation \
+                "{} port {} has no endpoint: nothing can be sent there; add an EndpointSlice, or the annotation \
                  sluice.dev/endpoints to the Service",
                 upstream.key.backend, upstream.key.port
             )

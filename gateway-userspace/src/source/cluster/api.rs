@@ -96,13 +96,6 @@ pub fn defined_by(name: &str) -> Option<ObjectKind> {
     KINDS.into_iter().find(|kind| plural(*kind) == plural_name)
 }
 
-/// Whether a CustomResourceDefinition defines it.
-pub fn is_defined(kind: ObjectKind) -> bool {
-    resources(kind)
-        .iter()
-        .any(|r| r.api_version.starts_with("gateway."))
-}
-
 fn plural(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::GatewayClass => "gatewayclasses",
@@ -154,7 +147,5 @@ mod tests {
         assert_eq!(kind, Some(ObjectKind::UdpRoute));
         assert_eq!(defined_by("udproutes.example.org"), None);
         assert_eq!(defined_by("meshes.gateway.networking.k8s.io"), None);
-        assert!(is_defined(ObjectKind::UdpRoute));
-        assert!(!is_defined(ObjectKind::EndpointSlice));
     }
 }

@@ -33,7 +33,7 @@ pub struct Join {
 
 impl Join {
     /// Has heard nothing.
-    pub fn new(server: String, health: Arc<Health>, settings: Settings) -> Self {
+    pub fn new(server: String, health: Arc<Health>, settings: &Settings) -> Self {
         Self {
             catalog: Catalog::new(server, health),
             last_good: settings.last_good.as_deref().map(LastGood::new),

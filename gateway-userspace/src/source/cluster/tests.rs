@@ -78,7 +78,7 @@ fn follow(address: SocketAddr, last_good: Option<PathBuf>) -> (Taker, Cluster) {
         silence: TOO_LONG,
         watch: Duration::from_secs(60),
     };
-    let (updates, cluster) = start_patiently(&access, settings, patience);
+    let (updates, cluster) = start_patiently(&access, &settings, patience);
     let taker = Taker {
         updates,
         names: Vec::new(),

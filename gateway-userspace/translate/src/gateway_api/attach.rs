@@ -78,13 +78,15 @@ fn select<'a>(
             .iter()
             .map(|l| format!("{} (port {})", l.key.section, l.port))
             .collect();
+        let has = match &listeners[..] {
+            [] => "none, for its Gateway does not take it".to_owned(),
+            some => some.join(", "),
+        };
         return Err(Finding::new(
             Reason::NoMatchingParent,
             format!(
-                "no listener of {} {} has that sectionName and port; it has {}",
-                parent.kind,
-                parent.name,
-                listeners.join(", ")
+                "no listener of {} {} has that sectionName and port; it has {has}",
+                parent.kind, parent.name
             ),
         ));
     }

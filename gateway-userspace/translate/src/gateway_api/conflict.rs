@@ -55,6 +55,18 @@ impl Claim {
         }
         (self.hostname == other.hostname).then_some(Reason::HostnameConflict)
     }
+
+    /// What a port is taken for, where `reason` says that it cannot be shared.
+    fn holds(&self, reason: Reason) -> String {
+        match (reason, self.kind, &self.hostname) {
+            (Reason::ProtocolConflict, PortKind::Http, _) => "for HTTP".to_owned(),
+            (Reason::ProtocolConflict, PortKind::Tls, _) => "for TLS".to_owned(),
+            (Reason::ProtocolConflict, PortKind::Tcp, _) => "for TCP alone".to_owned(),
+            (Reason::ProtocolConflict, PortKind::Udp, _) => "for UDP alone".to_owned(),
+            (_, _, Some(hostname)) => format!("for {hostname}"),
+            (_, _, None) => "for every hostname".to_owned(),
+        }
+    }
 }
 
 /// The claims of one slot that stand: all distinct from each other.
@@ -102,7 +114,7 @@ pub(super) fn inside<'a>(
             match standing.get(place).and_then(|s| s.rival(claim)) {
                 None => left.push((*place, claim)),
                 Some((reason, (), rival)) => {
-                    let conflict = lost_to_earlier(place.1, reason, claim, rival);
+                    let conflict = lost_to_earlier(place.1, reason, rival);
                     conflicts.insert(claim.key.clone(), conflict);
                 }
             }
@@ -136,7 +148,8 @@ fn among_equals(
         Reason::ProtocolConflict => Finding::new(
             Reason::ProtocolConflict,
             format!(
-                "port {} speaks another protocol for listener {}; use another port",
+                "port {} cannot be shared with listener {}, which speaks another protocol or needs it \
+                 alone; use another port",
                 place.1,
                 names.join(", ")
             ),
@@ -155,22 +168,20 @@ fn among_equals(
 /// Of other ListenerSets no more is said than that they are there: "Implementations SHOULD be
 /// cautious about what information from the parent or siblings are reported" (Gateway API v1
 /// `ListenerSet.spec.listeners`).
-fn lost_to_earlier(port: u16, reason: Reason, claim: &Claim, rival: &Claim) -> Conflict {
+fn lost_to_earlier(port: u16, reason: Reason, rival: &Claim) -> Conflict {
     let owner = match rival.key.gateway.kind {
         ObjectKind::Gateway => format!("listener {} of the Gateway", rival.key.section),
         _ => "a listener of a ListenerSet that is older or comes first by name".to_owned(),
     };
-    let message = match (reason, &claim.hostname) {
-        (Reason::ProtocolConflict, _) => {
-            format!("port {port} is taken by {owner} for another protocol; use another port")
-        }
-        (_, Some(hostname)) => {
-            format!("port {port} is taken by {owner} for {hostname}; use another hostname")
-        }
-        (_, None) => {
-            format!("port {port} is taken by {owner} for every hostname; give a hostname")
-        }
+    let instead = match (reason, &rival.hostname) {
+        (Reason::ProtocolConflict, _) => "use another port",
+        (_, Some(_)) => "use another hostname",
+        (_, None) => "give a hostname",
     };
+    let message = format!(
+        "port {port} is taken by {owner} {}; {instead}",
+        rival.holds(reason)
+    );
     Conflict(Finding::new(reason, message))
 }
 
@@ -283,11 +294,7 @@ fn lost_to((address, _, port): Slot, reason: Reason, owner: &ObjectRef, other: &
         || format!("port {port}"),
         |address| format!("port {port} of {address}"),
     );
-    let what = match (reason, &other.hostname) {
-        (Reason::ProtocolConflict, _) => "for another protocol".to_owned(),
-        (_, Some(hostname)) => format!("for {hostname}"),
-        (_, None) => "for every hostname".to_owned(),
-    };
+    let what = other.holds(reason);
     Conflict(Finding::new(
         reason,
         format!(

@@ -10,6 +10,7 @@ use super::conflict::Conflict;
 use super::gateway::{GatewayUnit, Member};
 use super::judged::Judged;
 use super::listener::ListenerUnit;
+use crate::objects::Protocol;
 use crate::status::{ConditionType, Conditions, GatewayStatus, ListenerStatus, Reason, Status};
 
 impl GatewayUnit {
@@ -92,11 +93,7 @@ impl GatewayUnit {
             conditions.hold(
                 ConditionType::OverlappingTlsConfig,
                 Reason::OverlappingHostnames,
-                format!(
-                    "hostnames overlap with listener {}; a request that comes in through the wrong \
-                     one is answered with 421",
-                    names.join(", ")
-                ),
+                overlap_message(listener, names),
             );
         }
         conditions
@@ -122,8 +119,12 @@ impl GatewayUnit {
             return invalid(references.map_or("", |f| &f.message));
         }
         if self.addresses.served.is_none() {
-            let fault = self.addresses.fault.as_ref();
-            return invalid(fault.map_or("", |f| &f.message));
+            let Finding { reason, message } = self.addresses.fault.as_ref()?;
+            let reason = match reason {
+                Reason::AddressNotAssigned => Reason::Pending,
+                _ => Reason::Invalid,
+            };
+            return Some((reason, message.clone()));
         }
         invalid("the Gateway is not accepted")
     }
@@ -211,6 +212,17 @@ impl GatewayUnit {
         }
         judged.is_accepted
     }
+}
+
+fn overlap_message(listener: &ListenerUnit, names: &[String]) -> String {
+    let what = match listener.protocol {
+        Protocol::Https => "a request that comes in through the wrong one is answered with 421",
+        _ => "the most specific hostname takes a connection",
+    };
+    format!(
+        "hostnames overlap with listener {}; {what}",
+        names.join(", ")
+    )
 }
 
 /// Sets `ResolvedRefs`.

@@ -45,10 +45,12 @@ impl ListenerUnit {
         frontend: &mut Frontend<'_>,
         listener: &Listener,
     ) -> Self {
-        let is_passthrough = listener.protocol == Protocol::Tls
-            && (listener.tls.as_ref())
-                .is_some_and(|tls| tls.mode == Known::Known(TlsMode::Passthrough));
-        let (certificates, validation) = if terminates(&listener.protocol, is_passthrough) {
+        let mode = listener.tls.as_ref().map(|tls| &tls.mode);
+        let is_passthrough =
+            listener.protocol == Protocol::Tls && mode == Some(&Known::Known(TlsMode::Passthrough));
+        let is_known = !matches!(mode, Some(Known::Unknown(_)));
+        let terminates = is_known && terminates(&listener.protocol, is_passthrough);
+        let (certificates, validation) = if terminates {
             (
                 certificates::resolve(objects, object, listener),
                 frontend.of_port(listener.port),

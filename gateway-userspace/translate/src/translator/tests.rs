@@ -1,5 +1,7 @@
 //! Whatever the order and grouping of events, the translation is that of the objects.
 
+mod declarers;
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;

@@ -19,18 +19,18 @@ fn thing(name: &str, version: u64) -> Value {
     json!({"metadata": {"name": name, "resourceVersion": version.to_string()}})
 }
 
-fn event(kind: &str, object: Value) -> String {
+fn event(kind: &str, object: &Value) -> String {
     json!({"type": kind, "object": object}).to_string() + "\n"
 }
 
 fn end_of_list(version: u64) -> String {
     let mut object = thing("", version);
     object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    event("BOOKMARK", object)
+    event("BOOKMARK", &object)
 }
 
 fn listed(then: Then) -> Reply {
-    let lines = [event("ADDED", thing("a", 3)), end_of_list(5)];
+    let lines = [event("ADDED", &thing("a", 3)), end_of_list(5)];
     Reply::Stream(lines.concat(), then)
 }
 
@@ -48,11 +48,16 @@ async fn expect_list(feed: &mut Feed) {
 #[tokio::test]
 async fn a_list_is_streamed_and_the_watch_goes_on_from_the_last_bookmark() {
     let more = [
-        event("MODIFIED", thing("a", 6)),
-        event("DELETED", thing("a", 7)),
-        event("BOOKMARK", thing("", 9)),
+        event("MODIFIED", &thing("a", 6)),
+        event("DELETED", &thing("a", 7)),
+        event("BOOKMARK", &thing("", 9)),
     ];
-    let first = [event("ADDED", thing("a", 3)), end_of_list(5), more.concat()].concat();
+    let first = [
+        event("ADDED", &thing("a", 3)),
+        end_of_list(5),
+        more.concat(),
+    ]
+    .concat();
     let server = Scripted::start(vec![
         Reply::Stream(first, Then::Close),
         Reply::Stream(String::new(), Then::Close),
@@ -85,7 +90,7 @@ async fn what_is_too_old_is_listed_again_whether_the_answer_or_the_watch_says_so
         listed(Then::Close),
         Reply::Status(410, gone.to_string()),
         listed(Then::Close),
-        Reply::Stream(event("ERROR", gone), Then::Hang),
+        Reply::Stream(event("ERROR", &gone), Then::Hang),
         listed(Then::Hang),
     ])
     .await;
@@ -111,7 +116,7 @@ async fn a_server_that_cannot_stream_lists_is_asked_for_pages() {
         Reply::Status(422, refused.to_string()),
         Reply::Status(200, page(&["a", "b"], "next/1")),
         Reply::Status(200, page(&["c"], "")),
-        Reply::Stream(event("ADDED", thing("d", 9)), Then::Hang),
+        Reply::Stream(event("ADDED", &thing("d", 9)), Then::Hang),
     ])
     .await;
     let mut feed = feed(&server);
@@ -161,7 +166,7 @@ async fn a_server_that_takes_requests_and_never_answers_is_given_up() {
 async fn a_list_that_is_never_complete_is_fetched_in_pages() {
     let page = json!({"metadata": {"resourceVersion": "8"}, "items": []});
     let server = Scripted::start(vec![
-        Reply::Stream(event("ADDED", thing("a", 3)), Then::Hang),
+        Reply::Stream(event("ADDED", &thing("a", 3)), Then::Hang),
         Reply::Status(200, page.to_string()),
     ])
     .await;
@@ -177,9 +182,9 @@ async fn garbage_and_half_a_line_are_no_events() {
     let server = Scripted::start(vec![
         listed(Then::Close),
         Reply::Stream("<html>busy</html>\n".to_owned(), Then::Hang),
-        Reply::Stream(event("MODIFIED", thing("a", 6)) + half, Then::Abort),
+        Reply::Stream(event("MODIFIED", &thing("a", 6)) + half, Then::Abort),
         Reply::Stream(half.to_owned(), Then::Close),
-        Reply::Stream(event("?", thing("a", 7)), Then::Close),
+        Reply::Stream(event("?", &thing("a", 7)), Then::Close),
     ])
     .await;
     let mut feed = feed(&server);

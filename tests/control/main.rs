@@ -1,0 +1,4 @@
+//! The shipped binary and a real API server, with nothing of a cluster around it. Needs root, and
+//! the programs that `cargo xtask cluster` builds.
+
+mod following;
