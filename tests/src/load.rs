@@ -4,7 +4,7 @@
 mod http2;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use crate::http1::{NothingCame, Response, Wire};
@@ -60,6 +60,7 @@ pub enum Failure {
 #[derive(Clone)]
 pub struct Load {
     address: SocketAddr,
+    from: Option<IpAddr>,
     host: String,
     tls: Option<Arc<ClientConfig>>,
     connections: usize,
@@ -88,6 +89,7 @@ impl Load {
     pub fn new(address: SocketAddr, host: &str) -> Self {
         let load = Self {
             address,
+            from: None,
             host: host.to_owned(),
             tls: None,
             connections: 4,
@@ -100,6 +102,13 @@ impl Load {
             check: Arc::new(|_| Ok(())),
         };
         load.get("/")
+    }
+
+    /// Connects from this address of the client's.
+    #[must_use]
+    pub fn from(mut self, address: IpAddr) -> Self {
+        self.from = Some(address);
+        self
     }
 
     /// Asks for this target.
@@ -518,7 +527,14 @@ async fn connect(load: &Load) -> Result<Connection> {
 }
 
 async fn dial(load: &Load) -> Result<Box<dyn Stream>> {
-    let stream = TcpStream::connect(load.address).await?;
+    let socket = match load.address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(from) = load.from {
+        socket.bind((from, 0).into())?;
+    }
+    let stream = socket.connect(load.address).await?;
     stream.set_nodelay(true)?;
     let Some(config) = &load.tls else {
         return Ok(Box::new(stream));

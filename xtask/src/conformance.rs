@@ -18,7 +18,7 @@ use self::suite::{Suite, Wanted};
 use crate::cluster::lab::Lab;
 use crate::deploy;
 use crate::image::Profile;
-use crate::test::{is_root, root, succeed, target, xtask};
+use crate::test::{root, succeed, target, xtask};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -54,10 +54,7 @@ const CUT_OFF: std::ops::Range<usize> = 20..60;
 
 /// Runs it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    ensure!(
-        is_root(),
-        "the suite needs a cluster, and that needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask conformance`"
-    );
+    deploy::ensure_root("a cluster, for the suite,")?;
     let suite = Suite::build()?;
     let was_up = Lab::read().is_ok();
     let lab = match args.deployed {

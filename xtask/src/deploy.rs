@@ -8,12 +8,21 @@ use anyhow::{Context as _, ensure};
 
 use crate::cluster::lab::Lab;
 use crate::image::{self, Profile};
-use crate::test::{root, succeed, xtask};
+use crate::test::{is_root, root, succeed, xtask};
 
 /// The manifests of the lab.
 pub const OVERLAY: &str = "deploy/kustomize/overlays/lab";
 /// Where Sluice lives.
 pub const NAMESPACE: &str = "sluice-system";
+
+/// Says how to become root.
+pub fn ensure_root(what: &str) -> anyhow::Result<()> {
+    ensure!(
+        is_root(),
+        "{what} needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask …`"
+    );
+    Ok(())
+}
 
 /// Brings a cluster up if none is, and gives it.
 pub fn cluster() -> anyhow::Result<Lab> {

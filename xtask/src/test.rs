@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::cluster::lab::Lab;
 use crate::image;
 
 /// Arguments of this command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only these rings: unit (with golden), packet, e2e
-    #[arg(value_name = "RING", value_parser = ["unit", "packet", "e2e"])]
+    /// Only these rings: unit (with golden), packet, e2e, control, cluster
+    #[arg(value_name = "RING", value_parser = ["unit", "packet", "e2e", "control", "cluster"])]
     rings: Vec<String>,
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
@@ -27,32 +28,52 @@ struct Ring {
     root: bool,
     /// The test target that it is; none for all others.
     target: Option<&'static str>,
+    /// How many tests run side by side, where cargo's own choice is not right.
+    threads: Option<&'static str>,
 }
 
-const RINGS: [Ring; 3] = [
+const RINGS: [Ring; 5] = [
     Ring {
         name: "unit",
         what: "unit and golden tests of every crate",
         root: false,
         target: None,
+        threads: None,
     },
     Ring {
         name: "packet",
         what: "packets through the verified programs",
         root: true,
         target: Some("packet"),
+        threads: KERNEL_THREADS,
     },
     Ring {
         name: "e2e",
         what: "the release binary in network namespaces",
         root: true,
         target: Some("e2e"),
+        threads: KERNEL_THREADS,
+    },
+    Ring {
+        name: "control",
+        what: "the release binary and a real API server",
+        root: true,
+        target: Some("control"),
+        threads: KERNEL_THREADS,
+    },
+    Ring {
+        name: "cluster",
+        what: "the deployed image on a real cluster of three nodes",
+        root: true,
+        target: Some("cluster"),
+        // They share the cluster.
+        threads: Some("1"),
     },
 ];
 
 /// How many tests that need the kernel run side by side; more only get in each other's way on
 /// small machines.
-const KERNEL_THREADS: &str = "2";
+const KERNEL_THREADS: Option<&str> = Some("2");
 
 /// A test binary, as cargo tells of it.
 struct Binary {
@@ -97,6 +118,7 @@ impl Line {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut lines = Vec::new();
+    let had_cluster = Lab::read().is_ok();
     let built = build(args, &mut lines);
     if let Ok(binaries) = &built {
         for ring in RINGS.iter().filter(|ring| args.wants(ring.name)) {
@@ -108,6 +130,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 took,
             });
         }
+    }
+    if args.wants("cluster") && !had_cluster {
+        let mut down = xtask("cluster")?;
+        down.arg("down");
+        let (done, took) = timed(|| succeed(down));
+        lines.push(Line::of_step("cluster down", &done, took));
     }
     summary(&lines, started.elapsed());
     built?;
@@ -130,10 +158,22 @@ fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
         lines.push(Line::of_step(name, &done, took));
         done
     };
-    if args.wants("packet") || args.wants("e2e") {
+    if RINGS.iter().any(|ring| ring.root && args.wants(ring.name)) {
         step("set-up", xtask("setup")?)?;
         step("eBPF object", xtask("build-ebpf")?)?;
         step("release binary", shipped_binary())?;
+    }
+    let cluster = |verb: &str| -> anyhow::Result<Command> {
+        let mut command = xtask("cluster")?;
+        command.arg(verb);
+        Ok(command)
+    };
+    if args.wants("control") || args.wants("cluster") {
+        step("cluster programs", cluster("build")?)?;
+    }
+    if args.wants("cluster") {
+        step("cluster up", cluster("up")?)?;
+        step("cluster deploy", cluster("deploy")?)?;
     }
     heading("test binaries");
     let (binaries, took) = timed(test_binaries);
@@ -194,8 +234,8 @@ fn run_ring(ring: &Ring, binaries: &[Binary], only: Option<&str>) -> anyhow::Res
         let mut command = Command::new(&binary.executable);
         command.current_dir(&binary.package).args(only);
         command.env("CARGO_MANIFEST_DIR", &binary.package);
-        if ring.target.is_some() {
-            command.args(["--test-threads", KERNEL_THREADS]);
+        if let Some(threads) = ring.threads {
+            command.args(["--test-threads", threads]);
         }
         if std::env::var_os("SLUICE_BIN").is_none() {
             command.env("SLUICE_BIN", target().join("release/sluice"));

@@ -27,6 +27,8 @@ pub struct AccessRecord<'a> {
     pub backend: &'a str,
     /// The endpoint that answered.
     pub endpoint: Option<SocketAddr>,
+    /// Attempts to reach the backend; 0 when it was not asked.
+    pub attempts: u32,
     /// The revision that the request saw.
     pub revision: u64,
     /// The client, as far as trusted hops tell.
@@ -75,6 +77,7 @@ impl Default for AccessRecord<'_> {
             rule: "",
             backend: "",
             endpoint: None,
+            attempts: 0,
             revision: 0,
             client: None,
             method: "",
@@ -162,6 +165,10 @@ fn push_text_pairs(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
         out.extend_from_slice(b" endpoint=");
         push_display(out, &endpoint);
     }
+    if record.attempts > 1 {
+        out.extend_from_slice(b" attempts=");
+        bytes::push_decimal(out, record.attempts.into());
+    }
     out.extend_from_slice(b" revision=");
     bytes::push_decimal(out, record.revision);
 }
@@ -207,6 +214,10 @@ fn push_json_numbers(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     ] {
         push_json_name(out, name);
         bytes::push_decimal(out, value);
+    }
+    if record.attempts > 0 {
+        push_json_name(out, "attempts");
+        bytes::push_decimal(out, record.attempts.into());
     }
     push_json_name(out, "duration_ms");
     push_millis(out, record.duration);

@@ -13,6 +13,7 @@ mod mirror;
 mod pipe;
 mod record;
 mod relay;
+mod retries;
 mod stream;
 
 use std::io;

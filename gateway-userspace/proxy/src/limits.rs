@@ -135,6 +135,15 @@ pub struct UpstreamLimits {
     pub connect: Duration,
     /// Endpoints tried before a request is answered with 502 or 504. Default 3.
     pub connect_attempts: u32,
+    /// Least pause before a request is tried again, where the rule that asks for it names none.
+    /// Default 25 ms.
+    pub retry_backoff: Duration,
+    /// The longest such pause, which doubles from attempt to attempt; never below the least.
+    /// Default 250 ms.
+    pub retry_backoff_max: Duration,
+    /// Bytes of a request that are kept so that a rule's retries can send it again. A request that is
+    /// longer is not tried again once that much has been sent. Default 64 KiB.
+    pub retry_bytes: usize,
     /// Idle connections kept by one worker for one endpoint. Default 512.
     pub idle_per_endpoint: usize,
     /// Requests under way at once on one HTTP/2 connection, unless the endpoint allows fewer. Default 100.
@@ -237,6 +246,9 @@ impl Default for Limits {
             upstream: UpstreamLimits {
                 connect: Duration::from_secs(5),
                 connect_attempts: 3,
+                retry_backoff: Duration::from_millis(25),
+                retry_backoff_max: Duration::from_millis(250),
+                retry_bytes: 64 * 1024,
                 idle_per_endpoint: 512,
                 streams_per_connection: 100,
                 shared_per_endpoint: 16,

@@ -110,6 +110,7 @@ figures! {
     Counter upstream_connect_failures: "Connections to endpoints that could not be made.",
     Counter upstream_reuses: "Requests sent on a connection that had served one before.",
     Counter upstream_stale_retries: "Requests sent again because the endpoint had closed an idle connection.",
+    Counter upstream_retries: "Requests tried again because their rule asks for it.",
     Counter upstream_protocol_errors: "Responses that broke HTTP.",
     Gauge upstream_idle: "Idle connections to endpoints.",
     Gauge tunnels_open: "Upgraded connections open.",

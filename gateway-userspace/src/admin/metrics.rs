@@ -138,12 +138,12 @@ fn configuration(world: &World, out: &mut Text) {
     }
     let name = "sluice_listener_up";
     out.head(name, "gauge", "Whether a listener is served.");
-    for key in world.snapshot.ir().listeners.keys() {
-        let gateway = format!("{}/{}", key.gateway.namespace, key.gateway.name);
+    for (key, listener) in &world.snapshot.ir().listeners {
+        let gateway = format!("{}/{}", listener.gateway.namespace, listener.gateway.name);
         let is_up = !world.failures.contains_key(key);
         out.value(
             name,
-            &[("gateway", &gateway), ("listener", &key.section)],
+            &[("gateway", &gateway), ("listener", &listener.label())],
             u8::from(is_up),
         );
     }

@@ -77,7 +77,11 @@ fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
         .certificates
         .iter()
         .map(|c| format!("{} ({})", c.secret, expiry(c, now)));
-    Cell::new(each.collect::<Vec<_>>().join(", "), look)
+    let of_clients = view
+        .client_certificates
+        .iter()
+        .map(|how| format!("of clients: {how}"));
+    Cell::new(each.chain(of_clients).collect::<Vec<_>>().join(", "), look)
 }
 
 /// `expires in 89d` or `expired 3d ago`.

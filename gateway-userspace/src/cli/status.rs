@@ -241,14 +241,24 @@ pub fn all_conditions(status: &Value) -> Vec<(String, &Value)> {
         let place = format!("{}: ", parent_name(&parent["parentRef"]));
         conditions(parent).map(move |c| (place.clone(), c))
     });
-    own.chain(listeners).chain(parents).collect()
+    let ancestors = array("ancestors").flat_map(|ancestor| {
+        let place = format!("{}: ", parent_name(&ancestor["ancestorRef"]));
+        conditions(ancestor).map(move |c| (place.clone(), c))
+    });
+    own.chain(listeners)
+        .chain(parents)
+        .chain(ancestors)
+        .collect()
 }
 
 /// Whether a condition says that something is wrong.
 pub fn is_trouble(condition: &Value) -> bool {
     let is = |text: &str| condition["status"] == text;
     match condition["type"].as_str().unwrap_or_default() {
-        "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" => is("True"),
+        "Conflicted"
+        | "InsecureFrontendValidationMode"
+        | "OverlappingTLSConfig"
+        | "PartiallyInvalid" => is("True"),
         _ => !is("True"),
     }
 }

@@ -77,6 +77,9 @@ static ROWS: &[Row] = rows! {
     Bytes http2.head_budget "http2.head-budget" "decoded heads that one connection may hold at once";
     Time upstream.connect "upstream.connect" "how long a connection to an endpoint may take to be made";
     Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504";
+    Time upstream.retry_backoff "upstream.retry-backoff" "least pause before a retry where the rule names none";
+    Time upstream.retry_backoff_max "upstream.retry-backoff-max" "longest pause before a retry";
+    Bytes upstream.retry_bytes "upstream.retry-bytes" "the longest request that is kept for retries";
     Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
     Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
     Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";

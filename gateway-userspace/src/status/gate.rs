@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway_model::names::ObjectRef;
 use gateway_translate::Status;
-use gateway_translate::status::{Conditions, ListenerStatus};
+use gateway_translate::status::{ConditionType, Conditions, ListenerStatus, Reason};
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
@@ -43,8 +43,10 @@ struct Waiting {
 /// What may be written, and what waits for nodes.
 #[derive(Debug, Default)]
 pub struct Gate {
+    newest: Owing,
     confirmed: Owing,
     has_opened: bool,
+    has_proposed: bool,
     waiting: VecDeque<Waiting>,
     /// Gateways and ListenerSets that were let through although nodes lag: what they need, and who
     /// lags.
@@ -54,12 +56,13 @@ pub struct Gate {
 impl Gate {
     /// Something else is owed now; a node that has reached `needed` serves it.
     pub fn push(&mut self, owing: Owing, needed: Position, now: Instant) {
-        let newest = self.waiting.back().map_or(&self.confirmed, |w| &w.owing);
         let is_first = !self.has_opened && self.waiting.is_empty();
-        let is_same = newest.statuses.ptr_eq(&owing.statuses) && newest.rejected == owing.rejected;
+        let before = std::mem::replace(&mut self.newest, owing.clone());
+        let is_same = before.statuses.ptr_eq(&owing.statuses) && before.rejected == owing.rejected;
         if is_same && !is_first {
             return;
         }
+        self.propose(&before.statuses, &owing.statuses);
         let mut since = now;
         if self.waiting.len() >= MOST_STEPS
             && let Some(replaced) = self.waiting.pop_back()
@@ -73,6 +76,28 @@ impl Gate {
         });
     }
 
+    /// An address that is chosen for a Gateway is served when the Gateway shows it, so there is
+    /// nothing for nodes to confirm before.
+    fn propose(&mut self, before: &ByObject, now: &ByObject) {
+        for item in before.diff(now) {
+            let (DiffItem::Add(object, status)
+            | DiffItem::Update {
+                new: (object, status),
+                ..
+            }) = item
+            else {
+                continue;
+            };
+            if is_proposal(status) {
+                let waiting = self.waiting.iter_mut().map(|w| &mut w.owing.statuses);
+                for statuses in waiting.chain([&mut self.confirmed.statuses]) {
+                    statuses.insert(object.clone(), Arc::clone(status));
+                }
+                self.has_proposed = self.has_opened;
+            }
+        }
+    }
+
     /// Lets through what every node has confirmed, and what has waited too long. Says whether that
     /// was anything.
     pub fn open(&mut self, fleet: &Fleet, now: Instant) -> bool {
@@ -83,6 +108,7 @@ impl Gate {
         self.pending
             .retain(|_, (needed, _)| !fleet.has_reached(needed, now));
         let mut opened = self.pending.len() != before;
+        opened |= std::mem::take(&mut self.has_proposed);
         while let Some(first) = self.waiting.front() {
             let lagging = fleet.lagging(&first.needed, now);
             let is_overdue = now >= first.since + fleet.pace(now).patience();
@@ -152,6 +178,18 @@ impl Gate {
         first.map_or(Duration::ZERO, |first| {
             now.saturating_duration_since(first.since)
         })
+    }
+}
+
+/// Whether a Gateway is told of an address that it does not have yet.
+fn is_proposal(status: &Status) -> bool {
+    match status {
+        Status::Gateway(status) => {
+            let programmed = status.conditions.get(ConditionType::Programmed);
+            !status.addresses.is_empty()
+                && programmed.is_some_and(|c| c.reason == Reason::AddressNotAssigned)
+        }
+        _ => false,
     }
 }
 

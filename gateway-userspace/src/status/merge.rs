@@ -9,9 +9,10 @@ use super::ours::{Division, is_by, is_our_type, same_meaning};
 const MAX_CONDITIONS: usize = 8;
 
 /// Conditions that go first when others leave no room for all of ours.
-const DISPENSABLE: [&str; 4] = [
+const DISPENSABLE: [&str; 5] = [
     "SupportedVersion",
     "PartiallyInvalid",
+    "InsecureFrontendValidationMode",
     "OverlappingTLSConfig",
     "Conflicted",
 ];

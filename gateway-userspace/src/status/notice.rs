@@ -47,7 +47,8 @@ pub fn notices(
     controller: &str,
 ) -> Vec<Notice> {
     let before = conditions(object, before, controller);
-    let mut notices = Vec::new();
+    let awaits_address = is_proposed(after);
+    let mut notices: Vec<(Place, &str, Notice)> = Vec::new();
     for (place, condition) in conditions(object, after, controller) {
         let text = |key: &str| condition[key].as_str().unwrap_or_default();
         let kind = text("type");
@@ -57,23 +58,41 @@ pub fn notices(
         let old = old.map(|(_, old)| old["status"].as_str().unwrap_or_default());
         let old = old.filter(|status| *status != "Unknown");
         let is_bad = is_bad(kind, text("status"));
+        if kind == "Programmed" && awaits_address && old.is_none() {
+            continue;
+        }
         let is_worth = match old {
             Some(old) => old != text("status"),
             None => is_bad || (is_headline(object, kind) && place.is_none_or_parent()),
         };
         if is_worth {
             let note = format!("{}{kind}: {}", place.prefix(), text("message"));
-            notices.push(Notice {
+            let notice = Notice {
                 object: object.clone(),
                 uid: Some(uid),
                 is_warning: is_bad,
                 reason: text("reason").to_owned(),
                 note: shortened(&note, NOTE_BYTES),
-            });
+            };
+            // What holds for the whole is not told of every part.
+            let is_told = |(whole, of, told): &(Place, &str, Notice)| {
+                *whole == Place::Whole && *of == kind && told.is_warning == is_bad
+            };
+            if !notices.iter().any(is_told) {
+                notices.push((place, kind, notice));
+            }
         }
     }
-    notices.dedup();
-    notices
+    notices.into_iter().map(|(_, _, notice)| notice).collect()
+}
+
+/// Whether a Gateway was just given an address, which is served as soon as it is seen here.
+fn is_proposed(status: &Value) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let has_address = status["addresses"]
+        .as_array()
+        .is_some_and(|a| !a.is_empty());
+    has_address && conditions.any(|c| c["reason"] == "AddressNotAssigned")
 }
 
 /// The condition that says that all is well.
@@ -87,7 +106,10 @@ fn is_headline(object: &ObjectRef, kind: &str) -> bool {
 
 fn is_bad(kind: &str, status: &str) -> bool {
     match kind {
-        "Conflicted" | "OverlappingTLSConfig" | "PartiallyInvalid" => status == "True",
+        "Conflicted"
+        | "InsecureFrontendValidationMode"
+        | "OverlappingTLSConfig"
+        | "PartiallyInvalid" => status == "True",
         _ => status == "False",
     }
 }

@@ -287,7 +287,7 @@ fn unserved(world: &World) -> Vec<String> {
     let gateways = world
         .statuses
         .iter()
-        .filter(|(object, _)| object.kind == ObjectKind::Gateway);
+        .filter(|(object, _)| matches!(object.kind, ObjectKind::Gateway | ObjectKind::ListenerSet));
     let mut notes = Vec::new();
     for (gateway, status) in gateways {
         for listener in status["listeners"].as_array().into_iter().flatten() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use gateway_model::ir::{CertificateKey, Listener, ListenerProtocol};
+use gateway_model::ir::{CertificateKey, ClientValidationMode, Listener, ListenerProtocol};
 use gateway_model::names::ListenerKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::world::World;
 pub struct ListenerView {
     /// `namespace/name` of the Gateway.
     pub gateway: String,
-    /// `Gateway.spec.listeners.name`.
+    /// `Gateway.spec.listeners.name`, or `namespace/set#name` if a ListenerSet declares it.
     pub listener: String,
     /// The addresses; empty means every address of the node.
     pub addresses: Vec<IpAddr>,
@@ -29,6 +29,12 @@ pub struct ListenerView {
     /// What TLS is terminated with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateView>,
+    /// Whether clients must show a certificate (`required`) or may (`optional`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<String>,
+    /// `namespace/name` of the Secret with the certificate that is shown to backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_client_certificate: Option<String>,
     /// Sources that are served; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
@@ -99,7 +105,7 @@ fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     ListenerView {
         gateway: format!("{}/{}", gateway.namespace, gateway.name),
-        listener: listener.key.section.to_string(),
+        listener: listener.label().to_string(),
         addresses: listener.addresses.clone(),
         port: listener.port,
         protocol: protocol.to_owned(),
@@ -108,10 +114,22 @@ fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
             .iter()
             .filter_map(|key| certificate(world, key))
             .collect(),
+        client_certificates: termination
+            .and_then(|tls| tls.client_validation.as_ref())
+            .map(|validation| clients(validation.mode).to_owned()),
+        backend_client_certificate: (listener.backend_client_certificate.as_ref())
+            .map(|key| format!("{}/{}", key.0.namespace, key.0.name)),
         allow: nets(&listener.source_policy.allow),
         deny: nets(&listener.source_policy.deny),
         routes,
         failure: world.failures.get(&listener.key).cloned(),
+    }
+}
+
+fn clients(mode: ClientValidationMode) -> &'static str {
+    match mode {
+        ClientValidationMode::AllowValidOnly => "required",
+        ClientValidationMode::AllowInsecureFallback => "optional",
     }
 }
 

@@ -70,6 +70,8 @@ fn apiserver(lab: &Lab) -> Vec<String> {
         format!("--client-ca-file={}", pki("ca.crt")),
         format!("--kubelet-client-certificate={}", pki("admin.crt")),
         format!("--kubelet-client-key={}", pki("admin.key")),
+        // No name service knows the nodes' names; logs and exec go to their addresses.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
         format!("--service-account-key-file={}", pki("sa.pub")),
         format!("--service-account-signing-key-file={}", pki("sa.key")),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),

@@ -30,6 +30,19 @@ pub struct Listener {
     pub backend_client_certificate: Option<CertificateKey>,
 }
 
+impl Listener {
+    /// Its name within its Gateway, for logs and metrics: its own if the Gateway declares it, else
+    /// with the ListenerSet in front, as in `shop/web#https`.
+    #[must_use]
+    pub fn label(&self) -> Arc<str> {
+        if self.key.gateway == self.gateway {
+            Arc::clone(&self.key.section)
+        } else {
+            self.key.to_string().into()
+        }
+    }
+}
+
 /// What a listener speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerProtocol {

@@ -43,7 +43,7 @@ pub struct CompiledListener {
 pub struct ListenerLabels {
     /// `namespace/name` of the Gateway.
     pub gateway: Arc<str>,
-    /// The listener's name.
+    /// The listener's name, with its ListenerSet if it is of one: [`Listener::label`].
     pub listener: Arc<str>,
 }
 
@@ -154,7 +154,7 @@ impl CompiledListener {
         let gateway = &listener.gateway;
         let labels = ListenerLabels {
             gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
-            listener: Arc::clone(&listener.key.section),
+            listener: listener.label(),
         };
         Self {
             listener,

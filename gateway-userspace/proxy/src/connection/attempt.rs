@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::retries::Retries;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::upstream::{Active, Endpoint, Needs, Pool, Target, UpstreamConnection, Via};
@@ -16,28 +17,13 @@ pub(super) struct Attempt {
     via: Via,
 }
 
-/// How often a request that no endpoint has heard may be sent once more.
-pub(super) struct Repeats(u32);
-
-impl Repeats {
-    pub(super) fn new(worker: &Worker) -> Self {
-        Self(worker.limits().upstream.connect_attempts)
-    }
-
-    /// Whether it may be sent again, which this counts.
-    pub(super) fn left(&mut self) -> bool {
-        let left = self.0 > 0;
-        self.0 = self.0.saturating_sub(1);
-        left
-    }
-}
-
 /// What an attempt goes by.
 struct Way<'a> {
     worker: &'a Rc<Worker>,
     pool: &'a Pool,
     via: Via,
     needs: Needs,
+    retries: &'a mut Retries,
 }
 
 impl Attempt {
@@ -48,20 +34,22 @@ impl Attempt {
         routing: &Routing,
         target: Target<'_>,
         needs: Needs,
+        retries: &mut Retries,
     ) -> Result<Self, ProxyError> {
         let pool = worker.upstreams.pool(&routing.serving().snapshot, target)?;
         let via = pool.via(needs).ok_or_else(|| {
             let reason = format!("{}: not over {:?}", pool.label(), pool.protocol());
             ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason)
         })?;
-        let way = Way {
+        let mut way = Way {
             worker,
             pool: &pool,
             via,
             needs,
+            retries,
         };
         if let Some(members) = pool.known_members() {
-            let endpoint = pool.choose(members, &[]).ok_or_else(no_endpoint)?;
+            let endpoint = way.choose(members)?;
             return match way.take(&endpoint) {
                 Some(attempt) => Ok(attempt),
                 None => Box::pin(way.dial(members, endpoint)).await,
@@ -126,7 +114,17 @@ impl Way<'_> {
         })
     }
 
-    async fn resolve_and_dial(&self) -> Result<Attempt, ProxyError> {
+    /// An endpoint that has not failed this request, or any.
+    fn choose(&mut self, members: &[Rc<Endpoint>]) -> Result<Rc<Endpoint>, ProxyError> {
+        let tried = &mut self.retries.tried;
+        if let Some(endpoint) = self.pool.choose(members, tried) {
+            return Ok(endpoint);
+        }
+        tried.clear();
+        self.pool.choose(members, &[]).ok_or_else(no_endpoint)
+    }
+
+    async fn resolve_and_dial(&mut self) -> Result<Attempt, ProxyError> {
         let worker = self.worker;
         let refresh = worker.limits().upstream.dns_refresh;
         let members = self
@@ -135,7 +133,7 @@ impl Way<'_> {
             .await;
         let members = members
             .map_err(|error| ProxyError::new(Side::Upstream, Kind::Connect).because(error))?;
-        let endpoint = self.pool.choose(&members, &[]).ok_or_else(no_endpoint)?;
+        let endpoint = self.choose(&members)?;
         match self.take(&endpoint) {
             Some(attempt) => Ok(attempt),
             None => self.dial(&members, endpoint).await,
@@ -144,11 +142,11 @@ impl Way<'_> {
 
     /// Connects, trying other endpoints when one refuses: nothing has been sent yet.
     async fn dial(
-        &self,
+        &mut self,
         members: &[Rc<Endpoint>],
         first: Rc<Endpoint>,
     ) -> Result<Attempt, ProxyError> {
-        let mut tried = Vec::new();
+        let mut left = self.retries.dials(self.worker);
         let mut endpoint = first;
         loop {
             let active = endpoint.enter();
@@ -162,12 +160,10 @@ impl Way<'_> {
                 }
                 Err(error) => error,
             };
+            let tried = &mut self.retries.tried;
             tried.push(endpoint.address());
-            let attempts = self.worker.limits().upstream.connect_attempts as usize;
-            let next = self
-                .pool
-                .choose(members, &tried)
-                .filter(|_| tried.len() < attempts);
+            left = left.saturating_sub(1);
+            let next = self.pool.choose(members, tried).filter(|_| left > 0);
             endpoint = match next {
                 Some(next) => next,
                 None => return Err(error.fault(&endpoint)),

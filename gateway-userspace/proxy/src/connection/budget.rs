@@ -22,10 +22,19 @@ const NEVER: u64 = u64::MAX;
 pub(super) struct Budget {
     began_ms: u64,
     total_ms: u64,
+    /// What one attempt may take.
+    attempt: Option<Duration>,
     attempt_ms: u64,
     /// Whether the total comes from the rule, and so binds the response to its end.
     total_is_ruled: bool,
-    precise: Option<(Pin<Box<Sleep>>, Kind)>,
+    precise_total: Option<Pin<Box<Sleep>>>,
+    precise_attempt: Option<Pin<Box<Sleep>>>,
+}
+
+/// A timer of its own for a limit that the coarse tick is too coarse for.
+fn precise(limit: Option<Duration>) -> Option<Pin<Box<Sleep>>> {
+    let short = limit.filter(|limit| *limit < PRECISE_BELOW);
+    short.map(|limit| Box::pin(tokio::time::sleep(limit)))
 }
 
 impl Budget {
@@ -34,22 +43,29 @@ impl Budget {
         let set = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
         let total = set(rule.request.or(Some(limits.request)));
         let attempt = set(rule.backend_request);
-        let at = |limit: Option<Duration>| limit.map_or(NEVER, |limit| timers.at(limit));
-        let shortest = match (total, attempt) {
-            (Some(total), Some(attempt)) if attempt < total => {
-                Some((attempt, Kind::BackendTimeout))
-            }
-            (Some(total), _) => Some((total, Kind::RequestTimeout)),
-            (None, attempt) => attempt.map(|attempt| (attempt, Kind::BackendTimeout)),
-        };
-        let precise = shortest.filter(|(limit, _)| *limit < PRECISE_BELOW);
-        Self {
+        let mut budget = Self {
             began_ms: timers.now_ms(),
-            total_ms: at(total),
-            attempt_ms: at(attempt),
+            total_ms: total.map_or(NEVER, |limit| timers.at(limit)),
+            attempt,
+            attempt_ms: NEVER,
             total_is_ruled: rule.request.is_some(),
-            precise: precise.map(|(limit, kind)| (Box::pin(tokio::time::sleep(limit)), kind)),
-        }
+            precise_total: precise(total),
+            precise_attempt: None,
+        };
+        budget.begin_attempt(timers);
+        budget
+    }
+
+    /// An attempt begins.
+    pub(super) fn begin_attempt(&mut self, timers: &Timers) {
+        self.attempt_ms = self.attempt.map_or(NEVER, |limit| timers.at(limit));
+        self.precise_attempt = precise(self.attempt);
+    }
+
+    /// The attempt is over, and another one has not begun.
+    pub(super) fn end_attempt(&mut self) {
+        self.attempt_ms = NEVER;
+        self.precise_attempt = None;
     }
 
     /// Sets the deadline to whatever comes first, `stall` from now included.
@@ -98,8 +114,7 @@ impl Budget {
     pub(super) fn response_began(&mut self) {
         if !self.total_is_ruled {
             self.total_ms = NEVER;
-            self.precise
-                .take_if(|(_, kind)| *kind == Kind::RequestTimeout);
+            self.precise_total = None;
         }
     }
 
@@ -112,10 +127,15 @@ impl Budget {
         stalled: (Side, Kind),
     ) -> Poll<ProxyError> {
         deadline.register(cx);
-        if let Some((sleep, kind)) = &mut self.precise
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(ProxyError::new(Side::Gateway, *kind));
+        for (sleep, kind) in [
+            (&mut self.precise_total, Kind::RequestTimeout),
+            (&mut self.precise_attempt, Kind::BackendTimeout),
+        ] {
+            if let Some(sleep) = sleep
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(ProxyError::new(Side::Gateway, kind));
+            }
         }
         if !deadline.is_expired() {
             return Poll::Pending;

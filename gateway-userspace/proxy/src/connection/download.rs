@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use super::attempt::Attempt;
+use super::inbound::Inbound;
 use super::relay::RelayError;
 use crate::buffer::Buffer;
 use crate::h1::{BodyDecoder, BodyKind, ResponseHead, trailer_map};
@@ -62,6 +63,22 @@ impl Download {
         self.held = None;
         self.done = true;
         Some(bytes)
+    }
+
+    /// Throws a response away whose head has been read; keeps the connection if nothing more of it is to
+    /// come and the request was sent to its end.
+    pub(super) fn discard(
+        attempt: Attempt,
+        mut inbound: Inbound,
+        head: &ResponseHead,
+        worker: &Worker,
+        uploaded: bool,
+    ) {
+        inbound.buffer.consume(inbound.head_len);
+        let mut download = Self::new(attempt, inbound.buffer, head, &worker.limits().head);
+        if uploaded && (download.done || download.take_whole().is_some()) {
+            download.release(worker);
+        }
     }
 
     /// Whether nothing more is to come.

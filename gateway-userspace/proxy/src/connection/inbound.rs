@@ -26,6 +26,18 @@ pub(super) enum NoHead {
 }
 
 impl NoHead {
+    /// What happened.
+    pub(super) fn into_error(self) -> ProxyError {
+        match self {
+            Self::Closed(error) | Self::Failed(error) => error,
+        }
+    }
+
+    /// Whether the endpoint says that it has not processed the request.
+    pub(super) fn is_declined(&self) -> bool {
+        matches!(self, Self::Closed(error) if error.kind == Kind::Declined)
+    }
+
     /// Whether the endpoint has not heard of the request: it says so, or its connection had ended
     /// before, which only a `stale` one can have.
     pub(super) fn is_unheard(&self, stale: bool) -> bool {

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::attempt::Attempt;
 use super::download::Download;
 use super::inbound::{self, NoHead, upstream_closed};
+use super::retries::Retries;
 use crate::downstream::{Downstream, Routing};
 use crate::error::ProxyError;
 use crate::h1::{Asked, BodyKind, RequestPlan, encode_request, push_chunk, push_last_chunk};
@@ -191,7 +192,8 @@ async fn copy(
     request: &[u8],
     asked: Asked,
 ) -> Result<(), ProxyError> {
-    let mut attempt = Attempt::begin(worker, routing, target, NEEDS).await?;
+    let mut retries = Retries::new(worker, None);
+    let mut attempt = Attempt::begin(worker, routing, target, NEEDS, &mut retries).await?;
     let stream = &mut attempt.connection.stream;
     let written = match stream.write_all(request).await {
         Ok(()) => stream.flush().await,

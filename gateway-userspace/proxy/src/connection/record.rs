@@ -27,6 +27,8 @@ pub(super) struct Record {
     pub(super) bytes_sent: u64,
     /// The endpoint that answered, or was last tried.
     pub(super) endpoint: Option<SocketAddr>,
+    /// Attempts to reach the backend.
+    pub(super) attempts: u32,
     /// Why it failed, if it did.
     pub(super) error: Option<ProxyError>,
     /// What the access log wants besides; none when it is off.
@@ -95,6 +97,7 @@ impl Record {
             bytes_received: 0,
             bytes_sent: 0,
             endpoint: None,
+            attempts: 0,
             error: None,
             log,
             _active: ActiveRequest::begin(&downstream.worker),
@@ -173,6 +176,7 @@ impl Record {
             rule: rule.map_or("", |rule| &rule.labels.rule),
             backend: &backend,
             endpoint: self.endpoint,
+            attempts: self.attempts,
             revision: log.revision,
             client: Some(log.client),
             method: &log.method,

@@ -2,6 +2,7 @@
 //! backpressure: nothing more is read before what was read is written.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -52,8 +53,17 @@ pub(super) struct Relay {
     /// Whether something was read or written since this was last asked.
     moved: bool,
     body_bytes: u64,
+    /// What has been written, as long as it is to be kept.
+    log: Option<Log>,
     /// Copies of the body to send once it is known.
     pub(super) copies: Option<Box<Copies>>,
+}
+
+/// What has been written, up to a limit.
+#[derive(Debug)]
+struct Log {
+    bytes: Vec<u8>,
+    limit: usize,
 }
 
 /// How the receiver is told where the body ends.
@@ -100,6 +110,7 @@ impl Relay {
             unflushed: false,
             moved: false,
             body_bytes: 0,
+            log: None,
             copies: None,
         };
         if relay.sealed && framing == Framing::Chunked {
@@ -128,15 +139,29 @@ impl Relay {
         self.body_bytes
     }
 
-    /// Whether everything there is to send is still in hand, sent or not.
+    /// Keeps what is written from now on, up to `limit` bytes, so that it can be written again.
+    pub(super) fn keep_written(&mut self, limit: usize) {
+        let bytes = Vec::new();
+        self.log = Some(Log { bytes, limit });
+    }
+
+    /// Whether everything that has been sent is still in hand.
     pub(super) fn is_replayable(&self) -> bool {
-        self.sealed && !self.refilled
+        self.log.is_some() || self.sealed && !self.refilled
     }
 
     /// Begins anew with everything that is in hand.
     pub(super) fn rewind(&mut self) {
-        self.out.written = 0;
         self.unflushed = false;
+        let Some(log) = &mut self.log else {
+            self.out.written = 0;
+            return;
+        };
+        let mut again = std::mem::take(&mut log.bytes);
+        let rest = self.out.written..self.out.len();
+        self.out.copy(&mut again, self.buffer.filled(), rest);
+        self.out.reset();
+        self.out.head = again;
     }
 
     /// Where in the buffer the bytes begin that are not of this body.
@@ -195,7 +220,16 @@ impl Relay {
         cx: &mut Context<'_>,
         sink: &mut W,
     ) -> Poll<io::Result<()>> {
+        let from = self.out.written;
         let n = ready!(self.out.poll_write(cx, sink, self.buffer.filled()))?;
+        if let Some(log) = &mut self.log {
+            let fits = log.bytes.len() + n <= log.limit;
+            self.out
+                .copy(&mut log.bytes, self.buffer.filled(), from..from + n);
+            if !fits {
+                self.log = None;
+            }
+        }
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -290,8 +324,24 @@ impl Relay {
 }
 
 impl Outgoing {
+    fn len(&self) -> usize {
+        self.head.len() + self.data_len + self.tail.len()
+    }
+
     fn is_empty(&self) -> bool {
-        self.written == self.head.len() + self.data_len + self.tail.len()
+        self.written == self.len()
+    }
+
+    /// Appends this range of the bytes.
+    fn copy(&self, to: &mut Vec<u8>, buffer: &[u8], range: Range<usize>) {
+        let data = &buffer[self.data_at..self.data_at + self.data_len];
+        let mut at = 0;
+        for part in [&self.head[..], data, self.tail] {
+            let from = range.start.saturating_sub(at).min(part.len());
+            let end = range.end.saturating_sub(at).min(part.len());
+            to.extend_from_slice(&part[from..end]);
+            at += part.len();
+        }
     }
 
     fn reset(&mut self) {

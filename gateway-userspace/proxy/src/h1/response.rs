@@ -95,6 +95,16 @@ impl ResponseHead {
         self.status == 101
     }
 
+    /// Whether there is no body because the stream that the response came by has ended.
+    pub(crate) fn ended_with_head(&self) -> bool {
+        self.ended
+    }
+
+    /// The first value of a field, named in lower case.
+    pub(crate) fn first<'a>(&'a self, buf: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+        self.fields.values(buf, name).next()
+    }
+
     /// The stream that the response came by has ended: no body follows, whatever no line says.
     pub(crate) fn end_with_head(&mut self) {
         self.body = BodyKind::None;

@@ -13,6 +13,7 @@ mod http2_upstreams;
 mod limits;
 mod local_answers;
 mod mirrors;
+mod retries;
 mod streams;
 mod support;
 mod tls;

@@ -64,17 +64,29 @@ fn listener_texts(world: &World) -> Texts {
         } else {
             format!(" with {}", certificates.join(", "))
         };
+        let clients = match &view.client_certificates {
+            Some(how) => format!(", certificates of clients {how}"),
+            None => String::new(),
+        };
         let host = view.hostname.as_deref().unwrap_or("*");
-        let name = format!("listener {}#{}", view.gateway, view.listener);
+        let name = named(&view);
         (
             name,
             format!(
-                "{}://{host} on {address}:{}{with}",
+                "{}://{host} on {address}:{}{with}{clients}",
                 view.protocol, view.port
             ),
         )
     };
     listeners(world).into_iter().map(text).collect()
+}
+
+/// A listener as it is spoken of.
+pub fn named(view: &ListenerView) -> String {
+    if view.listener.contains('#') {
+        return format!("listener {} of {}", view.listener, view.gateway);
+    }
+    format!("listener {}#{}", view.gateway, view.listener)
 }
 
 /// By listener, host and conditions: the first of equal ones is what counts.

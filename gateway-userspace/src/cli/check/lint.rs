@@ -6,7 +6,9 @@ use gateway_model::ir::Endpoints;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
+use super::changes::named;
 use crate::cli::listeners::expiry;
 use crate::cli::status::{all_conditions, troubles_of};
 use crate::view::listeners::{certificates, listeners};
@@ -54,7 +56,7 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
     for (object, status) in world.statuses.iter() {
         let (overlaps, others): (Vec<_>, Vec<_>) = all_conditions(&status)
             .into_iter()
-            .partition(|(_, condition)| condition["type"] == "OverlappingTLSConfig");
+            .partition(|(_, condition)| is_doubt(condition));
         let line = |text: String| format!("{object}: {text}");
         issues.extend(
             troubles_of(&others)
@@ -73,6 +75,14 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
     issues
 }
 
+/// Whether a condition speaks of something that works, but hardly as meant.
+fn is_doubt(condition: &Value) -> bool {
+    let kinds = ["OverlappingTLSConfig", "InsecureFrontendValidationMode"];
+    condition["type"]
+        .as_str()
+        .is_some_and(|kind| kinds.contains(&kind))
+}
+
 fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
     let mut doubts = expiring(world, now);
     let views = listeners(world);
@@ -85,10 +95,7 @@ fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
         } else {
             "nothing is let through"
         };
-        doubts.push(format!(
-            "listener {}#{} has no route: {fate}",
-            view.gateway, view.listener
-        ));
+        doubts.push(format!("{} has no route: {fate}", named(view)));
     }
     doubts.extend(unattached(world, objects));
     doubts.extend(idle_policies(world, objects));
@@ -113,11 +120,11 @@ fn expiring(world: &World, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// Routes whose parents are all somebody else's or nobody's have no status.
+/// Routes and ListenerSets whose parents are all somebody else's or nobody's have no status.
 fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
     objects
         .iter()
-        .filter(|object| object.kind.is_route() && !world.statuses.contains(object))
+        .filter(|object| has_parents(object.kind) && !world.statuses.contains(object))
         .map(|object| {
             format!("{object}: none of its parents is a Gateway or ListenerSet of ours; it serves nothing")
         })
@@ -136,6 +143,10 @@ fn idle_policies(world: &World, objects: &[ObjectRef]) -> Vec<String> {
             )
         })
         .collect()
+}
+
+fn has_parents(kind: ObjectKind) -> bool {
+    kind.is_route() || kind == ObjectKind::ListenerSet
 }
 
 /// Alternatives that can never win, for an equal one is asked first.

@@ -184,6 +184,39 @@ fn however_many_steps_wait_they_are_few() {
 }
 
 #[test]
+fn an_address_is_proposed_at_once() {
+    let settings = Settings {
+        address_pool: vec!["192.0.2.0/28".parse().expect("a network")],
+        source: gateway_translate::SourceKind::Cluster,
+        ..Settings::default()
+    };
+    let (mut gate, now) = (Gate::default(), Instant::now());
+    let mut world = World {
+        translator: Translator::new(settings),
+        version: 0,
+    };
+    let mut fleet = fleet(now);
+    let class = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "sluice"},
+        "spec": {"controllerName": "sluice.dev/gateway-controller"},
+    });
+    let (owing, needed) = world.apply(class);
+    gate.push(owing, needed, now);
+    fleet.see(lease("node1", at(1), 2), now);
+    assert!(gate.open(&fleet, now));
+    let (owing, needed) = world.apply(route("a"));
+    gate.push(owing, needed, now);
+    let (owing, needed) = world.apply(gateway(1, 80));
+    gate.push(owing, needed, now);
+    assert!(gate.open(&fleet, now), "node1 has not seen the Gateway");
+    let proposed = gate.confirmed().statuses.get(&name()).cloned();
+    assert!(proposed.as_deref().is_some_and(is_proposal));
+    fleet.see(lease("node1", at(2), 3), now);
+    gate.open(&fleet, now);
+    assert_eq!(gate.confirmed().statuses.get(&name()).cloned(), proposed);
+}
+
+#[test]
 fn what_is_owed_as_before_is_no_step() {
     let (mut gate, mut world, now) = (Gate::default(), World::new(), Instant::now());
     let (owing, needed) = world.apply(gateway(1, 80));

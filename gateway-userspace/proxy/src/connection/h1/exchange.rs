@@ -14,13 +14,15 @@ use super::Next;
 use super::tunnel;
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
-use crate::connection::attempt::{Attempt, Repeats};
+use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
+use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io};
 use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
+use crate::connection::retries::Retries;
 use crate::cors::CorsLine;
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
@@ -75,6 +77,9 @@ pub(super) async fn run(
     );
     let mut upload = begin_upload(client, work, buffer, &forward, record);
     upload.copies = copies;
+    if Retries::keeps(rule) {
+        upload.keep_written(client.downstream.worker.limits().upstream.retry_bytes);
+    }
     let timeouts = forward
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
@@ -89,6 +94,7 @@ pub(super) async fn run(
         budget,
         cors,
         answerable: true,
+        continued: false,
     };
     match exchange.run(routing, forward, record).await {
         Ok(End::Response { keep }) => Ok(exchange.finish(keep, record)),
@@ -149,6 +155,16 @@ enum End {
     Tunnel(Attempt, Buffer),
 }
 
+/// What an attempt has come to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart at once, and for nearly every request the larger one"
+)]
+enum Reached {
+    Answer(Attempt, Inbound),
+    Again,
+}
+
 struct Exchange<'a> {
     client: &'a mut Client,
     work: &'a mut Workspace,
@@ -160,6 +176,8 @@ struct Exchange<'a> {
     budget: Budget,
     cors: Vec<CorsLine<'static>>,
     answerable: bool,
+    /// Whether the client has been told to go on.
+    continued: bool,
 }
 
 impl Exchange<'_> {
@@ -169,44 +187,101 @@ impl Exchange<'_> {
         forward: Forward<'_>,
         record: &mut Record,
     ) -> Result<End, ProxyError> {
-        let worker = Rc::clone(&self.client.downstream.worker);
-        self.budget.arm(&self.client.deadline, None);
         record.asks(forward.label);
-        let begun = Attempt::begin(&worker, routing, forward.target, self.needs());
-        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
-        record.endpoint = Some(attempt.address());
-        if self.work.request.expects_continue() && !self.upload.is_sealed() {
-            self.client.send(CONTINUE).await.map_err(client_io)?;
-        }
-        let mut held = None;
-        let mut repeats = Repeats::new(&worker);
-        let inbound = loop {
-            match self.head(&mut attempt, held.take()).await {
-                Ok(mut inbound) if self.work.response.is_informational() => {
-                    self.pass_on(&mut inbound).await?;
-                    held = Some(inbound.buffer);
-                }
-                Ok(inbound) => break inbound,
-                Err(no_head) if repeats.left() && self.may_repeat(&attempt, &no_head) => {
-                    worker.counters.upstream_stale_retries.up();
-                    self.upload.rewind();
-                    self.uploading = true;
-                    let afresh = Box::pin(attempt.afresh(&worker));
-                    attempt = self.budget.guard(&self.client.deadline, afresh).await?;
-                }
-                Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
+        let mut retries = Retries::new(
+            &self.client.downstream.worker,
+            forward.rule.map(|rule| &**rule),
+        );
+        let (attempt, inbound) = loop {
+            let tried = self
+                .reach(routing, forward.target, &mut retries, record)
+                .await;
+            match self.next_attempt(tried, &mut retries).await? {
+                Reached::Answer(attempt, inbound) => break (attempt, inbound),
+                Reached::Again => {}
             }
         };
         self.budget.response_began();
         self.respond(attempt, inbound, forward, record).await
     }
 
+    /// One attempt: sends the request and waits for the head of a final response.
+    async fn reach(
+        &mut self,
+        routing: &Routing,
+        target: Target<'_>,
+        retries: &mut Retries,
+        record: &mut Record,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
+        let worker = Rc::clone(&self.client.downstream.worker);
+        record.attempts = retries.begin();
+        self.budget.arm(&self.client.deadline, None);
+        let begun = Attempt::begin(&worker, routing, target, self.needs(), retries);
+        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
+        record.endpoint = Some(attempt.address());
+        let waits = self.work.request.expects_continue() && !self.upload.is_sealed();
+        if waits && !std::mem::replace(&mut self.continued, true) {
+            self.client.send(CONTINUE).await.map_err(client_io)?;
+        }
+        let mut held = None;
+        loop {
+            match self.head(&mut attempt, held.take()).await {
+                Ok(mut inbound) if self.work.response.is_informational() => {
+                    self.pass_on(&mut inbound).await?;
+                    held = Some(inbound.buffer);
+                }
+                Ok(inbound) => return Ok((attempt, inbound)),
+                Err(no_head) if self.may_repeat(&attempt, &no_head, retries) => {
+                    worker.counters.upstream_stale_retries.up();
+                    self.upload.rewind();
+                    self.uploading = true;
+                    let afresh = Box::pin(attempt.afresh(&worker));
+                    attempt = self.budget.guard(&self.client.deadline, afresh).await?;
+                }
+                Err(no_head) => {
+                    retries.failed_at(attempt.address());
+                    return Err(no_head.into_error());
+                }
+            }
+        }
+    }
+
+    /// What an attempt has come to: the answer, or, after a pause, the next attempt.
+    async fn next_attempt(
+        &mut self,
+        tried: Result<(Attempt, Inbound), ProxyError>,
+        retries: &mut Retries,
+    ) -> Result<Reached, ProxyError> {
+        let longest = match &tried {
+            Ok((_, inbound)) => retries.after_response(&self.work.response, inbound),
+            Err(error) => retries.after_failure(error),
+        };
+        let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
+            return tried.map(|(attempt, inbound)| Reached::Answer(attempt, inbound));
+        };
+        let worker = Rc::clone(&self.client.downstream.worker);
+        if let Ok((attempt, inbound)) = tried {
+            retries.failed_at(attempt.address());
+            let uploaded = self.upload.is_done();
+            Download::discard(attempt, inbound, &self.work.response, &worker, uploaded);
+        }
+        self.budget.end_attempt();
+        self.budget.arm(&self.client.deadline, None);
+        let pause = retries.pause(&worker, longest);
+        self.budget.guard(&self.client.deadline, pause).await?;
+        self.budget.begin_attempt(self.client.deadline.timers());
+        self.upload.rewind();
+        self.uploading = true;
+        self.stall_ms = 0;
+        Ok(Reached::Again)
+    }
+
     /// Whether a closed connection is no fault of the request's: the endpoint had closed an idle
     /// connection and saying it twice does no harm (RFC 9110 §9.2.2), or says that it has not
     /// processed the request; and everything that was sent is still in hand.
-    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead) -> bool {
+    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead, retries: &mut Retries) -> bool {
         let stale = attempt.connection.used && self.is_harmless();
-        no_head.is_unheard(stale) && self.upload.is_replayable()
+        self.upload.is_replayable() && retries.may_repeat(no_head, stale)
     }
 
     fn needs(&self) -> Needs {

@@ -17,13 +17,13 @@ use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
-use crate::connection::attempt::Repeats;
 use crate::connection::budget::Budget;
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
 use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
+use crate::connection::retries::Retries;
 use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
@@ -33,6 +33,7 @@ use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
 use crate::upstream::{Needs, Target};
+use crate::worker::Worker;
 
 type Served = Response<ResponseBody>;
 
@@ -99,6 +100,9 @@ fn begin<'a>(
     }
     upload.copies = Copies::of(downstream, routing, &decision, &head);
     let worker = &downstream.worker;
+    if Retries::keeps(decision.rule.map(|rule| &**rule)) {
+        upload.keep_sent(worker.limits().upstream.retry_bytes);
+    }
     let timeouts = decision
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
@@ -195,15 +199,47 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Sends the request and waits for the head of a final response.
+    /// Sends the request, as often as it takes and may be, and waits for the head of a final response.
     async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
+        let mut retries = Retries::new(&worker, self.rule.map(|rule| &**rule));
+        loop {
+            let tried = self.attempt(&worker, routing, &mut retries).await;
+            let longest = match &tried {
+                Ok((_, inbound)) => retries.after_response(&self.response, inbound),
+                Err(error) => retries.after_failure(error),
+            };
+            let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
+                return tried;
+            };
+            if let Ok((attempt, inbound)) = tried {
+                retries.failed_at(attempt.address());
+                let uploaded = self.upload.is_done();
+                Download::discard(attempt, inbound, &self.response, &worker, uploaded);
+            }
+            self.budget.end_attempt();
+            self.budget.arm(&self.state.deadline, None);
+            let pause = retries.pause(&worker, longest);
+            self.budget.guard(&self.state.deadline, pause).await?;
+            self.budget.begin_attempt(self.state.deadline.timers());
+            self.upload.rewind();
+            self.uploading = true;
+        }
+    }
+
+    /// One attempt.
+    async fn attempt(
+        &mut self,
+        worker: &Rc<Worker>,
+        routing: &Routing,
+        retries: &mut Retries,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
+        self.record.attempts = retries.begin();
         self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(&worker, routing, self.target, self.needs());
+        let begun = Attempt::begin(worker, routing, self.target, self.needs(), retries);
         let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
         self.record.endpoint = Some(attempt.address());
         let mut held = None;
-        let mut repeats = Repeats::new(&worker);
         loop {
             self.response.reset();
             match poll_fn(|cx| self.poll_head(cx, &mut attempt, &mut held)).await {
@@ -213,19 +249,25 @@ impl Exchange<'_> {
                     held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
                 }
                 Ok(inbound) => return Ok((attempt, inbound)),
-                Err(no_head) if repeats.left() && self.may_repeat(&attempt, &no_head) => {
+                Err(no_head) if self.may_repeat(&attempt, &no_head, retries) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let afresh = attempt.afresh(&worker);
-                    attempt = self
-                        .budget
-                        .guard(&self.state.deadline, Box::pin(afresh))
-                        .await?;
+                    let afresh = Box::pin(attempt.afresh(worker));
+                    attempt = self.budget.guard(&self.state.deadline, afresh).await?;
                 }
-                Err(NoHead::Closed(error) | NoHead::Failed(error)) => return Err(error),
+                Err(no_head) => {
+                    retries.failed_at(attempt.address());
+                    return Err(no_head.into_error());
+                }
             }
         }
+    }
+
+    /// Whether the request can be sent once more without anybody noticing.
+    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead, retries: &mut Retries) -> bool {
+        let stale = attempt.connection.used && self.harmless;
+        self.upload.is_replayable() && retries.may_repeat(no_head, stale)
     }
 
     fn needs(&self) -> Needs {
@@ -233,12 +275,6 @@ impl Exchange<'_> {
             repeatable: self.harmless,
             upgrade: false,
         }
-    }
-
-    /// Whether the request can be sent once more without anybody noticing.
-    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead) -> bool {
-        let stale = attempt.connection.used && self.harmless;
-        no_head.is_unheard(stale) && self.upload.is_replayable()
     }
 
     fn poll_head(

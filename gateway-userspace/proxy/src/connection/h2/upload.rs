@@ -1,5 +1,6 @@
 //! A request on its way from an HTTP/2 stream to an upstream.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,16 +26,31 @@ pub(super) struct Upload {
     tail: &'static [u8],
     written: usize,
     trailers: Option<HeaderMap>,
+    /// What is still to come from the client.
     body: Option<Incoming>,
+    has_body: bool,
     chunked: bool,
     /// Whether the head has gone, and with it the chance to send it again.
     begun_body: bool,
+    /// Whether the end of the body has been produced.
+    ended: bool,
     received: u64,
     moved: bool,
     /// Whether something was written since the stream was last flushed.
     unflushed: bool,
+    /// What has been sent, as long as it is to be kept.
+    kept: Option<Box<Kept>>,
+    /// What is to be sent again before the client's next.
+    again: VecDeque<Bytes>,
     /// Copies to send once the body is known.
     pub(super) copies: Option<Box<Copies>>,
+}
+
+/// A head and data that have been sent, up to a limit.
+struct Kept {
+    head: Vec<u8>,
+    data: Vec<Bytes>,
+    left: usize,
 }
 
 /// What ended an upload.
@@ -55,11 +71,15 @@ impl Upload {
             written: 0,
             trailers: None,
             body: Some(body).filter(|_| kind != BodyKind::None),
+            has_body: kind != BodyKind::None,
             chunked: kind == BodyKind::Chunked,
             begun_body: false,
+            ended: kind == BodyKind::None,
             received: 0,
             moved: false,
             unflushed: false,
+            kept: None,
+            again: VecDeque::new(),
             copies: None,
         }
     }
@@ -71,7 +91,7 @@ impl Upload {
 
     /// Whether everything has been written.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_none() && self.is_written()
+        self.ended && self.is_written()
     }
 
     /// Whether the upstream is waited for, rather than the client.
@@ -89,14 +109,25 @@ impl Upload {
         self.head.len()
     }
 
-    /// Whether all of it is still in hand.
+    /// Keeps what is sent, up to `limit` bytes of head and body, so that it can be sent again.
+    pub(super) fn keep_sent(&mut self, limit: usize) {
+        self.kept = limit.checked_sub(self.head.len()).map(|left| {
+            Box::new(Kept {
+                head: self.head.clone(),
+                data: Vec::new(),
+                left,
+            })
+        });
+    }
+
+    /// Whether everything that has been sent is still in hand.
     pub(super) fn is_replayable(&self) -> bool {
-        !self.begun_body && self.body.is_none() && !self.head.is_empty()
+        self.kept.is_some() || !self.has_body && !self.head.is_empty()
     }
 
     /// Gives up a large head that has been written, for the client decides how long it is kept.
     pub(super) fn forget_large_head(&mut self) -> bool {
-        let large = self.is_done() && self.head.len() > LARGE_HEAD_BYTES;
+        let large = self.kept.is_none() && self.is_done() && self.head.len() > LARGE_HEAD_BYTES;
         if large {
             self.head = Vec::new();
             self.written = 0;
@@ -108,6 +139,14 @@ impl Upload {
     pub(super) fn rewind(&mut self) {
         self.written = 0;
         self.unflushed = false;
+        if let Some(kept) = &self.kept {
+            self.head.clone_from(&kept.head);
+            self.data = Bytes::new();
+            self.tail = b"";
+            self.again = kept.data.iter().cloned().collect();
+            self.begun_body = false;
+            self.ended = !self.has_body;
+        }
     }
 
     /// The storage of the head.
@@ -134,19 +173,53 @@ impl Upload {
                 None => ready!(self.poll_write_all(cx, upstream)),
             };
             sent.map_err(|_| UploadError::Upstream)?;
-            let Some(body) = &mut self.body else {
+            if self.ended {
                 return Poll::Ready(Ok(()));
-            };
-            let frame = ready!(Pin::new(body).poll_frame(cx));
-            self.moved = true;
+            }
             let framed = framed && upstream.http2().is_none();
-            match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.take(data, framed),
-                    Err(frame) => self.trailers = frame.into_trailers().ok().map(passing),
-                },
+            match ready!(self.poll_next(cx)) {
+                Some(Ok(data)) => self.take(data, framed),
                 Some(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
                 None => self.end(framed),
+            }
+        }
+    }
+
+    /// The next data: what is to be sent again, then the client's.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        if let Some(data) = self.again.pop_front() {
+            return Poll::Ready(Some(Ok(data)));
+        }
+        while let Some(body) = &mut self.body {
+            let frame = ready!(Pin::new(body).poll_frame(cx));
+            self.moved = true;
+            match frame.transpose()? {
+                None => self.body = None,
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => {
+                        self.note(&data);
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(passing),
+                },
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Data has come from the client.
+    fn note(&mut self, data: &Bytes) {
+        self.received += data.len() as u64;
+        if let Some(copies) = &mut self.copies {
+            copies.take(data);
+        }
+        if let Some(kept) = &mut self.kept {
+            match kept.left.checked_sub(data.len()) {
+                Some(left) => {
+                    kept.left = left;
+                    kept.data.push(data.clone());
+                }
+                None => self.kept = None,
             }
         }
     }
@@ -157,14 +230,16 @@ impl Upload {
         cx: &mut Context<'_>,
         stream: &mut Http2Stream,
     ) -> Poll<io::Result<()>> {
-        let ends = self.body.as_ref().is_none_or(Body::is_end_stream);
+        let last = self.body.as_ref().is_none_or(Body::is_end_stream);
+        let ends = self.ended || last && self.again.is_empty() && self.trailers.is_none();
         while !self.data.is_empty() {
             ready!(stream.poll_send(cx, &mut self.data, ends))?;
             self.moved = true;
         }
         if ends {
+            self.ended = true;
             self.body = None;
-            stream.end(self.trailers.take())?;
+            stream.end(self.trailers.clone())?;
         }
         Poll::Ready(Ok(()))
     }
@@ -186,10 +261,6 @@ impl Upload {
 
     fn take(&mut self, data: Bytes, framed: bool) {
         self.begun_body = true;
-        self.received += data.len() as u64;
-        if let Some(copies) = &mut self.copies {
-            copies.take(&data);
-        }
         self.head.clear();
         self.tail = b"";
         self.written = 0;
@@ -201,7 +272,7 @@ impl Upload {
     }
 
     fn end(&mut self, framed: bool) {
-        self.body = None;
+        self.ended = true;
         self.take(Bytes::new(), framed);
         if framed && self.chunked {
             let mut lines = Vec::new();

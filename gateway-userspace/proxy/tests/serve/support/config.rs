@@ -6,8 +6,8 @@ use std::sync::Arc;
 use gateway_model::ir::{
     Action, BackendTarget, Certificate, CertificateKey, ClientValidation, ClientValidationMode,
     Cors, Endpoint, Endpoints, Filter, HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder,
-    PathMatch, Route, RouteAttachment, Rule, RuleMatch, SourcePolicy, Timeouts, TlsTermination,
-    Upstream, UpstreamProtocol, UpstreamTls, WeightedBackend,
+    PathMatch, Retry, Route, RouteAttachment, Rule, RuleMatch, SourcePolicy, Timeouts,
+    TlsTermination, Upstream, UpstreamProtocol, UpstreamTls, WeightedBackend,
 };
 use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey};
 
@@ -31,6 +31,7 @@ pub struct RouteSpec {
     pub filters: Vec<Filter>,
     pub cors: Option<Cors>,
     pub timeouts: Timeouts,
+    pub retry: Option<Retry>,
 }
 
 impl Config {
@@ -223,7 +224,7 @@ impl Config {
             filters: spec.filters,
             cors: spec.cors,
             timeouts: spec.timeouts,
-            retry: None,
+            retry: spec.retry,
         };
         let hostnames = spec.hostnames.iter();
         let attachment = RouteAttachment {
@@ -271,6 +272,7 @@ impl RouteSpec {
             filters: Vec::new(),
             cors: None,
             timeouts: Timeouts::default(),
+            retry: None,
         }
     }
 }
