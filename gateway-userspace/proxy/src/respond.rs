@@ -103,6 +103,8 @@ impl Answer {
     fn grpc(error: &ProxyError, status: u16) -> Self {
         let code = match (error.kind, status) {
             (Kind::RequestTimeout | Kind::BackendTimeout, _) => 4,
+            // A backend that is not there, or not yet, may be there later.
+            (Kind::Refused(500..=504), _) => 14,
             (_, 400 | 431) => 13,
             (_, 401) => 16,
             (_, 403) => 7,
@@ -161,7 +163,9 @@ impl Answer {
                 headers.append(HeaderName::from_static(name), value);
             }
         }
-        if !matches!(self.status, 204 | 304) {
+        // An answer of trailers alone is nothing but its head.
+        let trailers_only = headers.contains_key("grpc-status");
+        if !matches!(self.status, 204 | 304) && !trailers_only {
             headers.insert(http::header::CONTENT_LENGTH, self.body.len().into());
         }
         if !head {

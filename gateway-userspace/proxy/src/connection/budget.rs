@@ -27,6 +27,7 @@ pub(super) struct Budget {
     attempt_ms: u64,
     /// Whether the total comes from the rule, and so binds the response to its end.
     total_is_ruled: bool,
+    stream: bool,
     precise_total: Option<Pin<Box<Sleep>>>,
     precise_attempt: Option<Pin<Box<Sleep>>>,
 }
@@ -38,10 +39,14 @@ fn precise(limit: Option<Duration>) -> Option<Pin<Box<Sleep>>> {
 }
 
 impl Budget {
-    /// A request's time from now on.
-    pub(super) fn new(timers: &Timers, rule: &Timeouts, limits: &TimeLimits) -> Self {
+    /// A request's time from now on. A call of gRPC may be a `stream` that is silent for long.
+    pub(super) fn new(timers: &Timers, rule: &Timeouts, limits: &TimeLimits, stream: bool) -> Self {
         let set = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
-        let total = set(rule.request.or(Some(limits.request)));
+        let own = match stream {
+            true => limits.tunnel_idle,
+            false => limits.request,
+        };
+        let total = set(rule.request.or(Some(own)));
         let attempt = set(rule.backend_request);
         let mut budget = Self {
             began_ms: timers.now_ms(),
@@ -49,6 +54,7 @@ impl Budget {
             attempt,
             attempt_ms: NEVER,
             total_is_ruled: rule.request.is_some(),
+            stream,
             precise_total: precise(total),
             precise_attempt: None,
         };
@@ -96,10 +102,21 @@ impl Budget {
         .await
     }
 
+    /// How long a body may pause.
+    pub(super) fn body_idle(&self, limits: &TimeLimits) -> Duration {
+        match self.stream {
+            true => limits.tunnel_idle,
+            false => limits.body_idle,
+        }
+    }
+
     /// When a request body of which `received` bytes have come is to be given up unless more comes:
     /// after a pause, or as soon as it falls behind the least rate.
     pub(super) fn body_stall_ms(&self, timers: &Timers, limits: &TimeLimits, received: u64) -> u64 {
-        let idle = timers.at(limits.body_idle);
+        let idle = timers.at(self.body_idle(limits));
+        if self.stream {
+            return idle;
+        }
         let Some(earned_ms) = received
             .saturating_mul(1_000)
             .checked_div(limits.body_min_rate)

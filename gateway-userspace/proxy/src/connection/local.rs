@@ -18,6 +18,7 @@ use crate::routing::{Act, Decision};
 pub(super) fn answer(
     downstream: &Downstream,
     head: &impl Source,
+    wanted: Wanted,
     decision: &Decision<'_>,
     record: &mut Record,
 ) -> Option<Answer> {
@@ -48,7 +49,7 @@ pub(super) fn answer(
         }
         Act::Refuse(kind, reason) => {
             let error = ProxyError::new(Side::Gateway, kind).because(reason);
-            let answer = Wanted::of(head).answer(&error);
+            let answer = wanted.answer(&error);
             record.error = Some(error);
             answer
         }
@@ -89,6 +90,19 @@ impl Wanted {
             head: self.head,
         };
         Answer::to_error(error, &asker)
+    }
+
+    /// The same for a client of HTTP/1.x, which cannot have called over gRPC.
+    pub(super) fn of_http1(head: &impl Source) -> Self {
+        Self {
+            grpc: false,
+            ..Self::of(head)
+        }
+    }
+
+    /// Whether it is a call of gRPC.
+    pub(super) fn is_grpc(self) -> bool {
+        self.grpc
     }
 
     /// Whether the method was `HEAD`.

@@ -544,3 +544,89 @@ async fn a_copy_goes_over_http2_too() {
         ]
     );
 }
+
+/// The status of a call that Sluice answers itself.
+async fn refused_call(world: &World) -> (String, bool) {
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let (mut raw, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::from_parts(call(empty()).into_parts().0, ());
+    let (response, _open) = raw.send_request(request, false).unwrap();
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    assert!(!response.headers().contains_key("content-length"));
+    let status = response.headers()["grpc-status"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    (status, response.body().is_end_stream())
+}
+
+#[tokio::test]
+async fn a_call_that_sluice_answers_gets_trailers_alone_with_its_own_status() {
+    let silent = Http2Backend::start(|asked| async move {
+        let _kept = asked;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let spec = |config: &mut Config, addresses_: &[std::net::SocketAddr]| {
+        let action = config.upstream_of("app", UpstreamProtocol::Http2, addresses(addresses_));
+        let mut spec = RouteSpec::new("http", "/pkg.Service", action);
+        spec.timeouts.request = Some(Duration::from_millis(100));
+        spec
+    };
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = refusing.local_addr().unwrap();
+    drop(refusing);
+    for (endpoints, status) in [(&[silent.address][..], "4"), (&[gone], "14"), (&[], "14")] {
+        let mut config = Config::default().http("http", None);
+        let spec = spec(&mut config, endpoints);
+        let world = World::new(config.route(spec)).await;
+        assert_eq!(refused_call(&world).await, (status.into(), true));
+    }
+    let world = World::new(Config::default().http("http", None)).await;
+    assert_eq!(refused_call(&world).await, ("12".into(), true));
+}
+
+#[tokio::test]
+async fn a_call_over_http1_is_told_that_it_needs_http2() {
+    let backend = Http2Backend::reflecting().await;
+    let world = World::new(to(&backend)).await;
+    let mut h1 = world.client().await;
+    h1.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc+proto\r\nContent-Length: 3\r\n\r\nabc")
+        .await;
+    assert_eq!(h1.response().await.status, 505);
+    assert_eq!(h1.get("a", "/").await.status, 200, "the connection goes on");
+    assert_eq!(backend.streams(), 1);
+}
+
+#[tokio::test]
+async fn a_call_may_be_silent_for_longer_than_a_body() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let mut out = asked
+            .respond
+            .send_response(head.body(()).unwrap(), false)
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        out.send_data("late".into(), false).unwrap();
+        out.send_trailers(trailers(&[("grpc-status", "0")]))
+            .unwrap();
+    })
+    .await;
+    let world = World::with(to(&backend), |limits| {
+        limits.time.body_idle = Duration::from_millis(50);
+    })
+    .await;
+    let response = client(&world)
+        .await
+        .send_request(call(full("call")))
+        .await
+        .unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), "late");
+    let plain = client(&world).await.send_request(get("/")).await.unwrap();
+    assert!(plain.into_body().collect().await.is_err(), "a body may not");
+}

@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::routes::{self, GATEWAY, NAMESPACE};
 use crate::world::World;
 
-/// Routes that are attached besides those of the measurement.
-const PROBED: u64 = 2;
+/// Routes that are attached besides those of the measurement: the probed ones and that of the traffic.
+const PROBED: u64 = routes::PROBES as u64 + 1;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What was measured.

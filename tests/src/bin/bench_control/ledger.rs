@@ -26,10 +26,10 @@ pub struct Ledger {
     routes: HashMap<String, Seen>,
     /// Routes whose status speaks of their present generation.
     settled: usize,
-    /// When the probed route was heard of with this number.
+    /// When a probed route was heard of with this number.
     pub probes: HashMap<u64, Instant>,
-    /// When the status of the probed route spoke of this generation.
-    pub probe_statuses: HashMap<u64, Instant>,
+    /// When the status of a probed route spoke of this generation.
+    pub probe_statuses: HashMap<(String, u64), Instant>,
     /// Events that changed no specification.
     pub status_writes: u64,
     /// Why the watch ended, if it has.
@@ -50,10 +50,7 @@ impl Watched {
             let outcome = netns::runtime()
                 .map_err(anyhow::Error::from)
                 .and_then(|runtime| runtime.block_on(ledger.follow(&cluster, &ready)));
-            let why = outcome
-                .err()
-                .map_or_else(|| "closed".to_owned(), |error| format!("{error:#}"));
-            ledger.lock().ended = Some(why);
+            ledger.lock().ended = outcome.err().map(|error| format!("{error:#}"));
         };
         std::thread::Builder::new()
             .name("watch".to_owned())
@@ -78,23 +75,27 @@ impl Watched {
         {
             self.lock().note(object, false, Instant::now());
         }
-        let version = list
-            .pointer("/metadata/resourceVersion")
-            .and_then(Value::as_str)
-            .context("a list without version")?;
-        let mut watch: Watch = api.watch(&routes::collection(), version).await?;
-        ready.send(()).ok();
-        while let Some(event) = watch.next().await? {
-            let at = Instant::now();
-            let deleted = event.get("type").and_then(Value::as_str) == Some("DELETED");
-            self.lock().note(
-                event.get("object").context("an event without object")?,
-                deleted,
-                at,
-            );
+        let mut version = version_of(&list)?;
+        loop {
+            // The API server ends a watch now and then; the next one goes on where it was.
+            let mut watch: Watch = api.watch(&routes::collection(), &version).await?;
+            ready.send(()).ok();
+            while let Some(event) = watch.next().await? {
+                let at = Instant::now();
+                let deleted = event.get("type").and_then(Value::as_str) == Some("DELETED");
+                let object = event.get("object").context("an event without object")?;
+                version = version_of(object)?;
+                self.lock().note(object, deleted, at);
+            }
         }
-        Ok(())
     }
+}
+
+fn version_of(object: &Value) -> Result<String> {
+    let version = object
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str);
+    Ok(version.context("no resourceVersion")?.to_owned())
 }
 
 impl Ledger {
@@ -116,12 +117,11 @@ impl Ledger {
         self.settled += usize::from(now.settled());
         self.status_writes +=
             u64::from(before.is_some_and(|before| before.generation == now.generation));
-        if name == routes::PROBE {
-            if let Some(number) = routes::probe_number(object) {
-                self.probes.entry(number).or_insert(at);
-            }
+        if let Some(number) = routes::probe_number(object) {
+            self.probes.entry(number).or_insert(at);
             if now.settled() {
-                self.probe_statuses.entry(now.generation).or_insert(at);
+                let key = (name.to_owned(), now.generation);
+                self.probe_statuses.entry(key).or_insert(at);
             }
         }
         self.routes.insert(name.to_owned(), now);

@@ -1,8 +1,8 @@
-//! Route propagation: one route changes, and every node is asked for it until it answers as it was told.
+//! Route propagation: a route changes, and every node is asked for it until it answers as it was told.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::meter::{self, Writes};
 use crate::report::Spread;
-use crate::routes::{self, PROBE, PROBE_HOST};
+use crate::routes::{self, PROBES};
 use crate::world::World;
 
 /// Between two questions to a node: shorter takes the processor from those that are measured.
@@ -61,10 +61,11 @@ struct Seen {
 /// Changes the probed route so many times, idle or while other routes change.
 pub fn measure(world: &World, changes: usize, churn: bool) -> Result<Propagation> {
     let stop = Arc::new(AtomicBool::new(false));
-    let nodes = pollers(world, &stop)?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let nodes = pollers(world, &asked, &stop)?;
     let others = churn.then(|| churn_routes(world, &stop));
     let before = meter::writes(world)?;
-    let outcome = change(world, changes, &nodes);
+    let outcome = change(world, changes, &nodes, &asked);
     stop.store(true, Ordering::Relaxed);
     let churned = match others {
         Some(task) => world.block_on(task)??,
@@ -78,16 +79,28 @@ pub fn measure(world: &World, changes: usize, churn: bool) -> Result<Propagation
     Ok(measured)
 }
 
-fn change(world: &World, changes: usize, nodes: &[Arc<Mutex<Seen>>]) -> Result<Propagation> {
+fn change(
+    world: &World,
+    changes: usize,
+    nodes: &[Arc<Mutex<Seen>>],
+    asked: &AtomicUsize,
+) -> Result<Propagation> {
     let mut number = first_number(world);
     let mut times = Times::new(nodes.len());
-    for _ in 0..changes {
+    for turn in 0..changes {
         number += 1;
-        let (generation, returned) = world.apply(PROBE, &routes::probe(number))?;
+        let index = turn % PROBES;
+        asked.store(index, Ordering::Relaxed);
+        let (generation, returned) =
+            world.apply(&routes::probe_name(index), &routes::probe(index, number))?;
+        let written = Written {
+            number,
+            name: routes::probe_name(index),
+            generation,
+            returned,
+        };
         let what = format!("number {number} is served by every node and in the status");
-        let waited = wait::until_within(PATIENCE, &what, || {
-            times.add(world, nodes, number, generation, returned)
-        });
+        let waited = wait::until_within(PATIENCE, &what, || times.add(world, nodes, &written));
         waited.with_context(|| state(nodes, number))?;
     }
     let [watch, every_node, beyond_watch, status] =
@@ -103,6 +116,15 @@ fn change(world: &World, changes: usize, nodes: &[Arc<Mutex<Seen>>]) -> Result<P
         writes: Writes::default(),
         changes: u64::try_from(changes)?,
     })
+}
+
+/// A write of a probed route.
+struct Written {
+    number: u64,
+    name: String,
+    generation: u64,
+    /// When the API server's answer was read.
+    returned: Instant,
 }
 
 /// Milliseconds of every change.
@@ -126,26 +148,22 @@ impl Times {
     }
 
     /// Adds a change, once everybody has seen it.
-    fn add(
-        &mut self,
-        world: &World,
-        nodes: &[Arc<Mutex<Seen>>],
-        number: u64,
-        generation: u64,
-        returned: Instant,
-    ) -> Option<()> {
+    fn add(&mut self, world: &World, nodes: &[Arc<Mutex<Seen>>], written: &Written) -> Option<()> {
         let (watch, status) = {
             let ledger = world.watched.lock();
             (
-                *ledger.probes.get(&number)?,
-                *ledger.probe_statuses.get(&generation)?,
+                *ledger.probes.get(&written.number)?,
+                *ledger
+                    .probe_statuses
+                    .get(&(written.name.clone(), written.generation))?,
             )
         };
         let served: Option<Vec<Instant>> = nodes
             .iter()
-            .map(|seen| lock(seen).numbers.get(&number).copied())
+            .map(|seen| lock(seen).numbers.get(&written.number).copied())
             .collect();
         let served = served?;
+        let returned = written.returned;
         let after = |at: Instant| at.saturating_duration_since(returned).as_secs_f64() * 1e3;
         let last = served.iter().copied().max().unwrap_or(returned);
         for (times, at) in self.nodes.iter_mut().zip(served) {
@@ -163,19 +181,23 @@ impl Times {
     }
 }
 
-/// One thread per node that asks it for the probed route.
-fn pollers(world: &World, stop: &Arc<AtomicBool>) -> Result<Vec<Arc<Mutex<Seen>>>> {
+/// One thread per node that asks it for the probed route whose turn it is.
+fn pollers(
+    world: &World,
+    asked: &Arc<AtomicUsize>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Arc<Mutex<Seen>>>> {
     let sources = world.sources();
     let mut all = Vec::new();
     for node in world.cluster.nodes() {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (source, to) = (sources[&node.name], world.address);
-        let (state, stop) = (Arc::clone(&seen), Arc::clone(stop));
+        let (state, asked, stop) = (Arc::clone(&seen), Arc::clone(asked), Arc::clone(stop));
         let client: Netns = world.cluster.client().clone();
         client.spawn_thread(&format!("ask-{}", node.name), move || {
             let outcome = runtime()
                 .map_err(anyhow::Error::from)
-                .and_then(|r| r.block_on(poll(source, to, &state, &stop)));
+                .and_then(|r| r.block_on(poll(source, to, &state, (&asked, &stop))));
             lock(&state).failed = outcome.err().map(|error| format!("{error:#}"));
         })?;
         let ready = wait::until(&format!("{} answers", node.name), || {
@@ -194,7 +216,12 @@ fn pollers(world: &World, stop: &Arc<AtomicBool>) -> Result<Vec<Arc<Mutex<Seen>>
     Ok(all)
 }
 
-async fn poll(source: IpAddr, to: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicBool) -> Result<()> {
+async fn poll(
+    source: IpAddr,
+    to: SocketAddr,
+    seen: &Mutex<Seen>,
+    (asked, stop): (&AtomicUsize, &AtomicBool),
+) -> Result<()> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
@@ -205,7 +232,7 @@ async fn poll(source: IpAddr, to: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicB
     stream.set_nodelay(true)?;
     let mut wire = Wire::new(stream);
     while !stop.load(Ordering::Relaxed) {
-        let number = ask(&mut wire).await?;
+        let number = ask(&mut wire, asked.load(Ordering::Relaxed)).await?;
         let at = Instant::now();
         lock(seen).numbers.entry(number).or_insert(at);
         // Nothing else runs on this thread, and the runtime's own clock counts in milliseconds.
@@ -215,8 +242,11 @@ async fn poll(source: IpAddr, to: SocketAddr, seen: &Mutex<Seen>, stop: &AtomicB
 }
 
 /// One request; the number that it is redirected to.
-async fn ask(wire: &mut Wire<TcpStream>) -> Result<u64> {
-    let head = format!("GET / HTTP/1.1\r\nHost: {PROBE_HOST}\r\n\r\n");
+async fn ask(wire: &mut Wire<TcpStream>, probe: usize) -> Result<u64> {
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
+        routes::probe_host(probe)
+    );
     wire.stream.write_all(head.as_bytes()).await?;
     let response = wire.response("GET").await?;
     let location = response

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 pub const NAMESPACE: &str = "sluice-bench-control";
 /// The Gateway that all routes are attached to.
 pub const GATEWAY: &str = "bench";
-/// The route whose propagation is measured.
-pub const PROBE: &str = "probe";
-/// Asked for on every node.
-pub const PROBE_HOST: &str = "probe.bench.example";
+/// Routes whose propagation is measured, in turn: a status writer may hold back an object that changes all the time.
+pub const PROBES: usize = 64;
 /// The route that changes under traffic.
 pub const TRAFFIC: &str = "traffic";
 /// Asked for by the traffic.
@@ -94,13 +92,27 @@ pub fn name(index: usize) -> String {
     format!("r{index}")
 }
 
-/// The probed route: a redirect to a path with a number in it, so that its answer needs no backend.
-pub fn probe(number: u64) -> Value {
+/// The name of a probed route.
+pub fn probe_name(index: usize) -> String {
+    format!("probe-{index}")
+}
+
+/// The host of a probed route, asked for on every node.
+pub fn probe_host(index: usize) -> String {
+    format!("probe-{index}.bench.example")
+}
+
+/// A probed route: a redirect to a path with a number in it, so that its answer needs no backend.
+pub fn probe(index: usize, number: u64) -> Value {
     let filter = json!({
         "type": "RequestRedirect",
         "requestRedirect": {"statusCode": 302, "path": {"type": "ReplaceFullPath", "replaceFullPath": format!("/to-{number}")}},
     });
-    object(PROBE, PROBE_HOST, &json!([{"filters": [filter]}]))
+    object(
+        &probe_name(index),
+        &probe_host(index),
+        &json!([{"filters": [filter]}]),
+    )
 }
 
 /// The number that a probed route carries.

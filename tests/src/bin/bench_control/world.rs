@@ -81,7 +81,9 @@ impl World {
             cluster,
             api,
         };
-        world.apply(routes::PROBE, &routes::probe(0))?;
+        for index in 0..routes::PROBES {
+            world.apply(&routes::probe_name(index), &routes::probe(index, 0))?;
+        }
         world.apply(routes::TRAFFIC, &routes::traffic(0))?;
         world.settle()?;
         Ok(world)
@@ -173,7 +175,7 @@ impl World {
 
     /// Waits until the status of every route speaks of the route as it is.
     pub fn settle(&self) -> Result<()> {
-        let wanted = self.routes + 2;
+        let wanted = self.routes + routes::PROBES + 1;
         let mut last = (0, 0);
         let settled = wait::until_within(PATIENCE, "every route has a status", || {
             let ledger = self.watched.lock();

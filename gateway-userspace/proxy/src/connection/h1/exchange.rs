@@ -84,7 +84,7 @@ pub(super) async fn run(
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
     let limits = &client.downstream.worker.limits().time;
-    let budget = Budget::new(client.deadline.timers(), &timeouts, limits);
+    let budget = Budget::new(client.deadline.timers(), &timeouts, limits, false);
     let mut exchange = Exchange {
         client,
         work,
@@ -156,7 +156,7 @@ enum End {
 }
 
 /// What an attempt has come to.
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "taken apart at once, and for nearly every request the larger one"
 )]

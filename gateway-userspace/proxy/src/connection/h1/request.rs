@@ -12,8 +12,9 @@ use crate::connection::local::{self, Wanted};
 use crate::connection::record::Record;
 
 use crate::error::{Kind, ProxyError, Side};
-use crate::h1::{BodyDecoder, Method, Progress, RequestHead};
-use crate::respond::{Answer, AnswerWire};
+use crate::h1::{BodyDecoder, BodyKind, Method, Progress, RequestHead, RequestView};
+use crate::head::{Known, Source};
+use crate::respond::{Answer, AnswerWire, is_grpc};
 use crate::routing::{Act, Decision, decide};
 
 /// Serves the request whose first bytes are in `buffer`.
@@ -28,7 +29,10 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     worker.counters.requests_http1.up();
     let routing = client.downstream.routing();
     let view = work.request.view(buffer.filled());
-    let decision = decide(&routing, &client.downstream, &view);
+    let mut decision = decide(&routing, &client.downstream, &view);
+    if matches!(decision.action, Act::Forward { .. }) && is_call(&work.request, &view) {
+        decision.action = Act::Refuse(Kind::Refused(505), "gRPC needs HTTP/2");
+    }
     let protocol = if work.request.is_http10() {
         "HTTP/1.0"
     } else {
@@ -67,6 +71,12 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     };
     record.end(&client.downstream, decision.rule.map(|rule| &**rule));
     next
+}
+
+/// Whether a request is a call of gRPC, which has no form in HTTP/1.x.
+fn is_call(head: &RequestHead, view: &RequestView<'_>) -> bool {
+    let mut kinds = view.known_values(Known::ContentType);
+    head.body() != BodyKind::None && kinds.next().is_some_and(is_grpc)
 }
 
 /// Reads until the head is complete.
@@ -134,7 +144,13 @@ async fn answer_locally(
 ) -> Next {
     let head_len = work.request.len();
     let view = work.request.view(buffer.filled());
-    let Some(answer) = local::answer(&client.downstream, &view, decision, record) else {
+    let Some(answer) = local::answer(
+        &client.downstream,
+        &view,
+        Wanted::of_http1(&view),
+        decision,
+        record,
+    ) else {
         return Next::Abort;
     };
     let body_end = end_of_body(&work.request, &buffer, head_len, client);
@@ -167,7 +183,7 @@ async fn answer_failure(
         body_end,
         answerable,
     } = failed;
-    let answer = Wanted::of(&work.request.view(buffer.filled())).answer(&error);
+    let answer = Wanted::of_http1(&work.request.view(buffer.filled())).answer(&error);
     let keep = body_end.is_some() && !error.closes_downstream();
     record.error = Some(error);
     let Some(answer) = answer.filter(|_| answerable) else {

@@ -131,7 +131,8 @@ impl Streamed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let limit = self.state.session.downstream.worker.limits().time.body_idle;
+        let time = &self.state.session.downstream.worker.limits().time;
+        let limit = self.budget.body_idle(time);
         let moved = self.upload.as_mut().is_some_and(Upload::take_moved);
         let waits = self.download.as_mut().is_some_and(Download::begins_waiting);
         if moved || waits {

@@ -86,7 +86,7 @@ fn begin<'a>(
         label,
     } = decision.action
     else {
-        let answer = local::answer(downstream, &head, &decision, &mut record);
+        let answer = local::answer(downstream, &head, wanted, &decision, &mut record);
         return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
     };
     record.asks(label);
@@ -113,7 +113,12 @@ fn begin<'a>(
         target: decision.target(upstream),
         upload,
         uploading: true,
-        budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time),
+        budget: Budget::new(
+            &worker.timers,
+            &timeouts,
+            &worker.limits().time,
+            wanted.is_grpc(),
+        ),
         wanted,
         harmless: matches!(head.method(), "GET" | "HEAD" | "OPTIONS"),
         cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
