@@ -176,20 +176,21 @@ fn entries_of_other_controllers_stay_byte_for_byte() -> Result<()> {
 #[test]
 fn a_restart_writes_nothing_and_a_change_is_one_write() -> Result<()> {
     let bed = Bed::new()?;
-    bed.api.apply(&(route("x", "one") + &route("y", "one")))?;
+    bed.api
+        .apply(&(route("stays", "one") + &route("moves", "one")))?;
     let first = bed.start("a")?;
-    bed.until_observed("x", 1)?;
-    bed.until_observed("y", 1)?;
+    bed.until_observed("stays", 1)?;
+    bed.until_observed("moves", 1)?;
     bed.until_programmed("web", "True", "Programmed")?;
-    let before = ["x", "y"].map(|name| bed.get("httproute", name));
+    let before = ["stays", "moves"].map(|name| bed.get("httproute", name));
     let start = first.kill()?;
     let second = start.ready()?;
-    bed.api.apply(&route("y", "two"))?;
-    let changed = bed.until_observed("y", 2)?;
-    let [x, y] = before;
-    let (x, y) = (x?, y?);
-    assert_eq!(version(&x), version(&bed.get("httproute", "x")?));
-    assert_ne!(version(&y), version(&changed));
+    bed.api.apply(&route("moves", "two"))?;
+    let changed = bed.until_observed("moves", 2)?;
+    let [stays, moves] = before;
+    let (stays, moves) = (stays?, moves?);
+    assert_eq!(version(&stays), version(&bed.get("httproute", "stays")?));
+    assert_ne!(version(&moves), version(&changed));
     let written = second.metric("sluice_status_writes_total", &["written"])?;
     assert!((written - 1.0).abs() < 0.1, "{written} writes");
     Ok(())
@@ -205,15 +206,15 @@ fn when_the_writer_ends_another_one_goes_on() -> Result<()> {
     let at = pods.iter().position(|(name, _)| *name == writer);
     let (gone, sluice) = pods.remove(at.context("the writer is one of them")?);
     sluice.terminate()?;
-    bed.api.apply(&route("x", "one"))?;
-    bed.until_observed("x", 1)?;
+    bed.api.apply(&route("stays", "one"))?;
+    bed.until_observed("stays", 1)?;
     let (left, _) = &pods[0];
     assert_eq!(bed.writer().as_deref(), Some(*left));
     let back = bed.start(&format!("{gone}-again"))?;
     let (_, killed) = pods.remove(0);
     killed.kill()?;
-    bed.api.apply(&route("y", "one"))?;
-    bed.until_observed("y", 1)?;
+    bed.api.apply(&route("moves", "one"))?;
+    bed.until_observed("moves", 1)?;
     assert!((back.metric("sluice_status_leader", &[])? - 1.0).abs() < 0.1);
     Ok(())
 }
