@@ -117,7 +117,7 @@ mod tests {
 
     const US: &str = "sluice.dev/gateway-controller";
 
-    fn object(status: Value) -> Value {
+    fn object(status: &Value) -> Value {
         json!({
             "metadata": {"name": "x", "uid": "7f8a2f3e-0c1d-4f0e-9a54-1d2c3b4a5f60", "resourceVersion": "812", "generation": 3},
             "status": status,
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_identifies_an_object_is_read() {
-        let seen = observe(ObjectKind::HttpRoute, &object(json!({})), US).expect("observed");
+        let seen = observe(ObjectKind::HttpRoute, &object(&json!({})), US).expect("observed");
         assert_eq!(seen.uid.to_string(), "7f8a2f3e-0c1d-4f0e-9a54-1d2c3b4a5f60");
         assert_eq!((seen.resource_version, seen.generation), (812, 3));
         assert_eq!(seen.ours, ours::NOTHING);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_status_that_the_crd_set_by_default_is_vacant() {
         let vacant = |kind, status| {
-            let seen = observe(kind, &object(status), US).expect("observed");
+            let seen = observe(kind, &object(&status), US).expect("observed");
             seen.is_vacant
         };
         let pending = json!({"conditions": [

@@ -6,7 +6,7 @@
 //! Kubernetes treats as a map does not count, nor does `lastTransitionTime`, nor the difference
 //! between an empty list and none.
 
-use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::LazyLock;
 
 use gateway_model::names::ObjectKind;
@@ -161,9 +161,7 @@ fn bag(parts: impl Iterator<Item = u64>) -> u64 {
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 fn one(part: &impl Hash) -> u64 {
-    let mut hasher = KEY.build_hasher();
-    part.hash(&mut hasher);
-    hasher.finish().max(1)
+    KEY.hash_one(part).max(1)
 }
 
 /// A digest of something else than a status.

@@ -71,7 +71,7 @@ impl Statuses {
 }
 
 /// An object with its status as `kubectl get -o yaml` prints it, the spec left out.
-pub fn manifest(object: &ObjectRef, status: Value) -> Value {
+pub fn manifest(object: &ObjectRef, status: &Value) -> Value {
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), json!(object.name));
     if !object.namespace.is_empty() {

@@ -105,7 +105,7 @@ pub fn status(world: &World, process: Option<ProcessView>) -> StatusView {
         objects: world
             .statuses
             .iter()
-            .map(|(object, status)| manifest(object, status))
+            .map(|(object, status)| manifest(object, &status))
             .collect(),
     }
 }
