@@ -96,6 +96,9 @@ reasons! {
     STEER_NOT_OURS = 20, "steer_not_ours", Steer;
     /// A traced verdict that was not logged: over the limit of one CPU.
     TRACE_SUPPRESSED = 21, "trace_suppressed", Note;
+    /// A datagram, for a frontend or not; left to the ordinary lookup, for an answer has to leave from a socket that
+    /// is bound to the frontend.
+    STEER_DATAGRAM = 22, "steer_datagram", Steer;
 }
 
 impl Reason {

@@ -1,12 +1,12 @@
 //! `sluice_steer`: gives a connection for a frontend to a worker's socket, whatever address and port
-//! that socket is bound to. What has no frontend or no socket goes the ordinary way.
+//! that socket is bound to. What has no frontend or no socket goes the ordinary way, and so do datagrams.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{bpf_sk_lookup, sk_action};
 use aya_ebpf::helpers::bpf_sk_assign;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
-use gateway_common::Reason;
+use gateway_common::{Control, Reason};
 use gateway_common::frontend::{is_mapped, mapped};
 use gateway_common::trace::HOOK_SK_LOOKUP;
 
@@ -16,38 +16,16 @@ use crate::zero::Zero;
 use crate::{frontend, maps, sockets};
 
 const AF_INET: u32 = 2;
+const UDP: u8 = 17;
 
-/// Runs once per new connection, after established ones were looked up.
+/// Runs once per new connection, after established ones were looked up, and once per datagram.
 #[sk_lookup]
 pub fn sluice_steer(context: SkLookupContext) -> u32 {
     let control = maps::control();
     let flow = flow(&context);
-    let found = frontend::find(
-        control,
-        flow.destination,
-        flow.destination_port,
-        flow.protocol,
-    );
-    let reason = match &found {
-        None => Reason::STEER_NOT_OURS,
-        Some(found) => {
-            let v6 = !is_mapped(flow.destination);
-            let steered = sockets::find(control, v6, |socket| {
-                // SAFETY: the context is the one we were given, the socket a live reference.
-                unsafe { bpf_sk_assign(context.as_ptr(), socket.as_ptr(), 0) == 0 }
-            });
-            match steered {
-                None => Reason::STEER_NO_SOCKET,
-                Some(passed_over) => {
-                    hit(found.value.slot);
-                    if passed_over == 0 {
-                        Reason::STEERED
-                    } else {
-                        Reason::STEERED_NEXT
-                    }
-                }
-            }
-        }
+    let reason = match flow.protocol {
+        UDP => Reason::STEER_DATAGRAM,
+        _ => steer(&context, control, &flow),
     };
     let reason = Zero::new(control).blur_reason(reason);
     if control.tracing() {
@@ -55,6 +33,33 @@ pub fn sluice_steer(context: SkLookupContext) -> u32 {
     }
     maps::count(reason);
     sk_action::SK_PASS
+}
+
+/// Gives a connection to a worker, if it is for a frontend.
+#[inline(always)]
+fn steer(context: &SkLookupContext, control: Control, flow: &Flow) -> Reason {
+    let found = frontend::find(
+        control,
+        flow.destination,
+        flow.destination_port,
+        flow.protocol,
+    );
+    let Some(found) = found else {
+        return Reason::STEER_NOT_OURS;
+    };
+    let v6 = !is_mapped(flow.destination);
+    let steered = sockets::find(control, v6, |socket| {
+        // SAFETY: the context is the one we were given, the socket a live reference.
+        unsafe { bpf_sk_assign(context.as_ptr(), socket.as_ptr(), 0) == 0 }
+    });
+    let Some(passed_over) = steered else {
+        return Reason::STEER_NO_SOCKET;
+    };
+    hit(found.value.slot);
+    match passed_over {
+        0 => Reason::STEERED,
+        _ => Reason::STEERED_NEXT,
+    }
 }
 
 impl Hook for SkLookupContext {

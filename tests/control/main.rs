@@ -2,3 +2,4 @@
 //! the programs that `cargo xtask cluster` builds.
 
 mod following;
+mod statuses;

@@ -205,6 +205,11 @@ impl Edge {
         self.sluice.0.as_mut().expect("started and not taken")
     }
 
+    /// The running process, to be looked at.
+    pub fn peek_sluice(&self) -> Option<&Sluice> {
+        self.sluice.0.as_ref()
+    }
+
     /// Takes the running process, to end it in a way of the test's own.
     pub fn take_sluice(&mut self) -> Sluice {
         self.sluice.0.take().expect("started and not taken")

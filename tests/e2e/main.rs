@@ -14,6 +14,7 @@ mod listeners;
 mod packet_path;
 mod reload;
 mod routing;
+mod streams;
 mod tls;
 mod unprivileged;
 mod upgrade;

@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the same walk as a lookup, but everything is asked and written down.
 
 mod reason;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{ObjectRef, Revision};
 
+pub(crate) use stream::explain_stream;
 pub(crate) use walk::explain;
 
 /// Everything that decided about one request. Texts are for people; `outcome`, `matched` and
@@ -38,9 +40,9 @@ pub struct ExplainedRequest {
     pub local: String,
     /// The name in the ClientHello; none in clear text or if the client sent none.
     pub sni: Option<String>,
-    /// The method.
+    /// The method; `TCP`, `TLS` or `UDP` of what has none.
     pub method: String,
-    /// The host without port.
+    /// The host without port; the address of what names none.
     pub host: String,
     /// The normalised path.
     pub path: String,

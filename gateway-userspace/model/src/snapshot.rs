@@ -13,15 +13,16 @@ use imbl::OrdMap;
 
 use crate::compile::CompiledRoute;
 pub use crate::compile::compile;
-use crate::explain::{Explanation, explain};
+use crate::explain::{Explanation, explain, explain_stream};
 use crate::head::Head;
-use crate::ir::{Certificate, CertificateKey, Ir};
+use crate::ir::{Certificate, CertificateKey, Ir, PortKind};
 use crate::l4_plan::{L4Plan, Transport};
 use crate::names::{ListenerKey, ObjectRef, Revision, UpstreamKey};
 use crate::route_index::RouteTable;
 
 pub(crate) use filters::compile_filters;
 pub use filters::{CompiledEdits, CompiledFilters, CompiledMirror};
+pub(crate) use port_table::StreamHead;
 pub use port_table::{CompiledListener, ListenerLabels, NoListener, PortTable};
 pub use rule::{
     CompiledAction, CompiledBackend, CompiledCors, CompiledRule, CompiledTarget, Forward,
@@ -148,6 +149,18 @@ impl Snapshot {
     #[must_use]
     pub fn explain<H: Head>(&self, local: SocketAddr, sni: Option<&str>, head: &H) -> Explanation {
         explain(self, local, sni, head)
+    }
+
+    /// The same of a connection or datagram whose content nobody reads: to a port of this kind, with the
+    /// name in its ClientHello if it begins with one. Agrees with [`CompiledListener::find_stream`].
+    #[must_use]
+    pub fn explain_stream(
+        &self,
+        kind: PortKind,
+        local: SocketAddr,
+        sni: Option<&str>,
+    ) -> Explanation {
+        explain_stream(self, kind, local, sni)
     }
 
     /// A certificate by its key.

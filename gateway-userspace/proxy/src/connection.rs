@@ -160,6 +160,8 @@ async fn begin_tls(mut downstream: Downstream, mut stream: TcpStream) -> Begun {
     };
     downstream.tls = true;
     downstream.tls_version = shaken.version;
+    let termination = listener.protocol().termination();
+    downstream.client_validation = termination.and_then(|tls| tls.client_validation.clone());
     let stream = Stream::Tls(Box::new(shaken.stream));
     if is_stream {
         return Begun::Stream(Inbound::new(downstream, listener, &routing, stream, None));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use gateway_model::ir::Scheme;
+use gateway_model::ir::{ClientValidation, Scheme};
 use gateway_model::snapshot::PortTable;
 
 use crate::admission::Permit;
@@ -27,6 +27,8 @@ pub(crate) struct Downstream {
     pub(crate) tls: bool,
     /// `TLSv1.3` or `TLSv1.2`; empty in clear text.
     pub(crate) tls_version: &'static str,
+    /// What was asked of its certificate.
+    pub(crate) client_validation: Option<Arc<ClientValidation>>,
     forwarding: OnceCell<Forwarding>,
     routing: RefCell<Rc<Routing>>,
     requests: Cell<u64>,
@@ -60,6 +62,7 @@ impl Downstream {
             sni: None,
             tls: false,
             tls_version: "",
+            client_validation: None,
             forwarding: OnceCell::new(),
             routing: RefCell::new(Routing::new(serving, local)),
             requests: Cell::new(0),

@@ -92,6 +92,13 @@ pub(crate) fn decide<'a>(
         }
     };
     decision.listener = Some(listener);
+    // A connection that was made when less was asked of clients, or something else, is not enough.
+    let termination = listener.protocol().termination();
+    if termination.is_some_and(|tls| tls.client_validation != downstream.client_validation) {
+        let why = "the listener asks something else of clients";
+        decision.action = Act::Refuse(Kind::Misdirected, why);
+        return decision;
+    }
     if !listener
         .listener
         .source_policy

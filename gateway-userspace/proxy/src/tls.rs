@@ -1,10 +1,12 @@
 //! TLS towards clients: one rustls configuration for each listener, built off the request path and
 //! shared by all workers.
 //!
-//! Session tickets are stateless. One rotating key serves all listeners, for none asks for client
-//! certificates; rustls itself refuses to resume a session under another server name.
+//! Session tickets are stateless. One rotating key serves all listeners that ask the same of client
+//! certificates, so that nobody comes in by a ticket who would not by a certificate; rustls itself refuses
+//! to resume a session under another server name.
 
 pub(crate) mod alert;
+mod clients;
 mod handshake;
 mod hello;
 mod keys;
@@ -13,13 +15,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use gateway_model::ir::{Ir, Listener, ListenerProtocol, TlsTermination};
+use gateway_model::ir::{ClientValidation, Ir, Listener, ListenerProtocol, TlsTermination};
 use gateway_model::names::ListenerKey;
 use gateway_model::snapshot::Snapshot;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets};
 use rustls::{CipherSuite, ServerConfig};
 
+use clients::Asked;
 pub(crate) use handshake::{failed, greet, handshake};
 pub(crate) use keys::parse as certified_key;
 use keys::{Choice, Keys};
@@ -31,8 +34,40 @@ use crate::proxy::Failures;
 pub(crate) struct TlsTables {
     ir: Ir,
     keys: Keys,
-    configs: HashMap<ListenerKey, (ListenerProtocol, Configs)>,
-    ticketer: Option<Arc<dyn ProducesTickets>>,
+    configs: HashMap<ListenerKey, (ListenerProtocol, Policy)>,
+    ticketers: Vec<(Validation, Arc<dyn ProducesTickets>)>,
+}
+
+/// What a listener asks of clients' certificates.
+type Validation = Option<Arc<ClientValidation>>;
+
+/// What a listener has for those who want to shake hands.
+#[derive(Clone)]
+enum Policy {
+    Shake(Configs),
+    /// It asks for client certificates and believes nobody.
+    Refuse,
+}
+
+/// Why there is no handshake with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoHandshake {
+    /// None of the listener's certificates can be used.
+    #[error("the listener has no usable certificate")]
+    NoCertificate,
+    /// The listener asks for client certificates and has no authority to verify them with.
+    #[error("the listener has no authority to verify clients with")]
+    NoAuthority,
+}
+
+impl NoHandshake {
+    /// The alert that says so (RFC 8446 §6).
+    fn alert(self) -> u8 {
+        match self {
+            Self::NoCertificate => alert::UNRECOGNIZED_NAME,
+            Self::NoAuthority => alert::ACCESS_DENIED,
+        }
+    }
 }
 
 /// One listener's configuration, in two orders of cipher suites.
@@ -54,19 +89,22 @@ impl fmt::Debug for TlsTables {
 }
 
 impl TlsTables {
-    /// The configuration of a listener for a client; none when none of the listener's certificates
-    /// can be used.
+    /// The configuration of a listener for a client.
     pub(crate) fn config(
         &self,
         listener: &ListenerKey,
         hello: &ClientHello<'_>,
-    ) -> Option<Arc<ServerConfig>> {
-        let (_, configs) = self.configs.get(listener)?;
+    ) -> Result<Arc<ServerConfig>, NoHandshake> {
+        let configs = match self.configs.get(listener) {
+            Some((_, Policy::Shake(configs))) => configs,
+            Some((_, Policy::Refuse)) => return Err(NoHandshake::NoAuthority),
+            None => return Err(NoHandshake::NoCertificate),
+        };
         let config = match prefers_chacha(hello) {
             true => &configs.as_asked,
             false => &configs.aes,
         };
-        Some(match hello.alpn() {
+        Ok(match hello.alpn() {
             Some(offers) if config.alpn_protocols.is_empty() => {
                 handshake::agree_on_only_offer(config, offers)
             }
@@ -106,7 +144,7 @@ impl TlsTables {
             ir: ir.clone(),
             keys,
             configs: HashMap::new(),
-            ticketer: previous.ticketer.clone(),
+            ticketers: Vec::new(),
         };
         for listener in ir.listeners.values() {
             if let Some(termination) = listener.protocol.termination() {
@@ -138,47 +176,75 @@ impl TlsTables {
         let known = previous.configs.get(listener).filter(|(before, _)| {
             before == protocol && self.keys.same(&previous.keys, &termination.certificates)
         });
-        let config = match known {
-            Some((_, configs)) => configs.clone(),
-            None => match self.configure(Choice::new(usable), protocol) {
-                Ok(configs) => configs,
-                Err(error) => return failures.add(listener, || format!("TLS: {error}")),
-            },
+        let ticketer = self.ticketer(&termination.client_validation, previous);
+        let policy = match (known, ticketer) {
+            (Some((_, policy)), Ok(_)) => Ok(policy.clone()),
+            (None, Ok(ticketer)) => configure(Choice::new(usable), protocol, ticketer),
+            (_, Err(error)) => Err(error.to_string()),
         };
-        self.configs
-            .insert(listener.clone(), (protocol.clone(), config));
+        match policy {
+            Ok(policy) => {
+                let entry = (protocol.clone(), policy);
+                self.configs.insert(listener.clone(), entry);
+            }
+            Err(error) => failures.add(listener, || format!("TLS: {error}")),
+        }
     }
 
-    fn configure(
+    /// The tickets of those listeners that ask the same of clients; kept from revision to revision.
+    fn ticketer(
         &mut self,
-        choice: Choice,
-        protocol: &ListenerProtocol,
-    ) -> Result<Configs, rustls::Error> {
-        let ticketer = match &self.ticketer {
-            Some(ticketer) => Arc::clone(ticketer),
-            None => Arc::clone(self.ticketer.insert(aws_lc_rs::Ticketer::new()?)),
+        validation: &Validation,
+        previous: &Self,
+    ) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+        let mut known = self.ticketers.iter().chain(&previous.ticketers);
+        let known = known.find(|(of, _)| of == validation);
+        let ticketer = match known {
+            Some((_, ticketer)) => Arc::clone(ticketer),
+            None => aws_lc_rs::Ticketer::new()?,
         };
-        let mut provider = aws_lc_rs::default_provider();
-        provider
-            .cipher_suites
-            .sort_by_key(|suite| !is_aes_128(suite.suite()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(choice));
-        if let ListenerProtocol::Https(_) = protocol {
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if !self.ticketers.iter().any(|(of, _)| of == validation) {
+            let entry = (validation.clone(), Arc::clone(&ticketer));
+            self.ticketers.push(entry);
         }
-        config.ticketer = ticketer;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 2;
-        let mut aes = config.clone();
-        aes.ignore_client_order = true;
-        Ok(Configs {
-            aes: Arc::new(aes),
-            as_asked: Arc::new(config),
-        })
+        Ok(ticketer)
     }
+}
+
+fn configure(
+    choice: Choice,
+    protocol: &ListenerProtocol,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<Policy, String> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| !is_aes_128(suite.suite()));
+    let provider = Arc::new(provider);
+    let validation = protocol.termination();
+    let validation = validation.and_then(|tls| tls.client_validation.as_ref());
+    let asked = clients::asked(validation, &provider)?;
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| error.to_string())?;
+    let builder = match asked {
+        Asked::Nothing => builder.with_no_client_auth(),
+        Asked::For(verifier) => builder.with_client_cert_verifier(verifier),
+        Asked::NobodyPasses => return Ok(Policy::Refuse),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(choice));
+    if let ListenerProtocol::Https(_) = protocol {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    config.ticketer = ticketer;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 2;
+    let mut aes = config.clone();
+    aes.ignore_client_order = true;
+    Ok(Policy::Shake(Configs {
+        aes: Arc::new(aes),
+        as_asked: Arc::new(config),
+    }))
 }
 
 /// Whether the first suite that the client offers is one of ChaCha20; GREASE (RFC 8701) is none.

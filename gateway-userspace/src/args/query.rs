@@ -59,7 +59,8 @@ Examples
   sluice explain POST http://shop.example.com/cart -H 'x-canary: true' --manifests ./manifests
   sluice explain grpcs://shop.example.com/shop.v1.Cart/Add")]
 pub struct ExplainArgs {
-    /// A URL, or a method and a URL; grpc:// and grpcs:// stand for a gRPC call
+    /// A URL, or a method and a URL; grpc:// and grpcs:// stand for a gRPC call, tls://, tcp:// and
+    /// udp:// for what is not HTTP
     #[arg(value_name = "[METHOD] URL", num_args = 1..=2, required = true)]
     pub request: Vec<String>,
 

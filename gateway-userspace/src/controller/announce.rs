@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use gateway_model::ir::{ListenerProtocol, PortKind};
 use gateway_model::snapshot::PortTable;
 
 use crate::source::{KindState, Origin, Report};
@@ -125,7 +126,17 @@ pub fn announce(world: &World, before: Option<&World>) {
 /// The ports that are served: `80 http, 443 https`.
 fn listening(world: &World) -> String {
     let port = |table: &Arc<PortTable>| {
-        let protocol = if table.is_tls() { "https" } else { "http" };
+        let only_http = table
+            .listeners
+            .iter()
+            .all(|listener| matches!(listener.protocol(), ListenerProtocol::Https(_)));
+        let protocol = match table.kind {
+            PortKind::Http => "http",
+            PortKind::Tls if only_http => "https",
+            PortKind::Tls => "tls",
+            PortKind::Tcp => "tcp",
+            PortKind::Udp => "udp",
+        };
         match table.address {
             Some(address) => format!("{} {protocol}", SocketAddr::new(address, table.port)),
             None => format!("{} {protocol}", table.port),

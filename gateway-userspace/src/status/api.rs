@@ -68,19 +68,6 @@ impl From<kube::Error> for ApiError {
     }
 }
 
-impl ApiError {
-    /// Whether the same request can never succeed.
-    pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                code: 400 | 413 | 415 | 422,
-                ..
-            } | Self::Unaskable(_)
-        )
-    }
-}
-
 /// A connection to the API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {

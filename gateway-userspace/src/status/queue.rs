@@ -99,11 +99,6 @@ impl Queue {
         self.running.remove(object);
     }
 
-    /// Whether a write of it is under way.
-    pub fn is_running(&self, object: &ObjectRef) -> bool {
-        self.running.contains(object)
-    }
-
     /// How many wait or are under way.
     pub fn len(&self) -> usize {
         self.order.len() + self.running.len()

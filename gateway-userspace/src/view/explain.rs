@@ -6,7 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
-use gateway_model::explain::Explanation;
+use gateway_model::explain::{ExplainedOutcome, Explanation};
+use gateway_model::ir::PortKind;
 use gateway_model::names::ObjectKind;
 use gateway_model::snapshot::{PortTable, Snapshot};
 use gateway_proxy::h1::{Progress, RequestHead};
@@ -30,6 +31,29 @@ pub struct Question {
 enum Scheme {
     Http,
     Https,
+    Tls,
+    Tcp,
+    Udp,
+}
+
+impl Scheme {
+    /// What connections to a port of it begin with.
+    fn port_kind(self) -> PortKind {
+        match self {
+            Self::Http => PortKind::Http,
+            Self::Https | Self::Tls => PortKind::Tls,
+            Self::Tcp => PortKind::Tcp,
+            Self::Udp => PortKind::Udp,
+        }
+    }
+
+    fn default_port(self) -> Option<u16> {
+        match self {
+            Self::Http => Some(80),
+            Self::Https | Self::Tls => Some(443),
+            Self::Tcp | Self::Udp => None,
+        }
+    }
 }
 
 /// What becomes of a request.
@@ -58,7 +82,8 @@ pub struct Refusal {
 
 impl Question {
     /// Reads a URL and header lines as a person types them; the method's default is GET. The schemes
-    /// `grpc` and `grpcs` stand for a call of the method in the path: POST, with gRPC's content type.
+    /// `grpc` and `grpcs` stand for a call of the method in the path: POST, with gRPC's content type; `tls`, `tcp` and
+    /// `udp` for what has no head.
     ///
     /// # Errors
     /// The URL or a header makes no sense; says what would.
@@ -73,8 +98,12 @@ impl Question {
             Some(("https", rest)) => (Scheme::Https, false, rest),
             Some(("grpc", rest)) => (Scheme::Http, true, rest),
             Some(("grpcs", rest)) => (Scheme::Https, true, rest),
+            Some(("tls", rest)) => (Scheme::Tls, false, rest),
+            Some(("tcp", rest)) => (Scheme::Tcp, false, rest),
+            Some(("udp", rest)) => (Scheme::Udp, false, rest),
             Some((other, _)) => anyhow::bail!(
-                "{other:?} is no scheme of a gateway; write http://, https://, grpc:// or grpcs://"
+                "{other:?} is no scheme of a gateway; write http://, https://, grpc://, grpcs://, \
+                 tls://, tcp:// or udp://"
             ),
             None => anyhow::bail!("{url:?} is no URL; write https://{url}"),
         };
@@ -82,7 +111,8 @@ impl Question {
         let (authority, target) = rest.split_at(end);
         let (host, port) = authority_parts(authority)
             .with_context(|| format!("{authority:?} is no host; write host or host:port"))?;
-        let default = if scheme == Scheme::Https { 443 } else { 80 };
+        let port = port.or(scheme.default_port());
+        let port = port.with_context(|| format!("{url:?} has no port; write {url}:PORT"))?;
         let target = if target.starts_with('/') {
             target.to_owned()
         } else {
@@ -102,7 +132,7 @@ impl Question {
                 .to_owned(),
             scheme,
             host: host.to_owned(),
-            port: port.unwrap_or(default),
+            port,
             target,
             headers,
             address,
@@ -129,22 +159,27 @@ impl Question {
     /// What a TLS client puts into its ClientHello (RFC 6066 §3: no addresses).
     fn sni(&self) -> Option<String> {
         let is_address = self.host.starts_with('[') || self.host.parse::<IpAddr>().is_ok();
-        (self.scheme == Scheme::Https && !is_address).then(|| self.host.to_ascii_lowercase())
+        let is_tls = self.scheme.port_kind() == PortKind::Tls;
+        (is_tls && !is_address).then(|| self.host.to_ascii_lowercase())
     }
 
     /// The address that is dialled: the one given, else the one whose listeners take the host.
     fn local(&self, snapshot: &Snapshot) -> SocketAddr {
+        let transport = self.scheme.port_kind().transport();
         let tables = || {
             snapshot
                 .port_tables()
-                .filter(|table| table.port == self.port)
+                .filter(|table| table.port == self.port && table.kind.transport() == transport)
         };
         let host = self.host.to_ascii_lowercase();
         let takes = |table: &&std::sync::Arc<PortTable>| table.listener_for(&host).is_some();
         let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let found = tables().find(takes).or_else(|| tables().next());
+        let is_stream = matches!(self.scheme, Scheme::Tls | Scheme::Tcp | Scheme::Udp);
+        let named = host.trim_matches(['[', ']']).parse().ok();
         let address = self
             .address
+            .or(named.filter(|_| is_stream))
             .or_else(|| found.and_then(|table| table.address));
         SocketAddr::new(address.unwrap_or(anywhere), self.port)
     }
@@ -152,6 +187,18 @@ impl Question {
 
 /// Explains a request.
 pub fn explain(world: &World, question: &Question) -> Answer {
+    let local = question.local(&world.snapshot);
+    match question.scheme {
+        Scheme::Tls | Scheme::Tcp | Scheme::Udp => {
+            let (kind, sni) = (question.scheme.port_kind(), question.sni());
+            let explanation = world.snapshot.explain_stream(kind, local, sni.as_deref());
+            answer(world, local, explanation)
+        }
+        Scheme::Http | Scheme::Https => explain_request(world, question, local),
+    }
+}
+
+fn explain_request(world: &World, question: &Question, local: SocketAddr) -> Answer {
     let head = question.head();
     let mut parser = RequestHead::default();
     let limits = gateway_proxy::Limits::default().head;
@@ -161,17 +208,20 @@ pub fn explain(world: &World, question: &Question) -> Answer {
         Err(violation) => return refuse(Some(violation.status()), &violation),
     }
     let snapshot = &world.snapshot;
-    let local = question.local(snapshot);
-    let table = snapshot.port_table(local);
     let port = local.port();
-    match (table.map(|table| table.is_tls()), question.scheme) {
-        (Some(true), Scheme::Http) => {
+    let kind = snapshot.port_table(local).map(|table| table.kind);
+    match (kind, question.scheme) {
+        (Some(PortKind::Tls), Scheme::Http) => {
             return refuse(
                 None,
                 &format!("port {port} speaks TLS, and the URL says http"),
             );
         }
-        (Some(false), Scheme::Https) => {
+        (Some(PortKind::Tcp), _) => {
+            let reason = format!("port {port} passes bytes on as they are; ask with tcp://");
+            return refuse(None, &reason);
+        }
+        (Some(PortKind::Http), Scheme::Https) => {
             return refuse(
                 None,
                 &format!("port {port} does not speak TLS, and the URL says https"),
@@ -179,18 +229,25 @@ pub fn explain(world: &World, question: &Question) -> Answer {
         }
         _ => {}
     }
-    let mut explanation = snapshot.explain(local, question.sni().as_deref(), &parser.view(&head));
+    let sni = question.sni();
+    let explanation = snapshot.explain(local, sni.as_deref(), &parser.view(&head));
+    answer(world, local, explanation)
+}
+
+fn answer(world: &World, local: SocketAddr, mut explanation: Explanation) -> Answer {
     if local.ip().is_unspecified() {
-        explanation.summary = explanation
-            .summary
-            .replace(&local.to_string(), &format!("*:{port}"));
+        let every = format!("*:{}", local.port());
+        for text in [&mut explanation.summary, &mut explanation.request.host] {
+            *text = text.replace(&local.to_string(), &every);
+        }
     }
-    let notes = if table.is_some() {
-        Vec::new()
-    } else {
-        let mut notes = vec![ports(snapshot)];
-        notes.extend(unserved(world));
-        notes
+    let notes = match explanation.outcome {
+        ExplainedOutcome::NotServed => {
+            let mut notes = vec![ports(&world.snapshot)];
+            notes.extend(unserved(world));
+            notes
+        }
+        _ => Vec::new(),
     };
     Answer {
         refused: None,
@@ -306,6 +363,20 @@ mod tests {
         let own = ["Content-Type: application/grpc+json".to_owned()];
         let own = Question::parse(None, "grpc://x/a.B/C", &own, None).expect("a URL");
         assert_eq!((own.port, own.headers.len()), (80, 1));
+    }
+
+    #[test]
+    fn what_has_no_head_is_asked_for_by_its_transport() {
+        let parts = |url| {
+            let q = question(url).expect(url);
+            (q.scheme, q.port, q.sni())
+        };
+        let name = Some("db.example.com".to_owned());
+        assert_eq!(parts("tls://db.example.com"), (Scheme::Tls, 443, name));
+        assert_eq!(parts("tcp://192.0.2.1:5432"), (Scheme::Tcp, 5432, None));
+        assert_eq!(parts("udp://dns:53"), (Scheme::Udp, 53, None));
+        let error = question("udp://dns").expect_err("no port").to_string();
+        assert!(error.contains("udp://dns:PORT"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{ExplainedOutcome, Explanation};
 use crate::compile::compile;
-use crate::ir::Ir;
+use crate::ir::{Ir, ListenerProtocol, PortKind};
 use crate::names::Revision;
 use crate::route_index::tests::{some_request, some_routes};
 use crate::testing::{Request, header_is, ir, listener, on, route, tls, upstream};
@@ -198,5 +198,104 @@ proptest! {
             let winners = candidates.filter(|c| c.won).count();
             prop_assert_eq!(winners, usize::from(found.is_some()));
         }
+    }
+}
+
+#[test]
+fn what_has_no_head_is_explained_by_its_name() {
+    let kind = |section: &str, port, host, protocol| {
+        let mut listener = listener(section, port, host);
+        listener.protocol = protocol;
+        listener
+    };
+    let web = tls(listener("web", 443, Some("web.example.com")));
+    let pass = Some("*.pass.example.com");
+    let ir = ir(
+        [
+            kind("pass", 443, pass, ListenerProtocol::TlsPassthrough),
+            kind("udp", 53, None, ListenerProtocol::Udp),
+            kind("tcp", 53, None, ListenerProtocol::Tcp),
+            web,
+        ],
+        [
+            route("db", "pass", &["a.pass.example.com"], vec![vec![on("/*")]]),
+            route("dns", "udp", &[], vec![vec![on("/*")]]),
+        ],
+        [upstream("b0", &["10.0.0.1:80"])],
+    );
+    let snapshot = compile(&ir, Revision(1), None).snapshot;
+    let asked = |kind, port, sni| {
+        let local = SocketAddr::from(([10, 0, 0, 1], port));
+        let said = snapshot.explain_stream(kind, local, sni);
+        (said.outcome, said.summary)
+    };
+    for (kind, port, sni, outcome, words) in [
+        (
+            PortKind::Tls,
+            443,
+            Some("a.pass.example.com"),
+            ExplainedOutcome::Matched,
+            "shop/b0:80",
+        ),
+        (
+            PortKind::Tls,
+            443,
+            Some("b.pass.example.com"),
+            ExplainedOutcome::NoRule,
+            "handshake is refused",
+        ),
+        (
+            PortKind::Tls,
+            443,
+            Some("example.org"),
+            ExplainedOutcome::NoListener,
+            "example.org",
+        ),
+        (
+            PortKind::Tls,
+            443,
+            None,
+            ExplainedOutcome::NoListener,
+            "handshake is refused",
+        ),
+        (
+            PortKind::Tls,
+            443,
+            Some("web.example.com"),
+            ExplainedOutcome::NoRule,
+            "https://",
+        ),
+        (
+            PortKind::Udp,
+            53,
+            None,
+            ExplainedOutcome::Matched,
+            "shop/b0:80",
+        ),
+        (
+            PortKind::Tcp,
+            53,
+            None,
+            ExplainedOutcome::NoRule,
+            "connection is reset",
+        ),
+        (
+            PortKind::Tcp,
+            443,
+            None,
+            ExplainedOutcome::NotServed,
+            "no listener",
+        ),
+        (
+            PortKind::Udp,
+            54,
+            None,
+            ExplainedOutcome::NotServed,
+            "no listener",
+        ),
+    ] {
+        let (said, summary) = asked(kind, port, sni);
+        assert_eq!(said, outcome, "{summary}");
+        assert!(summary.contains(words), "{summary}");
     }
 }

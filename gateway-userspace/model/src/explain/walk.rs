@@ -78,7 +78,7 @@ fn misdirected(table: &PortTable, sni: Option<&str>, host: &str) -> String {
     )
 }
 
-fn listeners(
+pub(super) fn listeners(
     table: &PortTable,
     host: &str,
     chosen: Option<&Arc<CompiledListener>>,
@@ -113,7 +113,7 @@ fn listeners(
     table.listeners.iter().map(explained).collect()
 }
 
-fn routes<H: Head>(
+pub(super) fn routes<H: Head>(
     explanation: &mut Explanation,
     snapshot: &Snapshot,
     listener: &CompiledListener,

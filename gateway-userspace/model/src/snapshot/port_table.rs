@@ -198,8 +198,8 @@ impl CompiledListener {
 }
 
 /// What a stream is matched by: a server name, and a path that every stream route covers.
-struct StreamHead<'a> {
-    server_name: &'a str,
+pub(crate) struct StreamHead<'a> {
+    pub(crate) server_name: &'a str,
 }
 
 impl Head for StreamHead<'_> {

@@ -47,7 +47,6 @@ pub(crate) fn bind(address: SocketAddr, is_free: bool, buffer: usize) -> io::Res
     } else {
         socket.set_freebind_v4(is_free)?;
     }
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     make_room(&socket, buffer)?;
     if address.ip().is_unspecified() {

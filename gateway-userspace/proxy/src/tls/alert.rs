@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 pub(crate) const UNEXPECTED_MESSAGE: u8 = 10;
 pub(crate) const HANDSHAKE_FAILURE: u8 = 40;
 pub(crate) const ILLEGAL_PARAMETER: u8 = 47;
+pub(crate) const ACCESS_DENIED: u8 = 49;
 pub(crate) const DECODE_ERROR: u8 = 50;
 pub(crate) const UNRECOGNIZED_NAME: u8 = 112;
 

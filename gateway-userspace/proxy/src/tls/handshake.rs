@@ -104,10 +104,12 @@ async fn shake(
         }
     };
     drop(hello);
-    let config = tables.config(listener.key(), &accepted.client_hello());
-    let Some(config) = config else {
-        alert::send(&mut stream, alert::UNRECOGNIZED_NAME).await;
-        return Err(io::Error::other("the listener has no usable certificate"));
+    let config = match tables.config(listener.key(), &accepted.client_hello()) {
+        Ok(config) => config,
+        Err(why) => {
+            alert::send(&mut stream, why.alert()).await;
+            return Err(io::Error::other(why));
+        }
     };
     let started = StartHandshake::from_parts(accepted, stream);
     let stream = started.into_stream(config).await?;

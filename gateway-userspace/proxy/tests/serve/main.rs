@@ -4,6 +4,7 @@
 
 mod access_log;
 mod applying;
+mod client_certificates;
 mod datagrams;
 mod draining;
 mod http1;

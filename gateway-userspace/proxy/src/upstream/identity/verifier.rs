@@ -133,7 +133,7 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
 }
 
 /// Whether a certificate that is believed itself is so now.
-fn verify_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+pub(crate) fn verify_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let certificate = parse(certificate)?;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.validity();

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_model::ir::{
-    Action, BackendTarget, Certificate, CertificateKey, Cors, Endpoint, Endpoints, Filter,
-    HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder, PathMatch, Retry, Route,
-    RouteAttachment, Rule, RuleMatch, SourcePolicy, Timeouts, TlsTermination, Upstream,
-    UpstreamProtocol, UpstreamTls, WeightedBackend,
+    Action, BackendTarget, Certificate, CertificateKey, ClientValidation, ClientValidationMode,
+    Cors, Endpoint, Endpoints, Filter, HttpMatch, Ir, Listener, ListenerProtocol, MatchOrder,
+    PathMatch, Retry, Route, RouteAttachment, Rule, RuleMatch, SourcePolicy, Timeouts,
+    TlsTermination, Upstream, UpstreamProtocol, UpstreamTls, WeightedBackend,
 };
 use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey};
+
+use super::Authority;
 
 /// Listeners, routes and upstreams of one world.
 #[derive(Clone, Default)]
@@ -94,6 +96,37 @@ impl Config {
             unreachable!()
         };
         listener.2 = ListenerProtocol::TlsTerminate(termination);
+        self
+    }
+
+    /// The listener that was added last believes this certificate too.
+    pub fn believing(mut self, certificate: &Certificate) -> Self {
+        let listener = self.listeners.last_mut().unwrap();
+        let ListenerProtocol::Https(tls) = &mut listener.2 else {
+            unreachable!()
+        };
+        let validation = Arc::make_mut(tls.client_validation.as_mut().unwrap());
+        validation
+            .authorities
+            .push(Arc::clone(&certificate.chain[0]));
+        self
+    }
+
+    /// The listener that was added last asks clients for certificates.
+    pub fn validating(mut self, authorities: &[&Authority], mode: ClientValidationMode) -> Self {
+        let validation = ClientValidation {
+            authorities: authorities
+                .iter()
+                .map(|authority| authority.der())
+                .collect(),
+            mode,
+        };
+        match &mut self.listeners.last_mut().unwrap().2 {
+            ListenerProtocol::Https(tls) | ListenerProtocol::TlsTerminate(tls) => {
+                tls.client_validation = Some(Arc::new(validation));
+            }
+            _ => unreachable!(),
+        }
         self
     }
 

@@ -35,6 +35,43 @@ impl Authority {
         }
     }
 
+    /// One of several that have the same name and serial number.
+    pub fn twin() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.serial_number = Some(1.into());
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self {
+            issuer: rcgen::Issuer::new(params, key),
+            root,
+        }
+    }
+
+    /// A client that trusts this authority, offers these protocols and shows this certificate.
+    pub fn client_showing(
+        &self,
+        protocols: &[&str],
+        certificate: &Certificate,
+    ) -> Arc<ClientConfig> {
+        let PrivateKey::Pkcs8(key) = &certificate.private_key else {
+            unreachable!()
+        };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(
+                vec![CertificateDer::from(certificate.chain[0].to_vec())],
+                PrivateKeyDer::Pkcs8(key.to_vec().into()),
+            )
+            .unwrap();
+        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.collect();
+        Arc::new(config)
+    }
+
     /// A certificate for these names.
     pub fn issue(&self, names: &[&str]) -> Arc<Certificate> {
         self.issue_for(names, &[])
@@ -121,17 +158,23 @@ impl Authority {
 
     /// A certificate that is its own authority, and a server with it.
     pub fn alone(name: &str) -> (Arc<[u8]>, Arc<ServerConfig>) {
+        let certificate = Self::self_signed(name);
+        let der = Arc::clone(&certificate.chain[0]);
+        (der, Arc::new(server_config(&certificate, None)))
+    }
+
+    /// A certificate that is its own authority.
+    pub fn self_signed(name: &str) -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let der: Arc<[u8]> = params.self_signed(&key).unwrap().der().to_vec().into();
-        let certificate = Certificate {
-            chain: vec![Arc::clone(&der)],
+        Certificate {
+            chain: vec![der],
             private_key: PrivateKey::Pkcs8(key.serialize_der().into()),
             not_after: i64::MAX,
             names: Vec::new(),
-        };
-        (der, Arc::new(server_config(&certificate, None)))
+        }
     }
 
     fn config(&self, provider: CryptoProvider) -> ClientConfig {
