@@ -52,15 +52,12 @@ fn the_account_of_sluice_may_do_what_it_needs_and_nothing_else() -> Result<()> {
         Ok(String::from_utf8_lossy(&output.stdout).trim() == "yes")
     };
     let everywhere: &[&str] = &["--all-namespaces"];
+    let status: &[&str] = &["--all-namespaces", "--subresource=status"];
     let own: &[&str] = &["--namespace=sluice-system"];
     for (verb, what, rest) in [
         ("list", "secrets", everywhere),
         ("watch", "httproutes.gateway.networking.k8s.io", everywhere),
-        (
-            "update",
-            "gateways.gateway.networking.k8s.io/status",
-            everywhere,
-        ),
+        ("update", "gateways.gateway.networking.k8s.io", status),
         ("create", "services", everywhere),
         ("update", "leases.coordination.k8s.io", own),
     ] {

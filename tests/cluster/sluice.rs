@@ -11,6 +11,9 @@ use serde_json::Value;
 /// Where it is deployed.
 pub const NAMESPACE: &str = "sluice-system";
 
+/// The state directory of its Pods, which is one of the node's.
+const STATE_DIR: &str = "/var/lib/sluice";
+
 /// How long a node that came back may take to serve, Kubernetes' own delays included.
 pub const RECOVERY: Duration = Duration::from_secs(180);
 
@@ -74,7 +77,12 @@ pub fn ask(node: &Node, arguments: &[&str]) -> Result<String> {
         .with_context(|| format!("no sluice runs on {}", node.name))?;
     // The binary of the image, where the Pod's state directory is.
     let binary = format!("/proc/{pid}/root/sluice");
-    let output = node.exec(&binary, arguments)?;
+    let state = format!("SLUICE_STATE_DIR={STATE_DIR}");
+    let command: Vec<&str> = [state.as_str(), &binary]
+        .into_iter()
+        .chain(arguments.iter().copied())
+        .collect();
+    let output = node.exec("env", &command)?;
     ensure!(
         output.status.success(),
         "sluice {} on {}: {}",
