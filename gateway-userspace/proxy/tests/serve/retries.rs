@@ -43,7 +43,7 @@ fn spec_to(
 
 fn to(endpoints: &[SocketAddr], retry: Option<Retry>) -> Config {
     spec_to(endpoints, UpstreamProtocol::Http1, |spec| {
-        spec.retry = retry
+        spec.retry = retry;
     })
 }
 

@@ -156,10 +156,6 @@ enum End {
 }
 
 /// What an attempt has come to.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "taken apart at once, and for nearly every request the larger one"
-)]
 enum Reached {
     Answer(Attempt, Inbound),
     Again,
