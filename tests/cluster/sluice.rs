@@ -85,9 +85,9 @@ pub fn ask(node: &Node, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What the packet path of a node has counted, as `sluice l4 status -o json` tells it.
+/// What the packet path of a node has counted, as `sluice l4 --output json` tells it.
 pub fn packet_path(node: &Node) -> Result<Value> {
-    let text = ask(node, &["l4", "status", "--output", "json"])?;
+    let text = ask(node, &["l4", "--output", "json"])?;
     serde_json::from_str(&text).with_context(|| text)
 }
 

@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use gateway_model::ir::{ListenerProtocol, PortKind};
+use gateway_model::snapshot::CompiledListener;
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -130,7 +131,9 @@ async fn begin_tls(mut downstream: Downstream, mut stream: TcpStream) -> Begun {
     let name = hello.server_name.as_deref().unwrap_or_default();
     let table = routing.table();
     let Some(listener) = table.and_then(|table| table.listener_for(name)) else {
-        tls::alert::send(&mut stream, UNRECOGNIZED_NAME).await;
+        if table.is_none_or(|table| table.listeners.iter().all(|own| is_https(own))) {
+            tls::alert::send(&mut stream, UNRECOGNIZED_NAME).await;
+        }
         let error = io::Error::other("no listener covers the server name");
         tls::failed(&downstream, &error);
         return Begun::Nothing;
@@ -141,9 +144,8 @@ async fn begin_tls(mut downstream: Downstream, mut stream: TcpStream) -> Begun {
         tls::failed(&downstream, &io::ErrorKind::PermissionDenied.into());
         return Begun::Nothing;
     }
-    let is_stream = !matches!(listener.protocol(), ListenerProtocol::Https(_));
+    let is_stream = !is_https(listener);
     if is_stream && listener.find_stream(name).is_none() {
-        tls::alert::send(&mut stream, UNRECOGNIZED_NAME).await;
         let inbound = Inbound::new(downstream, listener, &routing, Stream::Plain(stream), None);
         return Begun::Stream(inbound.told());
     }
@@ -168,6 +170,12 @@ async fn begin_tls(mut downstream: Downstream, mut stream: TcpStream) -> Begun {
         Spoken::Http1
     };
     Begun::Http(Box::new(Client::new(downstream, stream)), None, spoken)
+}
+
+/// Whether it is our TLS that ends here. Where it is a backend's, a name that nobody wants is refused by closing the
+/// connection: an alert would be ours in the backend's stead. Gateway API's conformance tests ask for that too.
+fn is_https(listener: &CompiledListener) -> bool {
+    matches!(listener.protocol(), ListenerProtocol::Https(_))
 }
 
 /// A handshake under way, as far as the gauge goes.

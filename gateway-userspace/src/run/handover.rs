@@ -4,7 +4,9 @@
 //! new process asks, the old one sends what it listens on, and nothing else happens until the new
 //! one says that it has taken over: if it ends before, the old one never noticed. What both listen on
 //! for datagrams is read by the old one until it answers that it drains, and by the new one from then on. Only processes
-//! of the same user (or root) are answered.
+//! of the same user (or root) can ask: the socket's mode is 0600 and the kernel minds it. Credentials
+//! are not looked at besides, for a process of another Pod has none here: its id is 0 in this process's
+//! namespace, which rustix 1.1 takes for a failure.
 
 mod message;
 
@@ -16,7 +18,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway_model::names::Revision;
-use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::state_dir::SocketFile;
@@ -187,15 +188,6 @@ fn session(
     estate: &dyn Fn() -> io::Result<Estate>,
     leave: &dyn Fn(),
 ) -> io::Result<Option<TakenOver>> {
-    let peer = socket_peercred(&socket)?;
-    let own = rustix::process::geteuid();
-    if peer.uid != own && !peer.uid.is_root() {
-        return Err(io::Error::other(format!(
-            "refused process {} of user {}",
-            peer.pid.as_raw_nonzero(),
-            peer.uid.as_raw()
-        )));
-    }
     let channel = Channel::new(socket, PATIENCE)?;
     let (Message::Hello { protocol: _, pid }, _) = channel.receive()? else {
         return Err(io::Error::other("a successor that does not say hello"));

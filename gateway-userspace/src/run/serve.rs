@@ -325,6 +325,8 @@ impl Parts {
             }
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
+            // What drains has nothing to hand over; who starts now starts afresh beside it.
+            self.handover = None;
         }
         let clerks = self.clerks.take();
         let farewell = async {

@@ -73,7 +73,7 @@ fn start_patiently(
     patience: Patience,
 ) -> (mpsc::Receiver<Update>, Cluster) {
     let (updates, receiver) = mpsc::channel(1);
-    let (words, inbox) = mpsc::channel(256);
+    let (words, inbox) = mpsc::channel(64);
     let (rescan, asked) = watch::channel(0);
     let (changes, defined) = watch::channel(0);
     let (release, released) = watch::channel(Release::default());

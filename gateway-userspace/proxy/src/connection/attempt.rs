@@ -68,7 +68,7 @@ impl Attempt {
         drop(connection);
         let endpoint = active.endpoint();
         let shared = match via {
-            Via::Http1 | Via::Stream => None,
+            Via::Http1 | Via::Stream | Via::Untouched => None,
             Via::Http2 | Via::Either => endpoint.take_shared(&worker.limits().upstream),
         };
         let connection = match shared {

@@ -23,7 +23,7 @@ use crate::buffer::Buffer;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
 use crate::stream::Stream;
-use crate::upstream::{Target, UpstreamStream};
+use crate::upstream::{Target, UpstreamStream, Via};
 use crate::worker::Worker;
 use dial::Dialled;
 use record::Record;
@@ -101,7 +101,11 @@ pub(super) async fn serve(inbound: Box<Inbound>) {
                 upstream,
                 certificate: certificate.as_ref(),
             };
-            dial::dial(&worker, &routing, target, &mut record).await
+            let via = match first {
+                Some(_) => Via::Untouched,
+                None => Via::Stream,
+            };
+            dial::dial(&worker, &routing, target, via, &mut record).await
         }
         Err(error) => Err(error),
     };

@@ -30,6 +30,8 @@ pub(crate) enum Via {
     Either,
     /// A connection of its own, for bytes.
     Stream,
+    /// A connection of its own, for bytes that are TLS already: the policy for the upstream is for others.
+    Untouched,
 }
 
 impl Pool {
@@ -55,7 +57,7 @@ impl Endpoint {
     ) -> Option<UpstreamConnection> {
         let limits = &worker.limits().upstream;
         match via {
-            Via::Stream => None,
+            Via::Stream | Via::Untouched => None,
             Via::Http1 => self.take_idle(needs.repeatable),
             Via::Http2 => self.take_shared(limits),
             Via::Either => {
@@ -72,7 +74,7 @@ impl Endpoint {
         via: Via,
     ) -> Result<UpstreamConnection, ConnectError> {
         let alone = match via {
-            Via::Http1 | Via::Stream => true,
+            Via::Http1 | Via::Stream | Via::Untouched => true,
             Via::Either => self.agreed_on_http1(),
             Via::Http2 => false,
         };
@@ -135,9 +137,11 @@ impl Endpoint {
         if matches!(via, Via::Http2 | Via::Either) {
             connection::keep_alive(&tcp)?;
         }
-        let Some(identity) = self.identity() else {
+        let Some(identity) = self.identity().filter(|_| via != Via::Untouched) else {
             return match via {
-                Via::Http1 | Via::Stream => Ok(alone(worker, UpstreamStream::Plain(tcp))),
+                Via::Http1 | Via::Stream | Via::Untouched => {
+                    Ok(alone(worker, UpstreamStream::Plain(tcp)))
+                }
                 Via::Http2 | Via::Either => self.begin_http2(worker, tcp, false).await,
             };
         };
@@ -152,7 +156,9 @@ impl Endpoint {
                 self.agree_on_http1();
                 Ok(alone(worker, UpstreamStream::Tls(Box::new(tls))))
             }
-            Via::Http1 | Via::Stream => Ok(alone(worker, UpstreamStream::Tls(Box::new(tls)))),
+            Via::Http1 | Via::Stream | Via::Untouched => {
+                Ok(alone(worker, UpstreamStream::Tls(Box::new(tls))))
+            }
         }
     }
 

@@ -120,7 +120,7 @@ impl Identity {
             Via::Http1 => &self.http1,
             Via::Http2 => &self.http2,
             Via::Either => &self.either,
-            Via::Stream => &self.bytes,
+            Via::Stream | Via::Untouched => &self.bytes,
         };
         let connector = TlsConnector::from(Arc::clone(config));
         let connected = connector.connect(self.name.clone(), tcp).await;

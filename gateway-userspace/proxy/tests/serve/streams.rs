@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use gateway_model::ir::{ListenerProtocol, SourcePolicy};
+use gateway_model::ir::{Authorities, ListenerProtocol, SourcePolicy, UpstreamTls};
 use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -386,6 +386,26 @@ mod through_tls {
         }
         let stats = world.proxy.stats();
         assert_eq!((stats.streams, stats.tls_handshakes), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn what_passes_through_is_not_wrapped_again_where_a_policy_says_tls() {
+        let authority = Authority::new();
+        let backend = secure(&authority, "A").await;
+        let mut config = passthrough(backend.address, backend.address);
+        config.secure(
+            "a",
+            UpstreamTls {
+                server_name: "a.example".into(),
+                subject_alt_names: Vec::new(),
+                authorities: Authorities::These(vec![authority.der()]),
+            },
+        );
+        let world = World::new(config).await;
+        let client = authority.client(&[]);
+        let stream = tls_connect(&client, world.address, "a.example").await;
+        let mut client = Client::over(stream.unwrap());
+        assert_eq!(client.until(b"\n").await, b"A for a.example\n");
     }
 
     #[tokio::test]

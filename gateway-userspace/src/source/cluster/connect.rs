@@ -16,6 +16,10 @@ use tower::{BoxError, ServiceBuilder};
 
 /// How often the connection is asked whether it lives, and how long it may take to answer.
 const PING: Duration = Duration::from_secs(10);
+/// How much of a list may be under way unread: what is read late is memory.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// As [`STREAM_WINDOW`], for all kinds together.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -121,7 +125,8 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_timeout(PING)
         .http2_keep_alive_while_idle(true)
-        .http2_adaptive_window(true)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
         .build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

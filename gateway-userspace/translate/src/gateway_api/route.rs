@@ -140,10 +140,11 @@ impl RouteUnit {
 }
 
 fn hostnames(route: RouteObject<'_>) -> Result<Vec<Hostname>, Finding> {
+    let mut seen = BTreeSet::new();
     let mut hostnames = Vec::with_capacity(route.hostnames().len());
     for text in route.hostnames() {
         match Hostname::parse(text) {
-            Ok(hostname) if hostnames.contains(&hostname) => {}
+            Ok(hostname) if !seen.insert(hostname.clone()) => {}
             Ok(hostname) => hostnames.push(hostname),
             Err(e) => {
                 return Err(Finding::new(

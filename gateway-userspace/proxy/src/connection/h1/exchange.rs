@@ -156,6 +156,10 @@ enum End {
 }
 
 /// What an attempt has come to.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart at once, and for nearly every request the larger one"
+)]
 enum Reached {
     Answer(Attempt, Inbound),
     Again,

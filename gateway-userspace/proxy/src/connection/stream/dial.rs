@@ -21,6 +21,7 @@ pub(super) async fn dial(
     worker: &Rc<Worker>,
     routing: &Routing,
     target: Target<'_>,
+    via: Via,
     record: &mut Record,
 ) -> Result<Dialled, ProxyError> {
     let no_endpoint = || ProxyError::new(Side::Upstream, Kind::NoEndpoint);
@@ -37,7 +38,7 @@ pub(super) async fn dial(
     {
         record.endpoint = Some(endpoint.address());
         let active = endpoint.enter();
-        match endpoint.dial(worker, Via::Stream).await {
+        match endpoint.dial(worker, via).await {
             Ok(connection) => {
                 let stream = connection.stream;
                 return Ok(Dialled { stream, active });

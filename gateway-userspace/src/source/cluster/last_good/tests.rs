@@ -55,10 +55,10 @@ impl Disk {
 fn of_each_object_the_last_form_is_read() {
     let disk = Disk::new();
     let mut log = disk.log();
-    log.append(&records(&[("a", Some("{\"v\":1}")), ("b", Some("{}"))]))
+    log.append(&mut records(&[("a", Some("{\"v\":1}")), ("b", Some("{}"))]))
         .expect("append");
     log.publish().expect("publish");
-    log.append(&records(&[
+    log.append(&mut records(&[
         ("a", Some("{\"v\":2}")),
         ("b", None),
         ("c", Some("{\"t\":\"\\t\"}")),
@@ -79,12 +79,12 @@ fn a_log_counts_only_when_it_is_whole() {
     let disk = Disk::new();
     let mut first = disk.log();
     first
-        .append(&records(&[("a", Some("{}"))]))
+        .append(&mut records(&[("a", Some("{}"))]))
         .expect("append");
     first.publish().expect("publish");
     let mut second = disk.log();
     second
-        .append(&records(&[("b", Some("{}"))]))
+        .append(&mut records(&[("b", Some("{}"))]))
         .expect("append");
     assert_eq!(disk.names(), ["a"]);
     second.publish().expect("publish");
@@ -95,11 +95,11 @@ fn a_log_counts_only_when_it_is_whole() {
 fn a_line_that_was_cut_off_does_not_count_wherever_it_was_cut() {
     let disk = Disk::new();
     let mut log = disk.log();
-    log.append(&records(&[("a", Some("{\"v\":1}"))]))
+    log.append(&mut records(&[("a", Some("{\"v\":1}"))]))
         .expect("append");
     log.publish().expect("publish");
     let whole = std::fs::read(disk.path()).expect("read");
-    log.append(&records(&[("a", Some("{\"v\":2}")), ("b", Some("{}"))]))
+    log.append(&mut records(&[("a", Some("{\"v\":2}")), ("b", Some("{}"))]))
         .expect("append");
     let longer = std::fs::read(disk.path()).expect("read");
     let second = longer[whole.len()..]
@@ -120,7 +120,8 @@ fn a_line_that_was_cut_off_does_not_count_wherever_it_was_cut() {
 fn garbage_is_no_object_and_another_format_is_nothing() {
     let disk = Disk::new();
     let mut log = disk.log();
-    log.append(&records(&[("a", Some("{}"))])).expect("append");
+    log.append(&mut records(&[("a", Some("{}"))]))
+        .expect("append");
     log.publish().expect("publish");
     let mut text = std::fs::read(disk.path()).expect("read");
     text.extend_from_slice(b"?\tx\n+\tKind\ta\tb\t{}\n\xff\xfe\n+\tHTTPRoute\tshop\n\n");
@@ -135,19 +136,19 @@ fn what_is_dead_is_left_behind() {
     let disk = Disk::new();
     let mut log = disk.log();
     let long = format!("\"{}\"", "x".repeat(1000));
-    log.append(&records(&[("quiet", Some("{}"))]))
+    log.append(&mut records(&[("quiet", Some("{}"))]))
         .expect("append");
     log.publish().expect("publish");
     let mut longest = 0;
     for _ in 0..3000 {
-        log.append(&records(&[("busy", Some(&long))]))
+        log.append(&mut records(&[("busy", Some(&long))]))
             .expect("append");
         log.compact().expect("compact");
         longest = longest.max(std::fs::metadata(disk.path()).expect("stat").len());
     }
     assert!(longest < 2 << 20, "{longest}");
     assert_eq!(disk.names(), ["busy", "quiet"]);
-    log.append(&records(&[("busy", None)])).expect("append");
+    log.append(&mut records(&[("busy", None)])).expect("append");
     assert_eq!(disk.names(), ["quiet"]);
 }
 
@@ -157,12 +158,12 @@ fn a_log_that_lost_its_name_leaves_its_successors_alone() {
     let mut old = disk.log();
     old.publish().expect("publish");
     let mut new = disk.log();
-    new.append(&records(&[("new", Some("{}"))]))
+    new.append(&mut records(&[("new", Some("{}"))]))
         .expect("append");
     new.publish().expect("publish");
     let long = format!("\"{}\"", "x".repeat(4000));
     for _ in 0..1000 {
-        old.append(&records(&[("old", Some(&long))]))
+        old.append(&mut records(&[("old", Some(&long))]))
             .expect("append");
         old.compact().expect("compact");
     }

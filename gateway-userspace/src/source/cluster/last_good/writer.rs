@@ -15,6 +15,8 @@ use super::{Batch, HEADER, Index, Place};
 
 /// How long to wait before what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How much is written at once.
+const CHUNK: usize = 64 * 1024;
 /// A log that was not written for so long and has no name belongs to nobody.
 const LEFT_BEHIND: Duration = Duration::from_mins(10);
 /// A log is copied when so much of it, and as much again as what is live, is not live any more.
@@ -81,8 +83,7 @@ fn write(log: &mut Option<Log>, path: &Path, left: &mut Batch) -> io::Result<()>
         *log = Some(Log::create(path)?);
     }
     let Some(log) = log else { return Ok(()) };
-    log.append(&left.records)?;
-    left.records.clear();
+    log.append(&mut left.records)?;
     if left.is_whole {
         log.publish()?;
         left.is_whole = false;
@@ -120,35 +121,43 @@ impl Log {
         })
     }
 
-    /// Writes records at the end: all of them, or none that counts.
+    /// Writes records at the end, and takes away those that are written.
     ///
     /// # Errors
     /// The disk is full or broken.
-    pub fn append(&mut self, records: &Records) -> io::Result<()> {
+    pub fn append(&mut self, records: &mut Records) -> io::Result<()> {
         let mut text = Vec::new();
-        let mut places = Vec::with_capacity(records.len());
-        for (name, object) in records {
-            let at = text.len();
-            line(name, object.as_deref(), &mut text);
-            places.push((name, object.is_some(), at, text.len() - at));
+        while !records.is_empty() {
+            let mut lens = Vec::new();
+            text.clear();
+            for (name, object) in records.iter() {
+                let before = text.len();
+                line(name, object.as_deref(), &mut text);
+                lens.push(u64::try_from(text.len() - before).unwrap_or(u64::MAX));
+                if text.len() >= CHUNK {
+                    break;
+                }
+            }
+            self.file.write_all_at(&text, self.len)?;
+            for len in lens {
+                if let Some((name, object)) = records.pop_first() {
+                    self.wrote(name, object.is_some(), len);
+                }
+            }
         }
-        self.file.write_all_at(&text, self.len)?;
-        for (name, is_there, at, len) in places {
-            let long = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-            let place = Place {
-                at: self.len + long(at),
-                len: long(len),
-            };
-            let before = if is_there {
-                self.live += place.len;
-                self.index.insert(name.clone(), place)
-            } else {
-                self.index.remove(name)
-            };
-            self.live -= before.map_or(0, |before| before.len);
-        }
-        self.len += u64::try_from(text.len()).unwrap_or(u64::MAX);
         Ok(())
+    }
+
+    fn wrote(&mut self, name: ObjectRef, is_there: bool, len: u64) {
+        let place = Place { at: self.len, len };
+        self.len += len;
+        let before = if is_there {
+            self.live += len;
+            self.index.insert(name, place)
+        } else {
+            self.index.remove(&name)
+        };
+        self.live -= before.map_or(0, |before| before.len);
     }
 
     /// Gives the log its name, in place of an earlier one.
