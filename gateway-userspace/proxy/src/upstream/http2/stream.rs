@@ -96,13 +96,8 @@ impl Http2Stream {
     }
 
     /// Whether the response that has begun ended with its head.
-    pub(super) fn ended(&self) -> bool {
+    pub(in crate::upstream) fn ended_with_head(&self) -> bool {
         self.bodyless
-    }
-
-    /// The same.
-    pub(crate) fn ended_with_head(&self) -> bool {
-        self.ended()
     }
 
     /// The next bytes of the response's body, once its head has been read; nothing at its end.
