@@ -44,7 +44,7 @@ fn main() {
         count,
         before: LIVE.load(Relaxed),
     };
-    let kinds: [(&str, fn(usize) -> Value); 3] = [
+    let kinds: [Kind; 3] = [
         ("Services", service),
         ("EndpointSlices", slice),
         ("HTTPRoutes", route),
@@ -61,6 +61,9 @@ fn main() {
     stages.report("compiled");
     drop(compiled);
 }
+
+/// What it is called, and one of it by number.
+type Kind = (&'static str, fn(usize) -> Value);
 
 struct Stages {
     count: usize,
@@ -80,7 +83,7 @@ fn read(value: Value) -> Object {
     decode(value).expect("valid").expect("a kind of ours")
 }
 
-fn meta(name: String) -> Value {
+fn meta(name: &str) -> Value {
     json!({
         "name": name, "namespace": "shop", "generation": 1,
         "uid": "8a4d4d0e-52a0-4f6e-8d1c-5c8d1f0b7a11",
@@ -108,13 +111,13 @@ fn surroundings() -> Vec<Value> {
 
 fn service(at: usize) -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": meta(format!("service-{at}")),
+        "apiVersion": "v1", "kind": "Service", "metadata": meta(&format!("service-{at}")),
         "spec": { "type": "ClusterIP", "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }] },
     })
 }
 
 fn slice(at: usize) -> Value {
-    let mut meta = meta(format!("service-{at}-abcde"));
+    let mut meta = meta(&format!("service-{at}-abcde"));
     meta["labels"]["kubernetes.io/service-name"] = json!(format!("service-{at}"));
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": meta,
@@ -132,7 +135,7 @@ fn route(at: usize) -> Value {
     let backend = json!([{ "name": format!("service-{at}"), "port": 80 }]);
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-        "metadata": meta(format!("route-{at}")),
+        "metadata": meta(&format!("route-{at}")),
         "spec": {
             "parentRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web" }],
             "hostnames": [format!("{at}-route.example.com")],
