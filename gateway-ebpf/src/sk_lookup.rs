@@ -6,9 +6,9 @@ use aya_ebpf::bindings::{bpf_sk_lookup, sk_action};
 use aya_ebpf::helpers::bpf_sk_assign;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
-use gateway_common::{Control, Reason};
 use gateway_common::frontend::{is_mapped, mapped};
 use gateway_common::trace::HOOK_SK_LOOKUP;
+use gateway_common::{Control, Reason};
 
 use crate::packet::Flow;
 use crate::trace::{self, Hook};
