@@ -48,6 +48,15 @@ impl Streams {
             client.send(b"ready?").ok()?;
             client.recv(&mut [0; 64]).ok()
         })?;
+        // Connections are steered a moment after sockets are bound.
+        until("TCP is served", || {
+            let ports = [TCP, TLS].into_iter();
+            let mut places =
+                ports.flat_map(|port| [streams.at(port, false), streams.at(port, true)]);
+            places
+                .all(|place| streams.edge.client().connect(place).is_ok())
+                .then_some(())
+        })?;
         Ok(streams)
     }
 
@@ -270,7 +279,7 @@ fn every_kind_is_carried(mode: Mode) -> Result<()> {
         assert!(text.contains(answer), "{url}: {text}");
     }
     if mode != Mode::Sockets {
-        let l4 = streams.edge.sluice().cli_json(&["l4", "-o", "json"])?;
+        let l4 = streams.edge.sluice().cli_json(&["l4"])?;
         let text = l4.to_string();
         assert!(text.contains("\"udp\""), "{text}");
         let datagrams = packets(&streams, "steer_datagram")?;

@@ -40,7 +40,7 @@ pub(super) struct Inbound {
     certificate: Option<CertificateKey>,
     rule: Option<Arc<CompiledRule>>,
     routing: Rc<Routing>,
-    /// Whether the client has been told why it is refused; a reset could overtake that.
+    /// Whether it is refused already, by its name; the connection is closed then, not reset.
     is_told: bool,
 }
 
@@ -65,7 +65,7 @@ impl Inbound {
         })
     }
 
-    /// An alert has been sent: the stream is refused, and only counted and logged.
+    /// No route has its name: it is refused by closing the connection, and only counted and logged.
     pub(super) fn told(mut self: Box<Self>) -> Box<Self> {
         self.is_told = true;
         self
