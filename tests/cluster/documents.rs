@@ -35,7 +35,9 @@ fn the_tour_of_a_cluster_in_the_readme_runs_as_written() -> Result<()> {
         .env("KUBECONFIG", cluster.kubeconfig());
     let dir = tempfile::tempdir()?;
     let log = dir.path().join("tour.log");
-    let mut shell = process::Process::start(&Netns::current()?, "tour", command, &log)?;
+    // What is started in a namespace dies with the last of its values.
+    let here = Netns::current()?;
+    let mut shell = process::Process::start(&here, "tour", command, &log)?;
     let status = shell.wait_exit(std::time::Duration::from_secs(240))?;
     ensure!(status.success(), "{status}:\n{}", shell.output());
     Ok(())

@@ -56,7 +56,13 @@ fn a_rolling_update_under_load_fails_no_request() -> Result<()> {
         "--namespace",
         NAMESPACE,
     ])?;
-    site.cluster.wait_rollout("daemonset/sluice", NAMESPACE)?;
+    // `kubectl rollout status` would wait for the old Pods, which the WebSockets keep alive.
+    wait::until_within(RECOVERY, "every node has a new Pod that is ready", || {
+        let now = sluice::pods(&site.cluster).ok()?;
+        let is_new =
+            |pod: &sluice::Pod| pod.is_ready && before.iter().all(|old| old.name != pod.name);
+        (now.len() == before.len() && now.iter().all(is_new)).then_some(())
+    })?;
     more(&loads)?;
     for (n, socket) in sockets.iter_mut().enumerate() {
         socket
