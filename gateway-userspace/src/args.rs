@@ -89,7 +89,12 @@ mod tests {
             .filter(|a| a.get_long().is_some_and(|l| l != "help"))
         {
             let long = arg.get_long().expect("filtered");
-            let expected = format!("SLUICE_{}", long.to_ascii_uppercase().replace('-', "_"));
+            let upper = long.to_ascii_uppercase().replace('-', "_");
+            // What Kubernetes tells a Pod has names of its own.
+            let expected = match long {
+                "pod-name" | "pod-namespace" | "pod-uid" | "node-name" => upper,
+                _ => format!("SLUICE_{upper}"),
+            };
             assert_eq!(
                 arg.get_env().and_then(|e| e.to_str()),
                 Some(expected.as_str()),

@@ -106,6 +106,9 @@ impl Streamed {
         {
             // A client that stops sending, or an endpoint that takes no more, ends only this half.
             if upload.is_done() {
+                if let Some(copies) = upload.copies.take() {
+                    copies.send();
+                }
                 self.upload = None;
             }
         }
