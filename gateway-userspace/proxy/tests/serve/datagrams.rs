@@ -507,41 +507,6 @@ mod at_an_upgrade {
     }
 
     #[tokio::test]
-    async fn nothing_is_lost_under_load_with_several_workers_on_every_address() {
-        let echo = Echo::start("a").await;
-        let port = nobody().await.port();
-        let every = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        let settings = Settings {
-            workers: 3.try_into().unwrap(),
-            ..Settings::default()
-        };
-        let old = World::at(every, Vec::new(), udp(&[echo.address]), settings.clone()).await;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let clients: Vec<_> = (0..32)
-            .map(|n| {
-                tokio::spawn(async move {
-                    let client = Client::to(address).await;
-                    for i in 0..200 {
-                        assert_eq!(client.ask(format!("{n} {i}")).await, format!("a:{n} {i}"));
-                    }
-                })
-            })
-            .collect();
-        old.until("it has begun", |s| s.datagrams_sent > 500).await;
-        let inherited = old.proxy.listening_sockets().await.unwrap();
-        let new = World::at(every, inherited, udp(&[echo.address]), settings).await;
-        old.proxy.leave_datagrams().await;
-        new.proxy.receive_datagrams().await;
-        for client in clients {
-            client.await.unwrap();
-        }
-        let sessions = old.proxy.stats().datagram_sessions + new.proxy.stats().datagram_sessions;
-        assert_eq!(sessions, 32, "no client has changed its session");
-        assert_eq!(Client::to(address).await.ask("x").await, "a:x");
-        assert!(new.proxy.stats().datagram_sessions > 0);
-    }
-
-    #[tokio::test]
     async fn a_successor_that_never_comes_changes_nothing() {
         let echo = Echo::start("a").await;
         let address = nobody().await;

@@ -377,13 +377,16 @@ async fn a_body_that_the_backend_resets_is_never_passed_on_as_complete() {
     .await;
     let world = World::new(to(&backend)).await;
     let mut h2 = client(&world).await;
-    let body = h2.send_request(get("/")).await.unwrap().into_body();
-    assert!(body.collect().await.is_err());
+    // The reset may overtake the head, which then is an error by itself.
+    if let Ok(answer) = h2.send_request(get("/")).await {
+        assert!(answer.into_body().collect().await.is_err());
+    }
     let mut h1 = world.client().await;
     h1.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let text = String::from_utf8(h1.rest().await).unwrap();
     assert!(
-        text.contains("half") && !text.contains("0\r\n\r\n"),
+        (text.contains("half") || text.starts_with("HTTP/1.1 502"))
+            && !text.contains("\r\n0\r\n\r\n"),
         "{text}"
     );
 }
