@@ -25,6 +25,7 @@ mod judged;
 mod listener;
 mod listener_set;
 mod matching;
+mod overlap;
 mod policy;
 mod policy_status;
 mod references;

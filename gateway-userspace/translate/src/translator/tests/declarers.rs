@@ -89,7 +89,15 @@ fn gateways() -> Vec<Vec<Object>> {
             ),
         ]
     };
-    vec![forms("a", 1, "192.0.2.2"), forms("b", 2, "192.0.2.3")]
+    // Younger than both: it has what the ListenerSets of one that is not accepted must not keep.
+    let last = json!({ "listeners": [listener("tcp", 81, "TCP", None),
+                                     listener("http", 80, "HTTP", Some("a.example.com")),
+                                     tls("https", 443, "c.example.com", "infra")] });
+    vec![
+        forms("a", 1, "192.0.2.2"),
+        forms("b", 2, "192.0.2.3"),
+        vec![gateway("c", 9, last, &[])],
+    ]
 }
 
 fn sets() -> Vec<Vec<Object>> {
