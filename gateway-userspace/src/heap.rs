@@ -1,0 +1,91 @@
+//! The allocator, and how what it keeps is given back to the system.
+#![allow(unsafe_code, reason = "mimalloc's own functions are not in its crate")]
+
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// mimalloc 3 `include/mimalloc.h`.
+// SAFETY: linked with the allocator above; it may be called at any time, from any thread.
+unsafe extern "C" {
+    safe fn mi_collect(force: bool);
+}
+
+/// After so many changes there is something to give back.
+const MANY: usize = 256;
+/// But not before nothing has changed for so long.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What changes have left in the heap of one thread. Of a process that has nothing to do mimalloc gives nothing back: it
+/// looks for what was free for long enough when something is allocated or freed.
+#[derive(Debug)]
+pub struct Garbage {
+    changes: usize,
+    last: Option<Instant>,
+}
+
+impl Default for Garbage {
+    /// As after many changes: a start has read more than it keeps.
+    fn default() -> Self {
+        Self {
+            changes: MANY,
+            last: None,
+        }
+    }
+}
+
+impl Garbage {
+    /// So much has changed.
+    pub fn grow(&mut self, changes: usize, now: Instant) {
+        if changes > 0 {
+            self.changes = self.changes.saturating_add(changes);
+            self.last = Some(now);
+        }
+    }
+
+    /// When it is to be given back, unless something changes before.
+    pub fn due(&self) -> Option<Instant> {
+        let last = self.last.filter(|_| self.changes >= MANY)?;
+        Some(last + QUIET)
+    }
+
+    /// Gives it back if that is due. Takes a few milliseconds after very many changes.
+    pub fn give_back(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| due <= now) {
+            self.changes = 0;
+            mi_collect(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anonymous_kib() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("a process");
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+        let text = line.map(|line| line.trim().trim_end_matches(" kB"));
+        text.and_then(|text| text.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn what_was_freed_is_given_back() {
+        const MIB: usize = 1 << 20;
+        let before = anonymous_kib();
+        let many: Vec<Box<[u8; 512]>> = (0..256 * MIB / 512).map(|_| Box::new([1; 512])).collect();
+        let held = anonymous_kib();
+        assert!(held > before + 200 * 1024, "{before} KiB, then {held}");
+        drop(many);
+        let (mut garbage, now) = (Garbage::default(), Instant::now());
+        assert_eq!(garbage.due(), None, "nothing has changed yet");
+        garbage.grow(1, now);
+        garbage.give_back(now);
+        assert_eq!(garbage.due(), Some(now + QUIET));
+        garbage.give_back(now + QUIET);
+        assert_eq!(garbage.due(), None);
+        let left = anonymous_kib();
+        assert!(left < held - 200 * 1024, "{held} KiB, then {left}");
+    }
+}
