@@ -1,9 +1,19 @@
 //! What it costs: memory of Sluice on the nodes, and writes that the API server counted.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
+use gateway_tests::wait;
 use serde::Serialize;
 
 use crate::world::World;
+
+/// Memory that has not changed for so long stands still.
+const STILL: Duration = Duration::from_secs(4);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Memory of Sluice at a number of routes.
 #[derive(Clone, Debug, Serialize)]
@@ -108,8 +118,25 @@ impl std::ops::Sub for Writes {
     }
 }
 
-/// Memory of Sluice's processes, now.
+/// Memory of Sluice's processes once it stands still: a process gives back what a change has left when it has nothing
+/// else to do.
 pub fn memory(world: &World, routes: usize) -> Result<Memory> {
+    let mut last = reading(world, routes)?;
+    let mut since = Instant::now();
+    wait::until_within(PATIENCE, "memory stands still", || {
+        std::thread::sleep(LOOK);
+        let now = reading(world, routes).ok()?;
+        let before = last.most_mb(|m| m.resident);
+        if (now.most_mb(|m| m.resident) - before).abs() > before / 100.0 {
+            since = Instant::now();
+            last = now;
+        }
+        (since.elapsed() > STILL).then_some(())
+    })?;
+    reading(world, routes)
+}
+
+fn reading(world: &World, routes: usize) -> Result<Memory> {
     let of_node = |number| {
         let mut memory = Resident::default();
         for pid in world.site.pids(number)? {
