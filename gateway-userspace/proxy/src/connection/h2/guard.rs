@@ -1,5 +1,4 @@
-//! The task of one stream: what hyper makes of it, under a deadline that a client cannot evade by
-//! closing its window.
+//! The task of one stream, under a deadline that a client cannot evade by closing its window.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,22 +6,22 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use hyper::rt::Executor;
-use pin_project_lite::pin_project;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
 
-use super::Session;
+use super::{Session, stream};
 use crate::timers::Deadline;
-use crate::worker::Worker;
 
-/// One stream, shared by its task, its service and its response body.
+/// One stream, shared by its task and its response body.
 #[derive(Debug)]
 pub(super) struct StreamState {
     pub(super) session: Rc<Session>,
     pub(super) deadline: Deadline,
-    /// Whether the response's head has been handed to hyper; from then on an expired deadline ends
-    /// the stream.
+    /// Whether the response's head is on its way; from then on an expired deadline ends the stream.
     pub(super) sending: Cell<bool>,
-    /// Whether the whole response has been handed to hyper.
+    /// Whether the whole response has been handed over.
     pub(super) complete: Cell<bool>,
     /// Bytes of this stream's head on its way to the backend.
     held_bytes: Cell<usize>,
@@ -55,7 +54,7 @@ impl StreamState {
         held.set(held.get() - self.held_bytes.take());
     }
 
-    /// The response's head is handed to hyper: from now on the client has to take what comes.
+    /// The response's head is on its way: from now on the client has to take what comes.
     pub(super) fn begins_sending(&self) {
         let worker = &self.session.downstream.worker;
         self.deadline.set(worker.limits().time.write_stall);
@@ -70,63 +69,41 @@ impl Drop for StreamState {
     }
 }
 
-/// Spawns the tasks of one connection's streams on the worker's own thread.
-#[derive(Clone, Debug)]
-pub(super) struct LocalExecutor {
-    session: Rc<Session>,
+/// Serves a request in a task of its own, on the worker's own thread.
+pub(super) fn spawn(
+    state: Rc<StreamState>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    // Boxed, for it is moved before its first poll.
+    let stream = Box::pin(stream::serve(Rc::clone(&state), request, respond));
+    tokio::task::spawn_local(StreamTask { stream, state });
 }
 
-impl LocalExecutor {
-    pub(super) fn new(session: &Rc<Session>) -> Self {
-        Self {
-            session: Rc::clone(session),
-        }
-    }
+/// Drives a stream until it is done, or until it has been stalled for too long while it was
+/// sending: dropping it resets the stream. A panic ends that stream alone.
+struct StreamTask<F> {
+    stream: Pin<Box<F>>,
+    state: Rc<StreamState>,
 }
 
-impl<F: Future + 'static> Executor<F> for LocalExecutor {
-    /// hyper calls it right after the service, whose stream this therefore is.
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(StreamTask {
-            stream,
-            state: self.session.starting.borrow_mut().take(),
-            worker: Rc::clone(&self.session.downstream.worker),
-        });
-    }
-}
-
-pin_project! {
-    /// Drives a stream until it is done, or until it has been stalled for too long while it was
-    /// sending: dropping it resets the stream. A panic ends that stream alone.
-    ///
-    /// Written out, because an `async` block would copy what hyper hands over four times.
-    struct StreamTask<F> {
-        #[pin]
-        stream: F,
-        state: Option<Rc<StreamState>>,
-        worker: Rc<Worker>,
-    }
-}
-
-impl<F: Future> Future for StreamTask<F> {
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let task = self.project();
-        match catch_unwind(AssertUnwindSafe(|| task.stream.poll(cx))) {
+        let Self { stream, state } = self.get_mut();
+        let counters = &state.session.downstream.worker.counters;
+        match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(cx))) {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(_)) => return Poll::Ready(()),
+            Ok(Poll::Ready(())) => return Poll::Ready(()),
             Err(_) => {
-                task.worker.counters.panics.up();
+                counters.panics.up();
                 return Poll::Ready(());
             }
         }
-        let Some(state) = task.state else {
-            return Poll::Pending;
-        };
         state.deadline.register(cx);
         if state.sending.get() && state.deadline.is_expired() {
-            task.worker.counters.timeouts_downstream.up();
+            counters.timeouts_downstream.up();
             return Poll::Ready(());
         }
         Poll::Pending
