@@ -23,6 +23,7 @@ use crate::buffer::Buffer;
 use crate::downstream::Downstream;
 use crate::limits::Limits;
 use crate::timers::Deadline;
+pub(crate) use guard::IdleTasks;
 use guard::StreamState;
 use io::WatchedIo;
 use ping::Pings;
