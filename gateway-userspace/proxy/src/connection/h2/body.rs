@@ -106,9 +106,6 @@ impl Streamed {
         {
             // A client that stops sending, or an endpoint that takes no more, ends only this half.
             if upload.is_done() {
-                if let Some(copies) = upload.copies.take() {
-                    copies.send();
-                }
                 self.upload = None;
             }
         }
@@ -151,8 +148,9 @@ impl Streamed {
         let mut download = self.download.take()?;
         let trailers = download.take_trailers();
         self.state.complete.set(true);
-        if self.upload.is_none() {
-            download.release(worker);
+        match self.upload.take() {
+            None => download.release(worker),
+            Some(mut upload) => upload.finish_copies(),
         }
         self.end();
         trailers
