@@ -135,9 +135,6 @@ impl Streamed {
             // A client that stops sending, or an endpoint that takes no more, ends only this half.
             && upload.is_done()
         {
-            if let Some(copies) = upload.copies.take() {
-                copies.send();
-            }
             self.upload = None;
         }
     }
@@ -179,10 +176,11 @@ impl Streamed {
     /// The response is complete.
     fn finish(&mut self) {
         self.state.complete.set(true);
-        if let Some(download) = self.download.take()
-            && self.upload.is_none()
-        {
-            download.release(&self.state.session.downstream.worker);
+        let worker = &self.state.session.downstream.worker;
+        match (self.download.take(), self.upload.take()) {
+            (Some(download), None) => download.release(worker),
+            (_, Some(mut upload)) => upload.finish_copies(),
+            (None, None) => {}
         }
         self.end();
     }

@@ -109,7 +109,7 @@ fn begin<'a>(
     if head.expects_continue() {
         inform(respond, Response::builder().status(100).body(()));
     }
-    upload.copies = Copies::of(downstream, routing, &decision, &head);
+    upload.copy_to(Copies::of(downstream, routing, &decision, &head));
     let worker = &downstream.worker;
     if Retries::keeps(decision.rule.map(|rule| &**rule)) {
         upload.keep_sent(worker.limits().upstream.retry_bytes);
@@ -344,9 +344,6 @@ impl Exchange<'_> {
             if self.upload.forget_large_head() {
                 self.state.let_go();
             }
-            if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
-                copies.send();
-            }
             if let Err(UploadError::Client(error)) = sent {
                 let gone = ProxyError::new(Side::Downstream, Kind::Closed).because(error);
                 return Poll::Ready(Err(NoHead::Failed(gone)));
@@ -405,6 +402,7 @@ impl Exchange<'_> {
         if (uploaded || download.is_done())
             && let Some(whole) = download.take_whole()
         {
+            self.upload.finish_copies();
             worker.put_vec(self.upload.into_storage());
             record.bytes_sent = whole.len() as u64;
             if uploaded {
