@@ -59,10 +59,7 @@ impl Api {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let stream = connector
-            .connect(
-                ServerName::from(server.ip()),
-                TcpStream::from_std(stream)?,
-            )
+            .connect(ServerName::from(server.ip()), TcpStream::from_std(stream)?)
             .await?;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))

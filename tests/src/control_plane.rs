@@ -246,7 +246,10 @@ fn credentials(authority: &Authority, address: IpAddr, dir: &Path) -> Result<()>
     std::fs::write(dir.join("accounts.key"), accounts.key)?;
     let tokens = format!("{ADMIN_TOKEN},admin,1,system:masters\n");
     std::fs::write(dir.join("tokens.csv"), tokens)?;
-    std::fs::write(dir.join("admin.conf"), kubeconfig(address, dir, ADMIN_TOKEN))?;
+    std::fs::write(
+        dir.join("admin.conf"),
+        kubeconfig(address, dir, ADMIN_TOKEN),
+    )?;
     Ok(())
 }
 

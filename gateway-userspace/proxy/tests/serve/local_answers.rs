@@ -95,7 +95,7 @@ async fn a_preflight_is_answered_and_a_response_gets_its_lines() {
         max_age_s: 5,
     };
     let world = World::new(config.route(RouteSpec {
-        cors: Some(Box::new(cors)),
+        cors: Some(cors),
         ..RouteSpec::new("http", "", action)
     }))
     .await;

@@ -72,9 +72,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Access, ConnectError> 
     let config = config(kubeconfig).await?;
     let server = config.cluster_url.to_string();
     let server = server.trim_end_matches('/').to_owned();
-    let connection = |config| {
-        client(config).map_err(|error| ConnectError::Credentials(server.clone(), error))
-    };
+    let connection =
+        |config| client(config).map_err(|error| ConnectError::Credentials(server.clone(), error));
     Ok(Access {
         client: connection(config.clone())?,
         clerks: connection(config)?,

@@ -91,10 +91,13 @@ mod tests {
             "",
         ]);
         for one in &names {
-            let all = names.iter().enumerate().filter(|(_, other)| match (one, other) {
-                (Some(a), Some(b)) => a.intersects(b),
-                _ => true,
-            });
+            let all = names
+                .iter()
+                .enumerate()
+                .filter(|(_, other)| match (one, other) {
+                    (Some(a), Some(b)) => a.intersects(b),
+                    _ => true,
+                });
             let all: Vec<_> = all.map(|(number, _)| number).collect();
             assert_eq!(overlaps.with(one.as_ref()), all, "{one:?}");
         }
@@ -108,7 +111,10 @@ mod tests {
         let (names, overlaps) = index(&many);
         let looked_at = |name: &Option<Hostname>| overlaps.named(name.as_ref()?).count().into();
         let counts: Vec<usize> = names.iter().filter_map(looked_at).collect();
-        assert!(counts[..5_000].iter().all(|count| *count == 2), "itself and the wildcard");
+        assert!(
+            counts[..5_000].iter().all(|count| *count == 2),
+            "itself and the wildcard"
+        );
         assert_eq!(counts[5_000], 5_001);
     }
 }

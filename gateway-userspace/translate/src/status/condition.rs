@@ -164,12 +164,22 @@ impl Conditions {
     }
 
     /// `True`.
-    pub(crate) fn hold(&mut self, kind: ConditionType, reason: Reason, message: impl Into<Cow<'static, str>>) {
+    pub(crate) fn hold(
+        &mut self,
+        kind: ConditionType,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) {
         self.set(kind, ConditionStatus::True, reason, message);
     }
 
     /// `False`.
-    pub(crate) fn fail(&mut self, kind: ConditionType, reason: Reason, message: impl Into<Cow<'static, str>>) {
+    pub(crate) fn fail(
+        &mut self,
+        kind: ConditionType,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) {
         self.set(kind, ConditionStatus::False, reason, message);
     }
 

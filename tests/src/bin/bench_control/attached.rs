@@ -98,7 +98,9 @@ fn count(
 /// Follows the number on a thread of its own; every event is passed on, also when the number is as before.
 fn follow(world: &World) -> Result<Receiver<(Instant, u64)>> {
     let gateway = wait::until("the Gateway counts the probed routes", || {
-        let gateway = world.block_on(world.api.get(&routes::gateway_path())).ok()?;
+        let gateway = world
+            .block_on(world.api.get(&routes::gateway_path()))
+            .ok()?;
         (attached(&gateway) == Some(PROBED)).then_some(gateway)
     })?;
     let version = gateway

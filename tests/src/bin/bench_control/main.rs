@@ -21,7 +21,8 @@ use self::report::Report;
 use self::site::Site;
 use self::world::World;
 
-const USAGE: &str = "bench_control [--processes N] [--quick] [--routes N,N,…] [--changes N] [-o json]";
+const USAGE: &str =
+    "bench_control [--processes N] [--quick] [--routes N,N,…] [--changes N] [-o json]";
 /// Where the goal for memory is measured.
 const MEMORY_ROUTES: usize = 5_000;
 

@@ -192,21 +192,21 @@ impl Times {
 }
 
 /// One thread per node that asks it for the probed route whose turn it is.
-fn pollers(
-    world: &World,
-    asked: &Arc<Asked>,
-) -> Result<Vec<Arc<Mutex<Seen>>>> {
+fn pollers(world: &World, asked: &Arc<Asked>) -> Result<Vec<Arc<Mutex<Seen>>>> {
     let mut all = Vec::new();
     for node in &world.site.nodes {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (source, to) = (node.source, node.to);
         let (state, asked) = (Arc::clone(&seen), Arc::clone(asked));
-        world.site.client.spawn_thread(&format!("ask-{}", node.name), move || {
-            let outcome = runtime()
-                .map_err(anyhow::Error::from)
-                .and_then(|r| r.block_on(poll(source, to, &state, &asked)));
-            lock(&state).failed = outcome.err().map(|error| format!("{error:#}"));
-        })?;
+        world
+            .site
+            .client
+            .spawn_thread(&format!("ask-{}", node.name), move || {
+                let outcome = runtime()
+                    .map_err(anyhow::Error::from)
+                    .and_then(|r| r.block_on(poll(source, to, &state, &asked)));
+                lock(&state).failed = outcome.err().map(|error| format!("{error:#}"));
+            })?;
         let ready = wait::until(&format!("{} answers", node.name), || {
             let seen = lock(&seen);
             (seen.failed.is_some() || !seen.numbers.is_empty()).then_some(())
