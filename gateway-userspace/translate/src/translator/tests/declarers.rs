@@ -269,13 +269,13 @@ proptest! {
 
     #[test]
     fn any_order_and_grouping_gives_the_translation_of_the_objects(
-        steps in prop::collection::vec((0..17_usize, 0..6_usize, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0..18_usize, 0..6_usize, any::<bool>()), 1..60),
         cluster in any::<bool>(),
         pool in any::<bool>(),
         service in any::<bool>(),
     ) {
         let world = &*WORLD;
-        prop_assert_eq!(world.len(), 17);
+        prop_assert_eq!(world.len(), 18);
         let settings = settings(cluster, pool, service);
         let mut translator = Translator::new(settings.clone());
         for step in &steps {
@@ -302,7 +302,7 @@ proptest! {
     /// belongs to one Gateway, unless several name it.
     #[test]
     fn an_address_of_the_pool_belongs_to_one_gateway(
-        steps in prop::collection::vec((0..17_usize, 0..6_usize, any::<bool>()), 1..60),
+        steps in prop::collection::vec((0..18_usize, 0..6_usize, any::<bool>()), 1..60),
     ) {
         let world = &*WORLD;
         let mut translator = Translator::new(settings(true, true, false));
