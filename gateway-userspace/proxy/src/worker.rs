@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
-use crate::connection::Workspaces;
+use crate::connection::{IdleTasks, Workspaces};
 use crate::datagram::{Datagrams, Leaving, Stray};
 use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
@@ -49,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
+    pub(crate) idle_tasks: IdleTasks,
     pub(crate) upstreams: Upstreams,
     pub(crate) datagrams: Datagrams,
     pub(crate) log: Log,
@@ -69,8 +70,8 @@ pub(crate) struct Worker {
     idle: Notify,
 }
 
-/// Pieces of storage of one kind kept free.
-const KEPT: usize = 256;
+/// Pieces of storage of one kind kept free, and tasks that wait for work.
+pub(crate) const KEPT: usize = 256;
 
 impl Worker {
     fn new(index: usize, shared: &Arc<Shared>) -> Rc<Self> {
@@ -85,6 +86,7 @@ impl Worker {
             timers: Timers::new(),
             buffers: Rc::default(),
             workspaces: Rc::default(),
+            idle_tasks: IdleTasks::default(),
             upstreams: Upstreams::default(),
             datagrams: Datagrams::default(),
             log: Log::new(

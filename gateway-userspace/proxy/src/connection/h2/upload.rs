@@ -1,15 +1,13 @@
 //! A request on its way from an HTTP/2 stream to an upstream.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
+use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::Body;
-use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 
 use crate::connection::mirror::Copies;
@@ -28,7 +26,7 @@ pub(super) struct Upload {
     written: usize,
     trailers: Option<HeaderMap>,
     /// What is still to come from the client.
-    body: Option<Incoming>,
+    body: Option<RecvStream>,
     has_body: bool,
     chunked: bool,
     /// How long the client said that the body is.
@@ -59,14 +57,14 @@ struct Kept {
 /// What ended an upload.
 pub(super) enum UploadError {
     /// The client's stream.
-    Client(hyper::Error),
+    Client(h2::Error),
     /// The upstream's connection.
     Upstream,
 }
 
 impl Upload {
     /// An upload of `head` and, unless `kind` says that there is none, of `body`.
-    pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: Incoming) -> Self {
+    pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: RecvStream) -> Self {
         Self {
             head,
             data: Bytes::new(),
@@ -181,7 +179,7 @@ impl Upload {
 
     /// Whether all data has come from the client. The end of the stream may be told later, and by itself.
     fn is_whole(&self) -> bool {
-        self.left() == Some(0) || self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.left() == Some(0) || self.body.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn is_written(&self) -> bool {
@@ -225,23 +223,21 @@ impl Upload {
     }
 
     /// The next data: what is to be sent again, then the client's.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         if let Some(data) = self.again.pop_front() {
             return Poll::Ready(Some(Ok(data)));
         }
-        while let Some(body) = &mut self.body {
-            let frame = ready!(Pin::new(body).poll_frame(cx));
-            self.moved = true;
-            match frame.transpose()? {
-                None => self.body = None,
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => {
-                        self.note(&data);
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                    Err(frame) => self.trailers = frame.into_trailers().ok().map(passing),
-                },
+        if let Some(body) = &mut self.body {
+            if let Some(data) = ready!(body.poll_data(cx)).transpose()? {
+                self.moved = true;
+                // What has been taken is written before more is asked for: the window may open again.
+                body.flow_control().release_capacity(data.len())?;
+                self.note(&data);
+                return Poll::Ready(Some(Ok(data)));
             }
+            self.trailers = ready!(body.poll_trailers(cx))?.map(passing);
+            self.moved = true;
+            self.body = None;
         }
         Poll::Ready(None)
     }
@@ -269,7 +265,7 @@ impl Upload {
         cx: &mut Context<'_>,
         stream: &mut Http2Stream,
     ) -> Poll<io::Result<()>> {
-        let last = self.body.as_ref().is_none_or(Body::is_end_stream);
+        let last = self.body.as_ref().is_none_or(RecvStream::is_end_stream);
         let ends = self.ended || last && self.again.is_empty() && self.trailers.is_none();
         while !self.data.is_empty() {
             ready!(stream.poll_send(cx, &mut self.data, ends))?;
@@ -349,21 +345,18 @@ impl Upload {
 }
 
 /// Reads a body to its end, or for as long as a copy may take, and sends the copies.
-async fn follow(mut body: Incoming, mut left: Option<u64>, mut copies: Box<Copies>) {
+async fn follow(mut body: RecvStream, mut left: Option<u64>, mut copies: Box<Copies>) {
     let limit = copies.time_limit();
     let read = async {
         while left != Some(0) && copies.are_wanted() {
-            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                None => break,
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        left = left.map(|left| left.saturating_sub(data.len() as u64));
-                        copies.take(&data);
-                    }
-                }
-            }
+            let Some(data) = body.data().await.transpose()? else {
+                break;
+            };
+            body.flow_control().release_capacity(data.len())?;
+            left = left.map(|left| left.saturating_sub(data.len() as u64));
+            copies.take(&data);
         }
-        Ok::<_, hyper::Error>(())
+        Ok::<_, h2::Error>(())
     };
     if let Ok(Ok(())) = tokio::time::timeout(limit, read).await {
         copies.send();
