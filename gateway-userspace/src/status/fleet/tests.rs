@@ -59,8 +59,14 @@ fn a_node_without_a_sign_of_life_is_not_waited_for() {
     let now = Instant::now();
     let mut fleet = fleet(vec![lease("a", 7, Some("port in use"))], now);
     let stale = now + Duration::from_secs(6);
-    assert_eq!(fleet.stale_next(now), Some(stale));
     assert!(!fleet.has_reached(&at(9), now));
+    assert!(
+        !fleet.has_reached(&at(9), stale),
+        "nothing was heard of anybody, so it is not known"
+    );
+    assert_eq!(fleet.stale_next(now), None);
+    fleet.heard(stale - Duration::from_secs(2));
+    assert_eq!(fleet.stale_next(now), Some(stale));
     assert!(fleet.has_reached(&at(9), stale));
     assert_eq!(fleet.counts(now), (2, 0));
     assert_eq!(fleet.counts(stale), (1, 1));
