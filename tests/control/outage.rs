@@ -135,6 +135,34 @@ fn a_writer_that_takes_over_while_a_node_lags_takes_nothing_back() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn a_node_that_comes_back_late_from_an_outage_is_waited_for() -> Result<()> {
+    let mut bed = Bed::new()?;
+    let (early, late) = (bed.start("a")?, bed.start("b")?);
+    bed.until_reported(&["a", "b"])?;
+    bed.until_programmed("web", "True", "Programmed")?;
+    until_settled(&[&early, &late])?;
+    bed.api.stop_api()?;
+    until_away(&early)?;
+    gateway_tests::sys::kill(late.pid(), libc::SIGSTOP)?;
+    bed.api.start_api()?;
+    bed.api.apply(&gateway("new", 90, ""))?;
+    let pending = bed.until_programmed("new", "False", "Pending")?;
+    assert_eq!(pending["message"], "waiting for b to apply it");
+
+    // So many signs of life take longer than a node may be silent at other times.
+    let signs = || early.metric("sluice_node_reports_total", &[]);
+    let before = signs()?;
+    wait::until_within(FAILOVER, "there are signs of life", || {
+        (signs().ok()? >= before + 8.0).then_some(())
+    })?;
+    let still = bed.programmed("new").context("a condition")?;
+    gateway_tests::sys::kill(late.pid(), libc::SIGCONT)?;
+    assert_eq!(still["reason"], "Pending");
+    bed.until_programmed("new", "True", "Programmed")?;
+    Ok(())
+}
+
 /// The status that a host's route answers with at an address.
 fn ask(bed: &Bed, name: &str, to: std::net::IpAddr) -> Result<u16> {
     let host = format!("{name}.example.com");

@@ -2,10 +2,12 @@
 //!
 //! Nobody is judged by what could not be seen. While the API server is away time stands still here,
 //! and whoever is seen again, or by a new writer for the first time, has the whole of its Lease
-//! to give a sign of life.
+//! to give a sign of life. After the API server was away nodes come back one after the other, for the
+//! way to it leads over kube-proxy, which tries again after a minute at most: until then a node that
+//! is silent is late, not gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_model::names::ListenerKey;
 
@@ -13,6 +15,9 @@ use super::lease::{Lease, Sighting};
 use super::node::{NodeReport, Pace, REPORT};
 use crate::source::Position;
 
+/// How long after the API server came back a node's silence says nothing. Client-go, and so
+/// kube-proxy, waits 30 s and as much again at random between two tries.
+pub const EXCUSED: Duration = Duration::from_mins(1);
 /// Nodes that a message names.
 const NAMED: usize = 5;
 
@@ -26,6 +31,8 @@ pub struct Fleet {
     /// Up to when it is known what happened: a little longer than something was heard, for if
     /// anything had happened it would have been heard.
     known_until: Option<Instant>,
+    /// Until when nobody is gone for being silent.
+    excused_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -108,6 +115,11 @@ impl Fleet {
         self.nodes.remove(name);
     }
 
+    /// Until that moment a silent node is late, not gone.
+    pub fn excuse(&mut self, until: Option<Instant>) {
+        self.excused_until = until;
+    }
+
     /// Whether all of them are known; before that nothing is confirmed.
     pub fn is_followed(&self) -> bool {
         self.followed_since.is_some()
@@ -136,7 +148,7 @@ impl Fleet {
 
     /// When the next node will be stale, if no more is heard.
     pub fn stale_next(&self, now: Instant) -> Option<Instant> {
-        let next = self.live(now).map(|node| node.sighting.stale_at());
+        let next = self.live(now).map(|node| self.gone_at(node));
         next.min()
             .filter(|at| self.known_until.is_none_or(|until| *at <= until))
     }
@@ -205,7 +217,12 @@ impl Fleet {
     fn live(&self, now: Instant) -> impl Iterator<Item = &Node> {
         let now = self.clock(now);
         let nodes = self.nodes.values();
-        nodes.filter(move |node| !node.sighting.is_stale(now))
+        nodes.filter(move |node| now < self.gone_at(node))
+    }
+
+    fn gone_at(&self, node: &Node) -> Instant {
+        let stale = node.sighting.stale_at();
+        self.excused_until.map_or(stale, |until| until.max(stale))
     }
 }
 

@@ -112,3 +112,18 @@ fn a_message_names_few_nodes() {
     let lagging = fleet.lagging(&at(2), now);
     assert_eq!(lagging.as_deref(), Some("a, b, c, d, e and 2 more"));
 }
+
+#[test]
+fn a_node_that_comes_back_late_after_an_outage_is_waited_for() {
+    let now = Instant::now();
+    let mut fleet = fleet(vec![lease("a", 7, None)], now);
+    let excused = now + EXCUSED;
+    fleet.excuse(Some(excused));
+    let before = excused - Duration::from_secs(1);
+    fleet.heard(before);
+    assert_eq!(fleet.counts(before), (2, 0));
+    assert_eq!(fleet.lagging(&at(8), before).as_deref(), Some("a"));
+    assert_eq!(fleet.stale_next(before), Some(excused));
+    assert_eq!(fleet.counts(excused), (1, 1));
+    assert!(fleet.has_reached(&at(8), excused));
+}

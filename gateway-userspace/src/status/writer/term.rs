@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::super::api::leases;
-use super::super::fleet::Fleet;
+use super::super::fleet::{EXCUSED, Fleet};
 use super::super::follow::{Seen, follow};
 use super::super::gate::{Gate, Owing};
 use super::super::job::{Desk, Done, Ending, Job};
@@ -101,6 +101,11 @@ impl Term {
     pub fn look(&mut self, world: Arc<World>, now: Instant) {
         let is_told = Arc::ptr_eq(&self.world.source, &world.source);
         self.world = world;
+        let back = match self.world.source.unreadable {
+            Some(_) => Some(now),
+            None => self.world.readable_since,
+        };
+        self.fleet.excuse(back.map(|back| back + EXCUSED));
         let owing = Owing {
             statuses: self.world.statuses.owed().unfinished().clone(),
             rejected: Arc::new(self.world.rejected.clone()),
