@@ -38,6 +38,7 @@ use crate::tls::alert::UNRECOGNIZED_NAME;
 use crate::worker::Worker;
 use client::Client;
 pub(crate) use h1::Workspaces;
+pub(crate) use h2::IdleTasks;
 use stream::Inbound;
 
 /// Serves a connection in a task of its own. A panic ends that connection alone.

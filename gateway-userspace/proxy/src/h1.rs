@@ -61,7 +61,7 @@ pub use encode_response::{
 pub use request::{Method, RequestHead, RequestView};
 pub use response::{Asked, ResponseHead, ResponseView};
 pub use to_http::to_http;
-pub(crate) use to_http::trailer_map;
+pub(crate) use to_http::{to_http_informational, trailer_map};
 
 /// How far the parse of a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

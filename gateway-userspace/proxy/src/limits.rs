@@ -111,7 +111,7 @@ pub struct Http2Limits {
     pub header_table_bytes: u32,
     /// Bytes of answers that wait for one stream's window. Default 64 KiB.
     pub send_buffer: usize,
-    /// Pause after which a silent connection is pinged. Default 30 s.
+    /// How often it is looked whether a connection was silent, and then pinged. Default 30 s.
     pub ping_interval: Duration,
     /// How long the answer to a ping may take. Default 20 s.
     pub ping_timeout: Duration,

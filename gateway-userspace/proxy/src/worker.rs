@@ -19,8 +19,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
-use crate::connection::Workspaces;
-use crate::datagram::Datagrams;
+use crate::connection::{IdleTasks, Workspaces};
+use crate::datagram::{Datagrams, Leaving, Stray};
 use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
 use crate::limits::Limits;
@@ -49,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
+    pub(crate) idle_tasks: IdleTasks,
     pub(crate) upstreams: Upstreams,
     pub(crate) datagrams: Datagrams,
     pub(crate) log: Log,
@@ -69,8 +70,8 @@ pub(crate) struct Worker {
     idle: Notify,
 }
 
-/// Pieces of storage of one kind kept free.
-const KEPT: usize = 256;
+/// Pieces of storage of one kind kept free, and tasks that wait for work.
+pub(crate) const KEPT: usize = 256;
 
 impl Worker {
     fn new(index: usize, shared: &Arc<Shared>) -> Rc<Self> {
@@ -85,6 +86,7 @@ impl Worker {
             timers: Timers::new(),
             buffers: Rc::default(),
             workspaces: Rc::default(),
+            idle_tasks: IdleTasks::default(),
             upstreams: Upstreams::default(),
             datagrams: Datagrams::default(),
             log: Log::new(
@@ -262,8 +264,14 @@ pub(crate) enum Command {
     },
     /// Read datagrams from now on.
     Receive { done: oneshot::Sender<()> },
-    /// Leave the sockets of datagrams to another process.
-    Leave { done: oneshot::Sender<()> },
+    /// Leave the sockets of datagrams to another process, step by step; how many were found for others, or were of
+    /// new clients.
+    Leave {
+        step: Leaving,
+        done: oneshot::Sender<usize>,
+    },
+    /// Look whether this is of a session here.
+    Stray(Stray),
     /// End service.
     Drain {
         deadline: Duration,
@@ -304,11 +312,16 @@ impl WorkerHandle {
         Ok(Self { commands })
     }
 
+    /// How its colleagues reach it; it still ends when this handle is dropped.
+    pub(crate) fn inbox(&self) -> mpsc::WeakUnboundedSender<Command> {
+        self.commands.downgrade()
+    }
+
     /// Sends a command; the answer comes when the worker has carried it out or is gone.
-    pub(crate) fn ask(
+    pub(crate) fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<()>) -> Command,
-    ) -> oneshot::Receiver<()> {
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> oneshot::Receiver<T> {
         let (done, answer) = oneshot::channel();
         let _ = self.commands.send(command(done));
         answer

@@ -86,6 +86,12 @@ impl Download {
         self.done
     }
 
+    /// Whether trailers have come.
+    pub(super) fn has_trailers(&self) -> bool {
+        let chunked = matches!(&self.decoder, BodyDecoder::Chunked(decoder) if !decoder.trailers().is_empty());
+        chunked || self.trailers.is_some()
+    }
+
     /// Gives the connection back, if the response ended in order.
     pub(super) fn release(self, worker: &Worker) {
         let extra = self.held.is_some_and(|held| !held.is_empty());

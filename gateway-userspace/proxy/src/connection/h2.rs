@@ -1,30 +1,32 @@
-//! HTTP/2 on a client's connection: hyper speaks it, each stream is a task of the same worker that
-//! drives its upstream's socket itself, and one flush of the connection carries what all of them
-//! have to say.
+//! HTTP/2 on a client's connection: the h2 crate keeps frames, windows and streams in order, each
+//! stream is a task of the same worker that drives its upstream's socket itself, and one flush of the
+//! connection carries what all of them have to say.
 
 mod body;
 mod guard;
 mod io;
+mod ping;
 mod stream;
 mod upload;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake};
 
 use super::client::Client;
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
 use crate::limits::Limits;
 use crate::timers::Deadline;
-use guard::{LocalExecutor, StreamState};
+pub(crate) use guard::IdleTasks;
+use guard::StreamState;
 use io::WatchedIo;
+use ping::Pings;
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -37,8 +39,6 @@ pub(super) struct Session {
     resets: Cell<u64>,
     /// Bytes of heads on their way to backends.
     held_bytes: Cell<usize>,
-    /// The stream whose task is about to be spawned.
-    starting: RefCell<Option<Rc<StreamState>>>,
     /// When an idle connection ends.
     idle: Deadline,
 }
@@ -59,62 +59,48 @@ pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
         streams: Cell::new(0),
         resets: Cell::new(0),
         held_bytes: Cell::new(0),
-        starting: RefCell::default(),
         idle: deadline,
     });
     let stall = worker.timers.deadline();
-    let io = TokioIo::new(WatchedIo::new(
-        stream,
-        first,
-        stall,
-        limits.time.write_stall,
-    ));
-    let service = {
-        let session = Rc::clone(&session);
-        // Boxed: hyper and the executor move it several times before its first poll.
-        service_fn(move |request| Box::pin(stream::serve(session.begin(), request)))
+    let io = WatchedIo::new(stream, first, stall, limits.time.write_stall);
+    let mut serving = Serving {
+        reads: io.reads(),
+        stage: Stage::Opening(builder(limits).handshake(io)),
+        session,
+        told_to_end: false,
     };
-    let executor = LocalExecutor::new(&session);
-    let mut connection = pin!(builder(executor, limits).serve_connection(io, service));
-    let mut told_to_end = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Err(error) = ended {
-                tracing::debug!(peer = %session.downstream.peer, %error, "http/2 connection failed");
-            }
-            return Poll::Ready(());
-        }
-        match session.poll_end(cx, &mut told_to_end) {
-            Fate::Lives => Poll::Pending,
-            Fate::Ends => {
-                connection.as_mut().graceful_shutdown();
-                // The shutdown writes its GOAWAY when polled.
-                connection.as_mut().poll(cx).map(drop)
-            }
-            Fate::CutOff => Poll::Ready(()),
-        }
-    })
-    .await;
+    poll_fn(|cx| serving.poll(cx)).await;
 }
 
-fn builder(executor: LocalExecutor, limits: &Limits) -> Builder<LocalExecutor> {
+fn builder(limits: &Limits) -> Builder {
     let http2 = &limits.http2;
-    let mut builder = Builder::new(executor);
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
         .max_concurrent_streams(http2.concurrent_streams)
-        .initial_stream_window_size(http2.stream_window)
+        .initial_window_size(http2.stream_window)
         .initial_connection_window_size(http2.connection_window)
         .max_frame_size(http2.frame_bytes)
         .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
         .header_table_size(http2.header_table_bytes)
-        .max_send_buf_size(http2.send_buffer)
+        .max_send_buffer_size(http2.send_buffer)
         .max_pending_accept_reset_streams(http2.pending_accept_resets)
-        .max_local_error_reset_streams(http2.local_error_resets)
-        .keep_alive_interval(http2.ping_interval)
-        .keep_alive_timeout(http2.ping_timeout);
+        .max_local_error_reset_streams(Some(http2.local_error_resets));
     builder
+}
+
+/// A connection being served.
+struct Serving {
+    stage: Stage,
+    session: Rc<Session>,
+    /// How often the client has been read from.
+    reads: Rc<Cell<u64>>,
+    told_to_end: bool,
+}
+
+enum Stage {
+    /// The client's preface is awaited.
+    Opening(Handshake<WatchedIo, Bytes>),
+    Open(Connection<WatchedIo, Bytes>, Option<Pings>),
 }
 
 /// What is to be done with a connection.
@@ -125,6 +111,55 @@ enum Fate {
     CutOff,
 }
 
+impl Serving {
+    /// Ready at the connection's end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Poll::Ready(ended) = self.poll_stage(cx) {
+                if let Err(error) = ended {
+                    let peer = self.session.downstream.peer;
+                    tracing::debug!(%peer, %error, "http/2 connection failed");
+                }
+                return Poll::Ready(());
+            }
+            match (
+                self.session.poll_end(cx, &mut self.told_to_end),
+                &mut self.stage,
+            ) {
+                (Fate::Lives, _) => return Poll::Pending,
+                // Its GOAWAY is written when it is polled.
+                (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
+                (Fate::Ends, Stage::Opening(_)) | (Fate::CutOff, _) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if let Stage::Opening(handshake) = &mut self.stage {
+            let mut connection = ready!(Pin::new(handshake).poll(cx))?;
+            let worker = &self.session.downstream.worker;
+            let pings = connection
+                .ping_pong()
+                .map(|pings| Pings::new(pings, worker, Rc::clone(&self.reads)));
+            self.stage = Stage::Open(connection, pings);
+        }
+        let Stage::Open(connection, pings) = &mut self.stage else {
+            return Poll::Pending;
+        };
+        if pings.as_mut().is_some_and(|pings| !pings.poll(cx)) {
+            tracing::debug!(peer = %self.session.downstream.peer, "http/2 client answers no ping");
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let Some(accepted) = ready!(connection.poll_accept(cx)) else {
+                return Poll::Ready(Ok(()));
+            };
+            let (request, respond) = accepted?;
+            guard::spawn(self.session.begin(), request, respond);
+        }
+    }
+}
+
 impl Session {
     /// A new stream.
     fn begin(self: &Rc<Self>) -> Rc<StreamState> {
@@ -132,9 +167,7 @@ impl Session {
         self.downstream.worker.counters.requests_http2.up();
         self.streams.set(self.streams.get() + 1);
         self.active.set(self.active.get() + 1);
-        let state = Rc::new(StreamState::new(self));
-        *self.starting.borrow_mut() = Some(Rc::clone(&state));
-        state
+        Rc::new(StreamState::new(self))
     }
 
     /// A stream has ended.

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Duration;
 
 use gateway_model::ir::CertificateKey;
 use gateway_model::snapshot::UpstreamId;
@@ -113,6 +114,16 @@ impl Copies {
         if !self.heads.is_empty() {
             self.body.extend_from_slice(data);
         }
+    }
+
+    /// Whether any is still to be sent, so that the rest of the body matters.
+    pub(super) fn are_wanted(&self) -> bool {
+        !self.heads.is_empty()
+    }
+
+    /// How long a body may be waited for when nobody but a mirror wants it.
+    pub(super) fn time_limit(&self) -> Duration {
+        self.worker.limits().mirror.timeout
     }
 
     /// The body is complete: sends the copies.

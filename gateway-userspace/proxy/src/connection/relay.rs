@@ -55,7 +55,7 @@ pub(super) struct Relay {
     body_bytes: u64,
     /// What has been written, as long as it is to be kept.
     log: Option<Log>,
-    /// Copies of the body to send once it is known.
+    /// Copies to send once the body is known, whatever has become of it at the receiver.
     pub(super) copies: Option<Box<Copies>>,
 }
 
@@ -198,6 +198,12 @@ impl Relay {
     {
         loop {
             self.take_ready_data().map_err(RelayError::Malformed)?;
+            if self.sealed && self.copies.is_some() {
+                self.copies
+                    .take()
+                    .into_iter()
+                    .for_each(|copies| copies.send());
+            }
             while !self.out.is_empty() {
                 ready!(self.poll_write(cx, sink)).map_err(RelayError::Sink)?;
             }

@@ -62,6 +62,20 @@ pub fn to_http(
     response
 }
 
+/// The head of an informational response for an HTTP/2 client: its lines alone.
+pub(crate) fn to_http_informational(view: &ResponseView<'_>) -> http::Response<()> {
+    let mut response = http::Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(view.head.status()).unwrap_or(StatusCode::PROCESSING);
+    for field in &view.head.fields.list {
+        let (name, value) = (field.name.of(view.buf), field.value.of(view.buf));
+        if field.flags & (view.skip() | DROP) == 0 {
+            append(response.headers_mut(), name, Bytes::copy_from_slice(value));
+        }
+    }
+    response
+}
+
 /// Trailer lines, each with its CR LF, as HTTP/2 carries them: those that may pass; none without any.
 pub(crate) fn trailer_map(lines: &[u8]) -> Option<HeaderMap> {
     let mut trailers = HeaderMap::new();

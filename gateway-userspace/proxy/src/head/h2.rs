@@ -1,6 +1,6 @@
 //! HTTP/2 heads under the same policy as HTTP/1.1 ones.
 //!
-//! `hyper` has parsed them and refused what RFC 9113 calls malformed; what is left to refuse here
+//! The h2 crate has parsed them and refused what RFC 9113 calls malformed; what is left to refuse here
 //! is what it lets through. One thing it hides: a fragment in `:path` is cut off before this code
 //! sees it, so `/a#b` is matched and forwarded as `/a`.
 
@@ -27,6 +27,7 @@ pub struct H2Head<'a> {
     host_len: usize,
     body: BodyKind,
     cookies: usize,
+    expects_continue: bool,
 }
 
 impl<'a> H2Head<'a> {
@@ -56,7 +57,13 @@ impl<'a> H2Head<'a> {
             host_len,
             body,
             cookies: fields.cookies,
+            expects_continue: fields.expects_continue && body != BodyKind::None,
         })
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends a body.
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.expects_continue
     }
 
     /// Whether the method is `HEAD`.
@@ -199,12 +206,14 @@ fn check_target<'a>(parts: &'a Parts, limits: &HeadLimits) -> Result<Cow<'a, str
 struct FieldFacts {
     length: Option<u64>,
     cookies: usize,
+    expects_continue: bool,
 }
 
 fn check_fields(parts: &Parts, limits: &HeadLimits) -> Result<FieldFacts, Violation> {
     let mut facts = FieldFacts {
         length: None,
         cookies: 0,
+        expects_continue: false,
     };
     if parts.headers.len() > limits.lines {
         return Err(Violation::TooManyHeaders);
@@ -240,6 +249,10 @@ impl FieldFacts {
             }
             Known::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
                 Err(Violation::Expectation)
+            }
+            Known::Expect => {
+                self.expects_continue = true;
+                Ok(())
             }
             Known::ContentLength => {
                 let length = bytes::decimal(value).ok_or(Violation::LengthInvalid)?;

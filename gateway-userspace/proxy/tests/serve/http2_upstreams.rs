@@ -529,11 +529,25 @@ async fn a_copy_goes_over_http2_too() {
     h1.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
         .await;
     assert_eq!(h1.response().await.status, 200);
+    let mut h2 = client(&world).await;
+    let request = Request::post("http://shop.example/b")
+        .body(full("defg"))
+        .unwrap();
+    let response = h2.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.into_body().collect().await.unwrap();
     world
-        .until("it is sent", |stats| stats.mirrors_sent == 1)
+        .until("both are sent", |stats| stats.mirrors_sent == 2)
         .await;
-    let seen = seen.lock().unwrap().clone();
-    assert_eq!(seen, [("/a".into(), b"abc".to_vec())]);
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            ("/a".into(), b"abc".to_vec()),
+            ("/b".into(), b"defg".to_vec())
+        ]
+    );
 }
 
 /// The status of a call that Sluice answers itself.

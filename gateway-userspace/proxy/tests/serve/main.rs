@@ -9,6 +9,7 @@ mod datagrams;
 mod draining;
 mod http1;
 mod http2;
+mod http2_streams;
 mod http2_upstreams;
 mod limits;
 mod local_answers;

@@ -1,15 +1,34 @@
 //! Copies of requests.
 
-use gateway_model::ir::{Filter, Mirror};
+use std::time::Duration;
 
-use crate::support::{Backend, Config, RouteSpec, World, upstream_key};
+use bytes::Bytes;
+use gateway_model::ir::{Filter, Mirror};
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::support::{Backend, Config, RouteSpec, World, http2_over, upstream_key};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 struct Mirrored {
     world: World,
-    seen: tokio::sync::mpsc::UnboundedReceiver<String>,
-    _backends: [Backend; 2],
+    seen: UnboundedReceiver<String>,
+    app: Backend,
+    _shadow: Backend,
+}
+
+impl Mirrored {
+    /// The next copy as it was sent.
+    async fn copy(&mut self) -> String {
+        let copy = tokio::time::timeout(Duration::from_secs(20), self.seen.recv()).await;
+        copy.expect("a copy").unwrap()
+    }
 }
 
 async fn mirrored() -> Mirrored {
@@ -24,7 +43,11 @@ async fn mirrored() -> Mirrored {
         }
     })
     .await;
-    let (sender, seen) = tokio::sync::mpsc::unbounded_channel();
+    mirrored_to(app).await
+}
+
+async fn mirrored_to(app: Backend) -> Mirrored {
+    let (sender, seen) = unbounded_channel();
     let shadow = Backend::start(move |mut conn| {
         let sender = sender.clone();
         async move {
@@ -59,7 +82,8 @@ async fn mirrored() -> Mirrored {
     Mirrored {
         world,
         seen,
-        _backends: [app, shadow],
+        app,
+        _shadow: shadow,
     }
 }
 
@@ -68,27 +92,13 @@ async fn a_copy_has_the_head_and_the_body_and_its_answer_is_thrown_away() {
     let mut mirrored = mirrored().await;
     let mut client = mirrored.world.client().await;
     assert_eq!(client.get("a", "/one").await.body, "hello");
-    assert!(
-        mirrored
-            .seen
-            .recv()
-            .await
-            .unwrap()
-            .starts_with("GET /one HTTP/1.1\r\n")
-    );
+    assert!(mirrored.copy().await.starts_with("GET /one HTTP/1.1\r\n"));
     client
         .send("POST /two HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
         .await;
     client.send("dy").await;
     assert_eq!(client.response().await.body, "hello");
-    assert!(
-        mirrored
-            .seen
-            .recv()
-            .await
-            .unwrap()
-            .ends_with("\r\n\r\nbody")
-    );
+    assert!(mirrored.copy().await.ends_with("\r\n\r\nbody"));
     client
         .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
         .await;
@@ -96,10 +106,8 @@ async fn a_copy_has_the_head_and_the_body_and_its_answer_is_thrown_away() {
     assert_eq!(client.response().await.body, "hello");
     assert!(
         mirrored
-            .seen
-            .recv()
+            .copy()
             .await
-            .unwrap()
             .ends_with("\r\n\r\n4\r\nabcd\r\n0\r\n\r\n")
     );
     mirrored
@@ -122,4 +130,127 @@ async fn a_body_over_the_limit_is_not_copied() {
         .world
         .until("it is counted", |stats| stats.mirrors_dropped == 1)
         .await;
+}
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+/// A request under way over HTTP/2, its body in the test's hands: a frame for each text, the end when dropped.
+async fn post(
+    client: &mut SendRequest<Body>,
+    length: Option<&str>,
+) -> (
+    UnboundedSender<&'static str>,
+    impl Future<Output = Response<Incoming>> + use<>,
+) {
+    let (sender, texts) = unbounded_channel::<&'static str>();
+    let stream = futures_util::stream::unfold(texts, |mut texts| async move {
+        let text = texts.recv().await?;
+        Some((Ok(Frame::data(Bytes::from(text))), texts))
+    });
+    let mut request = Request::post("http://a.example/");
+    if let Some(length) = length {
+        request = request.header("content-length", length);
+    }
+    let request = request.body(StreamBody::new(stream).boxed()).unwrap();
+    client.ready().await.unwrap();
+    let response = client.send_request(request);
+    (sender, async { response.await.unwrap() })
+}
+
+async fn http2(world: &World) -> SendRequest<Body> {
+    http2_over(TcpStream::connect(world.address).await.unwrap()).await
+}
+
+async fn text(response: Response<Incoming>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test]
+async fn a_body_is_whole_at_its_length_though_its_stream_ends_later() {
+    let mut mirrored = mirrored().await;
+    let mut client = http2(&mirrored.world).await;
+    for sent in 1..=3 {
+        let (body, response) = post(&mut client, Some("4")).await;
+        body.send("bo").unwrap();
+        body.send("dy").unwrap();
+        assert_eq!(text(response.await).await, "hello");
+        let copy = mirrored.copy().await;
+        assert!(copy.ends_with("\r\n\r\nbody"), "{copy}");
+        mirrored
+            .world
+            .until("it is counted", |stats| stats.mirrors_sent == sent)
+            .await;
+        drop(body);
+    }
+    assert_eq!(mirrored.app.connections(), 1, "its connection is kept");
+}
+
+/// Answers each connection's request as soon as its head has come.
+async fn hasty() -> Backend {
+    Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        conn.write(HELLO).await;
+        while !conn.ended().await {
+            conn.exactly(1).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_copy_is_sent_though_the_answer_comes_before_the_body_over_http2() {
+    let mut mirrored = mirrored_to(hasty().await).await;
+    let mut client = http2(&mirrored.world).await;
+    for (length, rest) in [(Some("4"), "body"), (None, "4\r\nbody\r\n0\r\n\r\n")] {
+        let (body, response) = post(&mut client, length).await;
+        assert_eq!(text(response.await).await, "hello");
+        body.send("bo").unwrap();
+        body.send("dy").unwrap();
+        drop(body);
+        let copy = mirrored.copy().await;
+        assert!(copy.ends_with(&format!("\r\n\r\n{rest}")), "{copy}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_sent_though_the_answer_comes_before_the_body_over_http1() {
+    let mut mirrored = mirrored_to(hasty().await).await;
+    for (framing, rest) in [
+        ("Content-Length: 4", "body"),
+        ("Transfer-Encoding: chunked", "4\r\nbody\r\n0\r\n\r\n"),
+    ] {
+        let mut client = mirrored.world.client().await;
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.body, "hello");
+        client.ends().await;
+        client.send(rest).await;
+        let copy = mirrored.copy().await;
+        assert!(copy.ends_with(&format!("\r\n\r\n{rest}")), "{copy}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_not_copied() {
+    let mirrored = mirrored_to(hasty().await).await;
+    let mut client = mirrored.world.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+        .await;
+    assert_eq!(client.response().await.body, "hello");
+    drop(client);
+    let stream = TcpStream::connect(mirrored.world.address).await.unwrap();
+    let (mut raw, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://a.example/").body(()).unwrap();
+    let (response, mut body) = raw.send_request(request, false).unwrap();
+    body.send_data("bo".into(), false).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    body.send_reset(h2::Reason::CANCEL);
+    mirrored
+        .world
+        .until("both are counted", |stats| stats.mirrors_dropped == 2)
+        .await;
+    assert_eq!(mirrored.world.proxy.stats().mirrors_sent, 0);
 }

@@ -368,13 +368,7 @@ impl Exchange<'_> {
         }
         let sink = &mut attempt.connection.stream;
         let result = match ready!(self.upload.poll(cx, &mut self.client.stream, sink)) {
-            Ok(()) => {
-                if let Some(copies) = self.upload.copies.take() {
-                    copies.send();
-                }
-                Ok(())
-            }
-            Err(RelayError::Sink(_)) => Ok(()),
+            Ok(()) | Err(RelayError::Sink(_)) => Ok(()),
             Err(RelayError::Source(error)) => Err(client_io(error)),
             Err(RelayError::Malformed(Violation::Truncated)) => {
                 Err(ProxyError::new(Side::Downstream, Kind::Closed))

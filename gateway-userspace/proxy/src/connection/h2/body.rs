@@ -1,14 +1,15 @@
-//! The body of a response, read from its upstream as fast as the client's window lets it go.
+//! A response on its way to a client, read from its upstream as fast as the client's window lets it go.
 
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use gateway_model::snapshot::CompiledRule;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::Response;
 
 use super::guard::StreamState;
 use super::upload::Upload;
@@ -17,7 +18,12 @@ use crate::connection::download::Download;
 use crate::connection::inbound::download_error;
 use crate::connection::record::Record;
 use crate::error::{Kind, ProxyError, Side};
-use crate::worker::Worker;
+
+/// A response: its head, and how its body comes.
+pub(super) struct Served {
+    pub(super) head: Response<()>,
+    pub(super) body: ResponseBody,
+}
 
 /// A response's body.
 pub(super) enum ResponseBody {
@@ -29,111 +35,133 @@ pub(super) enum ResponseBody {
 
 /// A body on its way, and everything that ends with it.
 pub(super) struct Streamed {
-    state: Rc<StreamState>,
+    pub(super) state: Rc<StreamState>,
     /// None once the response is over.
-    download: Option<Download>,
+    pub(super) download: Option<Download>,
     /// What is still to be sent of the request.
-    upload: Option<Upload>,
-    budget: Budget,
-    rule: Option<Arc<CompiledRule>>,
-    record: Option<Record>,
+    pub(super) upload: Option<Upload>,
+    pub(super) budget: Budget,
+    pub(super) rule: Option<Arc<CompiledRule>>,
+    pub(super) record: Option<Record>,
+    /// What waits for the client's window.
+    pub(super) data: Bytes,
 }
 
-impl ResponseBody {
-    pub(super) fn whole(bytes: Bytes) -> Self {
-        Self::Whole(bytes)
-    }
-
-    pub(super) fn streamed(
-        state: Rc<StreamState>,
-        download: Download,
-        upload: Option<Upload>,
-        budget: Budget,
-        rule: Option<Arc<CompiledRule>>,
-        record: Record,
-    ) -> Self {
-        Self::Streamed(Box::new(Streamed {
-            state,
-            download: Some(download),
-            upload,
-            budget,
-            rule,
-            record: Some(record),
-        }))
+impl Served {
+    /// Sends the response to its end, or until its client no longer wants it.
+    pub(super) async fn send(self, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+        match self.body {
+            ResponseBody::Whole(data) if data.is_empty() => {
+                respond.send_response(self.head, true).map(drop)
+            }
+            ResponseBody::Whole(mut data) => {
+                let mut out = respond.send_response(self.head, false)?;
+                poll_fn(|cx| poll_data(cx, &mut out, &mut data, true)).await
+            }
+            ResponseBody::Streamed(mut streamed) => {
+                let mut out = respond.send_response(self.head, false)?;
+                poll_fn(|cx| streamed.poll(cx, &mut out)).await
+            }
+        }
     }
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = ProxyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Streamed(streamed) => streamed.poll_frame(cx),
+/// Sends data as the client's window allows; ready when all of it has gone, with an end if it is the last.
+fn poll_data(
+    cx: &mut Context<'_>,
+    out: &mut SendStream<Bytes>,
+    data: &mut Bytes,
+    last: bool,
+) -> Poll<Result<(), h2::Error>> {
+    while !data.is_empty() {
+        out.reserve_capacity(data.len());
+        match out.capacity() {
+            0 => match ready!(out.poll_capacity(cx)) {
+                Some(room) => drop(room?),
+                None => return Poll::Ready(Err(Reason::CANCEL.into())),
+            },
+            room if room < data.len() => out.send_data(data.split_to(room), false)?,
+            _ => out.send_data(std::mem::take(data), last)?,
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_empty(),
-            Self::Streamed(streamed) => streamed.download.is_none(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Streamed(_) => SizeHint::default(),
-        }
-    }
+    Poll::Ready(Ok(()))
 }
 
 impl Streamed {
-    fn poll_frame(
+    fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        let Some(download) = &mut self.download else {
-            return Poll::Ready(None);
-        };
-        if let Some(upload) = &mut self.upload
-            && let Poll::Ready(_) = upload.poll(cx, download.stream())
-        {
-            // A client that stops sending, or an endpoint that takes no more, ends only this half.
-            if upload.is_done() {
-                if let Some(copies) = upload.copies.take() {
-                    copies.send();
+        out: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), h2::Error>> {
+        if let Poll::Ready(reset) = out.poll_reset(cx) {
+            return Poll::Ready(reset.map(drop));
+        }
+        loop {
+            self.poll_upload(cx);
+            let Some(download) = &self.download else {
+                return Poll::Ready(Ok(()));
+            };
+            let last = download.is_done() && !download.has_trailers();
+            let had_data = !self.data.is_empty();
+            ready!(poll_data(cx, out, &mut self.data, last))?;
+            if last && had_data {
+                self.finish();
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.poll_download(cx)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let trailers = self.download.as_mut().and_then(Download::take_trailers);
+                    match trailers {
+                        Some(trailers) => out.send_trailers(trailers)?,
+                        None => out.send_data(Bytes::new(), true)?,
+                    }
+                    self.finish();
+                    return Poll::Ready(Ok(()));
                 }
-                self.upload = None;
+                Err(error) => {
+                    self.fail(error);
+                    out.send_reset(Reason::INTERNAL_ERROR);
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
-        let worker = Rc::clone(&self.state.session.downstream.worker);
-        match download.poll(cx, &worker) {
-            Poll::Pending => self.poll_over(cx),
+    }
+
+    /// Sends what there is of the request.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let (Some(upload), Some(download)) = (&mut self.upload, &mut self.download)
+            && upload.poll(cx, download.stream()).is_ready()
+            // A client that stops sending, or an endpoint that takes no more, ends only this half.
+            && upload.is_done()
+        {
+            self.upload = None;
+        }
+    }
+
+    /// Reads what comes next of the response; false at its end.
+    fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ProxyError>> {
+        let Some(download) = &mut self.download else {
+            return Poll::Ready(Ok(false));
+        };
+        let worker = &self.state.session.downstream.worker;
+        match download.poll(cx, worker) {
+            Poll::Pending => self.poll_over(cx).map(Err),
             Poll::Ready(Ok(Some(data))) => {
                 if let Some(record) = &mut self.record {
                     record.bytes_sent += data.len() as u64;
                 }
-                self.budget
-                    .arm(&self.state.deadline, Some(worker.limits().time.write_stall));
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                let stall = worker.limits().time.write_stall;
+                self.budget.arm(&self.state.deadline, Some(stall));
+                self.data = data;
+                Poll::Ready(Ok(true))
             }
-            Poll::Ready(Ok(None)) => {
-                Poll::Ready(self.finish(&worker).map(|t| Ok(Frame::trailers(t))))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(self.fail(download_error(error))))),
+            Poll::Ready(Ok(None)) => Poll::Ready(Ok(false)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(download_error(error))),
         }
     }
 
-    fn poll_over(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
         let time = &self.state.session.downstream.worker.limits().time;
         let limit = self.budget.body_idle(time);
         let moved = self.upload.as_mut().is_some_and(Upload::take_moved);
@@ -142,30 +170,27 @@ impl Streamed {
             self.budget.arm(&self.state.deadline, Some(limit));
         }
         let stalled = (Side::Upstream, Kind::BodyTimeout);
-        let error = ready!(self.budget.poll_over(cx, &self.state.deadline, stalled));
-        Poll::Ready(Some(Err(self.fail(error))))
+        self.budget.poll_over(cx, &self.state.deadline, stalled)
     }
 
-    /// The body is complete; gives its trailers.
-    fn finish(&mut self, worker: &Worker) -> Option<HeaderMap> {
-        let mut download = self.download.take()?;
-        let trailers = download.take_trailers();
+    /// The response is complete.
+    fn finish(&mut self) {
         self.state.complete.set(true);
-        if self.upload.is_none() {
-            download.release(worker);
+        let worker = &self.state.session.downstream.worker;
+        match (self.download.take(), self.upload.take()) {
+            (Some(download), None) => download.release(worker),
+            (_, Some(mut upload)) => upload.finish_copies(),
+            (None, None) => {}
         }
         self.end();
-        trailers
     }
 
-    fn fail(&mut self, error: ProxyError) -> ProxyError {
-        let kind = ProxyError::new(error.side, error.kind);
+    fn fail(&mut self, error: ProxyError) {
         if let Some(record) = &mut self.record {
             record.error = Some(error);
         }
         self.download = None;
         self.end();
-        kind
     }
 
     fn end(&mut self) {

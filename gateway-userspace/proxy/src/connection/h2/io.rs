@@ -1,8 +1,10 @@
-//! The client's stream as hyper wants it: what was read before comes first, and a client that takes
-//! nothing for too long ends its connection.
+//! The client's stream as the h2 crate wants it: what was read before comes first, and a client that
+//! takes nothing for too long ends its connection.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ pub(super) struct WatchedIo {
     limit: Duration,
     /// Whether the last write found no room.
     blocked: bool,
+    reads: Rc<Cell<u64>>,
 }
 
 impl WatchedIo {
@@ -36,7 +39,13 @@ impl WatchedIo {
             stall,
             limit,
             blocked: false,
+            reads: Rc::default(),
         }
+    }
+
+    /// Counts how often something was read.
+    pub(super) fn reads(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.reads)
     }
 
     /// Passes a write's outcome on, unless it has been blocked for too long.
@@ -65,7 +74,11 @@ impl AsyncRead for WatchedIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(first) = &mut self.first else {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+            let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            if read.is_ready() {
+                self.reads.set(self.reads.get() + 1);
+            }
+            return read;
         };
         let n = first.len().min(buf.remaining());
         buf.put_slice(&first.filled()[..n]);

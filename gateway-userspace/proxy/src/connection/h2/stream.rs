@@ -1,18 +1,21 @@
 //! One HTTP/2 stream: from a request's head to the head of its response.
 
-use std::convert::Infallible;
+use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use gateway_model::head::Head;
 use gateway_model::ir::Timeouts;
 use gateway_model::snapshot::{CompiledFilters, CompiledRule};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
 
-use super::body::ResponseBody;
+use super::body::{ResponseBody, Served, Streamed};
 use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
@@ -27,7 +30,7 @@ use crate::connection::retries::Retries;
 use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
-use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http};
+use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http, to_http_informational};
 use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
@@ -35,21 +38,25 @@ use crate::routing::{Act, Decision, decide};
 use crate::upstream::{Needs, Target};
 use crate::worker::Worker;
 
-type Served = Response<ResponseBody>;
-
-/// Serves one request.
+/// Serves one request, unless its client takes it back.
 pub(super) async fn serve(
     state: Rc<StreamState>,
-    request: Request<Incoming>,
-) -> Result<Served, Infallible> {
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let respond = RefCell::new(respond);
     let routing = state.session.downstream.routing();
-    Ok(match begin(&state, &routing, request) {
+    let served = match begin(&state, &routing, request, &respond) {
         Begun::Answered(served) => served,
-        Begun::Forwarded(mut exchange) => match exchange.reach(&routing).await {
-            Ok((attempt, inbound)) => exchange.respond(attempt, inbound),
-            Err(error) => exchange.fail(error),
+        Begun::Forwarded(mut exchange) => match exchange.reach_unless_reset(&routing).await {
+            Some(Ok((attempt, inbound))) => exchange.respond(attempt, inbound),
+            Some(Err(error)) => exchange.fail(error),
+            None => return exchange.abandon(),
         },
-    })
+    };
+    if let Err(error) = served.send(&mut respond.into_inner()).await {
+        tracing::trace!(%error, "http/2 stream ended early");
+    }
 }
 
 /// What becomes of a request once its head is judged.
@@ -66,7 +73,8 @@ enum Begun<'a> {
 fn begin<'a>(
     state: &'a Rc<StreamState>,
     routing: &'a Rc<Routing>,
-    request: Request<Incoming>,
+    request: Request<RecvStream>,
+    respond: &'a RefCell<SendResponse<Bytes>>,
 ) -> Begun<'a> {
     let (parts, body) = request.into_parts();
     let downstream = &state.session.downstream;
@@ -98,7 +106,10 @@ fn begin<'a>(
         record.error = Some(error);
         return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
     }
-    upload.copies = Copies::of(downstream, routing, &decision, &head);
+    if head.expects_continue() {
+        inform(respond, Response::builder().status(100).body(()));
+    }
+    upload.copy_to(Copies::of(downstream, routing, &decision, &head));
     let worker = &downstream.worker;
     if Retries::keeps(decision.rule.map(|rule| &**rule)) {
         upload.keep_sent(worker.limits().upstream.retry_bytes);
@@ -108,6 +119,7 @@ fn begin<'a>(
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
     Begun::Forwarded(Exchange {
         state,
+        respond,
         rule: decision.rule,
         filters,
         target: decision.target(upstream),
@@ -125,6 +137,13 @@ fn begin<'a>(
         response: worker.take_response_head(),
         record,
     })
+}
+
+/// Sends an informational response. One that a client cannot be sent, it does without.
+#[cold]
+fn inform(respond: &RefCell<SendResponse<Bytes>>, head: http::Result<Response<()>>) {
+    let sent = head.map(|head| respond.borrow_mut().send_informational(head));
+    tracing::trace!(?sent, "informational response");
 }
 
 /// The answer to a head that breaks the policy. The connection lives.
@@ -154,11 +173,15 @@ fn finish(
 fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
     let worker = &state.session.downstream.worker;
     state.complete.set(answer.is_some());
-    // A client that has gone reads nothing; hyper drops what it is given.
+    // A client that has gone reads nothing.
     let answer = answer.unwrap_or_else(|| Answer::empty(502));
     let response = answer.into_http(&worker.date(), wanted.is_head());
     state.begins_sending();
-    response.map(ResponseBody::whole)
+    let (head, body) = response.into_parts();
+    Served {
+        head: Response::from_parts(head, ()),
+        body: ResponseBody::Whole(body),
+    }
 }
 
 /// The request as the upstream is to see it.
@@ -167,7 +190,7 @@ fn begin_upload(
     head: &H2Head<'_>,
     decision: &Decision<'_>,
     filters: &CompiledFilters,
-    body: Incoming,
+    body: RecvStream,
     record: &mut Record,
 ) -> Upload {
     let own_id = downstream.worker.request_id();
@@ -189,6 +212,7 @@ fn begin_upload(
 /// A forwarded request until its response begins.
 struct Exchange<'a> {
     state: &'a Rc<StreamState>,
+    respond: &'a RefCell<SendResponse<Bytes>>,
     rule: Option<&'a Arc<CompiledRule>>,
     filters: &'a CompiledFilters,
     target: Target<'a>,
@@ -204,6 +228,20 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// Waits for a response; nothing if the client resets the stream before.
+    async fn reach_unless_reset(
+        &mut self,
+        routing: &Routing,
+    ) -> Option<Result<(Attempt, Inbound), ProxyError>> {
+        let respond = self.respond;
+        let mut reached = pin!(self.reach(routing));
+        poll_fn(|cx| match reached.as_mut().poll(cx) {
+            Poll::Ready(reached) => Poll::Ready(Some(reached)),
+            Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+        })
+        .await
+    }
+
     /// Sends the request, as often as it takes and may be, and waits for the head of a final response.
     async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
@@ -249,7 +287,7 @@ impl Exchange<'_> {
             self.response.reset();
             match poll_fn(|cx| self.poll_head(cx, &mut attempt, &mut held)).await {
                 Ok(mut inbound) if self.response.is_informational() => {
-                    // hyper's server has no way to send one on.
+                    self.pass_on(&inbound);
                     inbound.buffer.consume(inbound.head_len);
                     held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
                 }
@@ -267,6 +305,16 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// Passes an informational response on. `100 Continue` is Sluice's own to say.
+    #[cold]
+    fn pass_on(&self, inbound: &Inbound) {
+        if self.response.status() == 100 {
+            return;
+        }
+        let head = to_http_informational(&self.response.view(inbound.buffer.filled()));
+        inform(self.respond, Ok(head));
     }
 
     /// Whether the request can be sent once more without anybody noticing.
@@ -295,9 +343,6 @@ impl Exchange<'_> {
             self.uploading = false;
             if self.upload.forget_large_head() {
                 self.state.let_go();
-            }
-            if let (Ok(()), Some(copies)) = (&sent, self.upload.copies.take()) {
-                copies.send();
             }
             if let Err(UploadError::Client(error)) = sent {
                 let gone = ProxyError::new(Side::Downstream, Kind::Closed).because(error);
@@ -334,7 +379,7 @@ impl Exchange<'_> {
         over.map(|error| Err(NoHead::Failed(error)))
     }
 
-    /// The response's head for hyper, and a body that brings the rest.
+    /// The response's head, and a body that brings the rest.
     fn respond(mut self, attempt: Attempt, mut inbound: Inbound) -> Served {
         let view = self.response.view(inbound.buffer.filled());
         let worker = &self.state.session.downstream.worker;
@@ -357,6 +402,7 @@ impl Exchange<'_> {
         if (uploaded || download.is_done())
             && let Some(whole) = download.take_whole()
         {
+            self.upload.finish_copies();
             worker.put_vec(self.upload.into_storage());
             record.bytes_sent = whole.len() as u64;
             if uploaded {
@@ -365,12 +411,28 @@ impl Exchange<'_> {
             let rule = self.rule.map(|rule| &**rule);
             record.end(&self.state.session.downstream, rule);
             self.state.complete.set(true);
-            return head.map(|()| ResponseBody::whole(whole));
+            let body = ResponseBody::Whole(whole);
+            return Served { head, body };
         }
-        let upload = (!self.upload.is_done()).then_some(self.upload);
-        let rule = self.rule.map(Arc::clone);
-        let state = Rc::clone(self.state);
-        head.map(|()| ResponseBody::streamed(state, download, upload, self.budget, rule, record))
+        let streamed = Streamed {
+            state: Rc::clone(self.state),
+            download: Some(download),
+            upload: (!self.upload.is_done()).then_some(self.upload),
+            budget: self.budget,
+            rule: self.rule.map(Arc::clone),
+            record: Some(record),
+            data: Bytes::new(),
+        };
+        let body = ResponseBody::Streamed(Box::new(streamed));
+        Served { head, body }
+    }
+
+    /// The client has taken the request back.
+    fn abandon(mut self) {
+        self.record.bytes_received = self.upload.received();
+        self.record.error = Some(ProxyError::new(Side::Downstream, Kind::Closed));
+        let rule = self.rule.map(|rule| &**rule);
+        self.record.end(&self.state.session.downstream, rule);
     }
 
     /// The answer when no response came.

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
+use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body::Body;
-use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
 
 use crate::connection::mirror::Copies;
@@ -27,9 +26,11 @@ pub(super) struct Upload {
     written: usize,
     trailers: Option<HeaderMap>,
     /// What is still to come from the client.
-    body: Option<Incoming>,
+    body: Option<RecvStream>,
     has_body: bool,
     chunked: bool,
+    /// How long the client said that the body is.
+    length: Option<u64>,
     /// Whether the head has gone, and with it the chance to send it again.
     begun_body: bool,
     /// Whether the end of the body has been produced.
@@ -42,8 +43,8 @@ pub(super) struct Upload {
     kept: Option<Box<Kept>>,
     /// What is to be sent again before the client's next.
     again: VecDeque<Bytes>,
-    /// Copies to send once the body is known.
-    pub(super) copies: Option<Box<Copies>>,
+    /// Copies to send once the body is known, whatever has become of it upstream.
+    copies: Option<Box<Copies>>,
 }
 
 /// A head and data that have been sent, up to a limit.
@@ -56,14 +57,14 @@ struct Kept {
 /// What ended an upload.
 pub(super) enum UploadError {
     /// The client's stream.
-    Client(hyper::Error),
+    Client(h2::Error),
     /// The upstream's connection.
     Upstream,
 }
 
 impl Upload {
     /// An upload of `head` and, unless `kind` says that there is none, of `body`.
-    pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: Incoming) -> Self {
+    pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: RecvStream) -> Self {
         Self {
             head,
             data: Bytes::new(),
@@ -73,6 +74,10 @@ impl Upload {
             body: Some(body).filter(|_| kind != BodyKind::None),
             has_body: kind != BodyKind::None,
             chunked: kind == BodyKind::Chunked,
+            length: match kind {
+                BodyKind::Length(length) => Some(length),
+                _ => None,
+            },
             begun_body: false,
             ended: kind == BodyKind::None,
             received: 0,
@@ -81,6 +86,18 @@ impl Upload {
             kept: None,
             again: VecDeque::new(),
             copies: None,
+        }
+    }
+
+    /// Sends these too, once the client's body is known.
+    pub(super) fn copy_to(&mut self, copies: Option<Box<Copies>>) {
+        self.copies = copies;
+    }
+
+    /// Goes on to read the body for the copies alone, when the answer was complete before it.
+    pub(super) fn finish_copies(&mut self) {
+        if let (Some(copies), Some(body)) = (self.copies.take(), self.body.take()) {
+            tokio::task::spawn_local(follow(body, self.left(), copies));
         }
     }
 
@@ -154,6 +171,17 @@ impl Upload {
         self.head
     }
 
+    /// How many bytes are still to come, if the client has said so.
+    fn left(&self) -> Option<u64> {
+        self.length
+            .map(|length| length.saturating_sub(self.received))
+    }
+
+    /// Whether all data has come from the client. The end of the stream may be told later, and by itself.
+    fn is_whole(&self) -> bool {
+        self.left() == Some(0) || self.body.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
     fn is_written(&self) -> bool {
         self.written == self.head.len() + self.data.len() + self.tail.len() && !self.unflushed
     }
@@ -164,7 +192,14 @@ impl Upload {
         cx: &mut Context<'_>,
         upstream: &mut UpstreamStream,
     ) -> Poll<Result<(), UploadError>> {
+        let http1 = upstream.http2().is_none();
         loop {
+            if self.copies.is_some() && self.is_whole() {
+                self.copies
+                    .take()
+                    .into_iter()
+                    .for_each(|copies| copies.send());
+            }
             // Frames go from stream to stream as they are; HTTP/1.1 gets them as its own framing.
             let direct = upstream.http2().filter(|_| self.begun_body);
             let framed = direct.is_none();
@@ -173,10 +208,12 @@ impl Upload {
                 None => ready!(self.poll_write_all(cx, upstream)),
             };
             sent.map_err(|_| UploadError::Upstream)?;
+            // To HTTP/1.1 the length says it all; HTTP/2 is told of the end, or of trailers, when they come.
+            self.ended |= http1 && self.again.is_empty() && self.left() == Some(0);
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            let framed = framed && upstream.http2().is_none();
+            let framed = framed && http1;
             match ready!(self.poll_next(cx)) {
                 Some(Ok(data)) => self.take(data, framed),
                 Some(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
@@ -186,23 +223,21 @@ impl Upload {
     }
 
     /// The next data: what is to be sent again, then the client's.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         if let Some(data) = self.again.pop_front() {
             return Poll::Ready(Some(Ok(data)));
         }
-        while let Some(body) = &mut self.body {
-            let frame = ready!(Pin::new(body).poll_frame(cx));
-            self.moved = true;
-            match frame.transpose()? {
-                None => self.body = None,
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => {
-                        self.note(&data);
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                    Err(frame) => self.trailers = frame.into_trailers().ok().map(passing),
-                },
+        if let Some(body) = &mut self.body {
+            if let Some(data) = ready!(body.poll_data(cx)).transpose()? {
+                self.moved = true;
+                // What has been taken is written before more is asked for: the window may open again.
+                body.flow_control().release_capacity(data.len())?;
+                self.note(&data);
+                return Poll::Ready(Some(Ok(data)));
             }
+            self.trailers = ready!(body.poll_trailers(cx))?.map(passing);
+            self.moved = true;
+            self.body = None;
         }
         Poll::Ready(None)
     }
@@ -230,7 +265,7 @@ impl Upload {
         cx: &mut Context<'_>,
         stream: &mut Http2Stream,
     ) -> Poll<io::Result<()>> {
-        let last = self.body.as_ref().is_none_or(Body::is_end_stream);
+        let last = self.body.as_ref().is_none_or(RecvStream::is_end_stream);
         let ends = self.ended || last && self.again.is_empty() && self.trailers.is_none();
         while !self.data.is_empty() {
             ready!(stream.poll_send(cx, &mut self.data, ends))?;
@@ -306,6 +341,25 @@ impl Upload {
         self.moved = true;
         self.unflushed = true;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Reads a body to its end, or for as long as a copy may take, and sends the copies.
+async fn follow(mut body: RecvStream, mut left: Option<u64>, mut copies: Box<Copies>) {
+    let limit = copies.time_limit();
+    let read = async {
+        while left != Some(0) && copies.are_wanted() {
+            let Some(data) = body.data().await.transpose()? else {
+                break;
+            };
+            body.flow_control().release_capacity(data.len())?;
+            left = left.map(|left| left.saturating_sub(data.len() as u64));
+            copies.take(&data);
+        }
+        Ok::<_, h2::Error>(())
+    };
+    if let Ok(Ok(())) = tokio::time::timeout(limit, read).await {
+        copies.send();
     }
 }
 

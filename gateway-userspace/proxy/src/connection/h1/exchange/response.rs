@@ -2,13 +2,16 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
 
 use super::super::Next;
 use super::{End, Exchange, Failed, Forward};
 use crate::connection::attempt::Attempt;
 use crate::connection::inbound::{Inbound, client_io, download_error};
 use crate::connection::record::Record;
-use crate::connection::relay::{Framing, Relay};
+use crate::connection::relay::{Framing, Relay, RelayError};
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, BodyOut, ResponsePlan, encode_response};
 
@@ -60,10 +63,35 @@ impl Exchange<'_> {
         let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
         if clean {
             attempt.keep(&self.client.downstream.worker);
+        } else {
+            drop(attempt);
+        }
+        if let Some(copies) = &self.upload.copies {
+            let limit = copies.time_limit();
+            Box::pin(self.finish_copies(limit)).await;
         }
         Ok(End::Response {
             keep: encoded.keep_alive,
         })
+    }
+
+    /// Goes on to read the body for its copies alone, when the response was complete before it. Such a response
+    /// ends both connections, and the client is told so at once.
+    #[cold]
+    async fn finish_copies(&mut self, limit: Duration) {
+        let (stream, upload) = (&mut self.client.stream, &mut self.upload);
+        let mut nowhere = tokio::io::sink();
+        let read = async {
+            stream.shutdown().await.map_err(RelayError::Source)?;
+            let wanted = |upload: &Relay| upload.copies.as_ref().is_some_and(|c| c.are_wanted());
+            poll_fn(|cx| match wanted(upload) {
+                true => upload.poll(cx, stream, &mut nowhere),
+                false => Poll::Ready(Ok(())),
+            })
+            .await
+        };
+        // What comes of it shows in the counters of mirrors.
+        let _ = tokio::time::timeout(limit, read).await;
     }
 
     fn poll_stream(
