@@ -133,7 +133,10 @@ impl Controller {
 
     /// Carries one change through.
     pub async fn apply(&mut self, update: Update) {
-        let was_unreadable = self.reported.as_ref().is_some_and(|r| r.unreadable.is_some());
+        let was_unreadable = self
+            .reported
+            .as_ref()
+            .is_some_and(|r| r.unreadable.is_some());
         if was_unreadable && update.report.unreadable.is_none() {
             self.readable_since = Some(Instant::now());
         }

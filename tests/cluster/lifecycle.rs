@@ -253,10 +253,7 @@ pub fn loads_by(site: &Site, nodes: &[Node]) -> Result<Vec<(&'static str, Runnin
                 .start(site.cluster.client())?,
         ));
         let new = site.load().from(from).pause(pause).new_connections();
-        loads.push((
-            "new connections",
-            new.start(site.cluster.client())?,
-        ));
+        loads.push(("new connections", new.start(site.cluster.client())?));
     }
     more(&loads)?;
     Ok(loads)

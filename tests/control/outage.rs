@@ -26,7 +26,11 @@ fn versions(bed: &Bed) -> Result<BTreeMap<String, String>> {
     let list: Value = serde_json::from_str(&list)?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let of = |item: &Value| {
-        let name = format!("{}/{}", text(&item["kind"]), text(&item["metadata"]["name"]));
+        let name = format!(
+            "{}/{}",
+            text(&item["kind"]),
+            text(&item["metadata"]["name"])
+        );
         (name, text(&item["metadata"]["resourceVersion"]))
     };
     let items = list["items"].as_array().context("a list has items")?;
@@ -59,7 +63,8 @@ fn until_away(pod: &Sluice) -> Result<()> {
 /// Gateways and routes whose statuses are written.
 fn plant(bed: &Bed, names: &[&str]) -> Result<()> {
     for (name, port) in names.iter().zip(81..) {
-        bed.api.apply(&(gateway(name, port, "") + &route(name, "one")))?;
+        bed.api
+            .apply(&(gateway(name, port, "") + &route(name, "one")))?;
     }
     for name in names {
         bed.until_programmed(name, "True", "Programmed")?;
@@ -187,7 +192,8 @@ fn what_was_served_when_a_pod_was_killed_is_served_as_soon_as_it_is_ready_again(
     for round in 0..3 {
         let name = format!("new{round}");
         // The first time the Gateway and its address are new too.
-        bed.api.apply(&(gateway("web", 80, "") + &route(&name, "one")))?;
+        bed.api
+            .apply(&(gateway("web", 80, "") + &route(&name, "one")))?;
         wait::until_within(Duration::from_secs(30), &name, || {
             (ask(&bed, &name, at).ok()? == 302).then_some(())
         })?;

@@ -225,7 +225,10 @@ fn an_address_is_proposed_at_once() {
     gate.push(owing, needed, now);
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
-    assert!(opens(&mut gate, &fleet, now), "node1 has not seen the Gateway");
+    assert!(
+        opens(&mut gate, &fleet, now),
+        "node1 has not seen the Gateway"
+    );
     let proposed = gate.confirmed().statuses.get(&name()).cloned();
     assert!(proposed.as_deref().is_some_and(is_proposal));
     fleet.see(lease("node1", at(2), 3), now);
@@ -259,7 +262,10 @@ fn a_new_writer_gives_nodes_a_whole_lease_and_takes_back_nothing_that_stands() {
     };
     assert!(gate.open(&fleet, late, &mut stands));
     let held: Vec<_> = gate.pending().into_keys().collect();
-    assert_eq!(held, [ObjectRef::new(ObjectKind::Gateway, "infra", "other")]);
+    assert_eq!(
+        held,
+        [ObjectRef::new(ObjectKind::Gateway, "infra", "other")]
+    );
 }
 
 #[test]
