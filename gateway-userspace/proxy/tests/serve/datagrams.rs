@@ -506,6 +506,87 @@ mod at_an_upgrade {
         assert_eq!(new.proxy.stats().datagram_sessions, 0);
     }
 
+    fn of_several_workers() -> Settings {
+        Settings {
+            workers: 3.try_into().unwrap(),
+            ..Settings::default()
+        }
+    }
+
+    /// A hand-over in the midst of what 32 clients ask; each has one session, before and after.
+    async fn nothing_is_lost_under_load(bound: SocketAddr) {
+        let echo = Echo::start("a").await;
+        let settings = of_several_workers();
+        let old = World::at(bound, Vec::new(), udp(&[echo.address]), settings.clone()).await;
+        let address = SocketAddr::new(LOCAL, bound.port());
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let clients: Vec<_> = (0..32)
+            .map(|n| {
+                let stopped = stopped.clone();
+                tokio::spawn(async move {
+                    let client = Client::to(address).await;
+                    let mut i = 0;
+                    while !*stopped.borrow() {
+                        assert_eq!(client.ask(format!("{n} {i}")).await, format!("a:{n} {i}"));
+                        i += 1;
+                    }
+                })
+            })
+            .collect();
+        old.until("all ask", |s| s.datagram_sessions == 32).await;
+        let inherited = old.proxy.listening_sockets().await.unwrap();
+        let new = World::at(bound, inherited, udp(&[echo.address]), settings).await;
+        old.proxy.leave_datagrams().await;
+        new.proxy.receive_datagrams().await;
+        let before = old.proxy.stats().datagrams_received;
+        old.until("they go on", |s| s.datagrams_received >= before + 1_000)
+            .await;
+        stop.send(true).unwrap();
+        for client in clients {
+            client.await.unwrap();
+        }
+        let sessions = [&old, &new].map(|world| world.proxy.stats().datagram_sessions);
+        assert_eq!(sessions, [32, 0], "no client has changed its session");
+        assert_eq!(Client::to(address).await.ask("x").await, "a:x");
+        assert_eq!(new.proxy.stats().datagram_sessions, 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_under_load_with_several_workers_on_every_address() {
+        let port = nobody().await.port();
+        nothing_is_lost_under_load((Ipv4Addr::UNSPECIFIED, port).into()).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_under_load_with_several_workers_on_one_address() {
+        nothing_is_lost_under_load(nobody().await).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_keeps_its_session_when_those_of_the_old_process_end() {
+        let echo = Echo::start("a").await;
+        let address = nobody().await;
+        let [old, new] = two(address, &udp(&[echo.address]), &of_several_workers()).await;
+        let ask_all = async |clients: &[Client]| {
+            for client in clients {
+                assert_eq!(client.ask("x").await, "a:x");
+            }
+        };
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            clients.push(Client::to(address).await);
+        }
+        let (early, late) = clients.split_at(32);
+        ask_all(early).await;
+        old.proxy.leave_datagrams().await;
+        new.proxy.receive_datagrams().await;
+        ask_all(late).await;
+        assert_eq!(new.proxy.stats().datagram_sessions, 32);
+        old.proxy.drain(Duration::ZERO).await;
+        ask_all(late).await;
+        assert_eq!(new.proxy.stats().datagram_sessions, 32);
+    }
+
     #[tokio::test]
     async fn a_successor_that_never_comes_changes_nothing() {
         let echo = Echo::start("a").await;
