@@ -319,7 +319,7 @@ pub struct RunArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
 
-    /// error, warn, info, debug or trace, also by module, as in info,gateway_proxy=debug
+    /// error, warn, info or debug, also by module, as in info,gateway_proxy=debug
     /// [default: info]
     #[arg(
         long,
