@@ -22,7 +22,7 @@ use gateway_model::names::ObjectRef;
 /// For so long after a change of statuses every further position is reported too: the same changes
 /// come to another node in another order, and the writer may have seen more when it saw the last.
 const TAIL: Duration = Duration::from_secs(1);
-/// After a failure.
+/// After a failure, unless nodes speak less often than that.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits for the first revision; false if there will be none.
@@ -149,7 +149,7 @@ impl Reporter {
             }
             Err(error) => {
                 tracing::debug!(error = chain(&error), "this node cannot report");
-                self.due = Some(Instant::now() + PAUSE);
+                self.due = Some(Instant::now() + PAUSE.max(pace.interval()));
             }
         }
     }
