@@ -40,6 +40,7 @@ pub struct Controller {
     world: watch::Sender<Option<Arc<World>>>,
     times: Arc<StageTimes>,
     reported: Option<Arc<Report>>,
+    readable_since: Option<Instant>,
     reached: Reached,
     observed: Observations,
     failures: BTreeMap<ListenerKey, String>,
@@ -77,6 +78,7 @@ impl Controller {
             world,
             times,
             reported: None,
+            readable_since: None,
             reached: Reached::default(),
             observed: Observations::default(),
             failures: BTreeMap::new(),
@@ -137,6 +139,13 @@ impl Controller {
 
     /// Carries one change through.
     pub async fn apply(&mut self, update: Update) {
+        let was_unreadable = self
+            .reported
+            .as_ref()
+            .is_some_and(|r| r.unreadable.is_some());
+        if was_unreadable && update.report.unreadable.is_none() {
+            self.readable_since = Some(Instant::now());
+        }
         announce::report(&mut self.reported, &update.report);
         self.reached = Reached {
             position: update.position,
@@ -215,6 +224,7 @@ impl Controller {
             snapshot: Arc::clone(&outcome.snapshot),
             statuses: self.statuses.clone(),
             source,
+            readable_since: self.readable_since,
             provisions: outcome.provisions.clone(),
             observed: self.observed.clone(),
             position: self.reached.position.clone(),

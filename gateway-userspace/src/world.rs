@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
 use gateway_model::snapshot::Snapshot;
@@ -28,6 +28,8 @@ pub struct World {
     pub statuses: Statuses,
     /// What the source says about itself.
     pub source: Arc<Report>,
+    /// When the source could be read again after it could not.
+    pub readable_since: Option<Instant>,
     /// The Services that are to be kept for Gateways.
     pub provisions: Provisions,
     /// What the API server keeps of them.
@@ -115,6 +117,7 @@ impl World {
             snapshot: outcome.snapshot,
             statuses,
             source: Arc::new(source),
+            readable_since: None,
             provisions: outcome.provisions,
             observed: Observations::default(),
             position: Position::default(),

@@ -32,7 +32,7 @@ fn loads(site: &Site) -> Result<Vec<(&'static str, Running)>> {
 }
 
 /// Lets each load go on for a while.
-fn more(loads: &[(&'static str, Running)]) -> Result<()> {
+pub fn more(loads: &[(&'static str, Running)]) -> Result<()> {
     loads
         .iter()
         .try_for_each(|(name, load)| load.wait_more(50).context(*name))
@@ -106,7 +106,7 @@ fn a_killed_pod_takes_only_what_was_in_flight_there() -> Result<()> {
     let site = Site::new("killed")?;
     let (victim, others) = victim(&site.cluster)?;
     let pod = sluice::ready_on(&site.cluster, &victim.name)?;
-    let elsewhere = loads_beside(&site, &others)?;
+    let elsewhere = loads_by(&site, &others)?;
     let pid = *victim.pids_of("sluice").first().context("a process")?;
     gateway_tests::sys::kill(pid, libc::SIGKILL)?;
     for node in &others {
@@ -132,7 +132,7 @@ fn a_drained_node_serves_to_the_end_and_again_when_it_is_back() -> Result<()> {
     let (victim, others) = victim(&site.cluster)?;
     // The router moves what is open on the node's leg to the others, which know nothing of it; new connections and
     // those of the other nodes must not notice.
-    let elsewhere = loads_beside(&site, &others)?;
+    let elsewhere = loads_by(&site, &others)?;
     // What an operator does: no new connections, the Pods away, and the node's own work.
     let withdrawn = site.cluster.withdraw(&victim.name)?;
     let name = victim.name.as_str();
@@ -178,7 +178,7 @@ fn a_drained_node_serves_to_the_end_and_again_when_it_is_back() -> Result<()> {
 fn a_node_that_is_cut_off_is_missed_by_nobody_and_catches_up() -> Result<()> {
     let site = Site::new("cutoff")?;
     let (victim, others) = victim(&site.cluster)?;
-    let elsewhere = loads_beside(&site, &others)?;
+    let elsewhere = loads_by(&site, &others)?;
     let cut = site.cluster.partition(&victim.name)?;
     // A change while it is away: the others serve it, and the status does not wait for the one that cannot answer.
     let started = Instant::now();
@@ -212,14 +212,14 @@ fn a_node_that_is_cut_off_is_missed_by_nobody_and_catches_up() -> Result<()> {
 }
 
 /// The node that something is done to, and the others.
-fn victim(cluster: &Cluster) -> Result<(Node, Vec<Node>)> {
+pub fn victim(cluster: &Cluster) -> Result<(Node, Vec<Node>)> {
     let (victim, others) = cluster.nodes().split_last().context("a node")?;
     ensure!(!others.is_empty(), "needs two nodes");
     Ok((victim.clone(), others.to_vec()))
 }
 
 /// One request to each address by way of this node.
-fn ask_each_way(site: &Site, node: &Node) -> Result<()> {
+pub fn ask_each_way(site: &Site, node: &Node) -> Result<()> {
     for &to in &site.addresses {
         let from = node
             .client_addresses()
@@ -238,25 +238,22 @@ fn ask_each_way(site: &Site, node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Load that only the other nodes get.
-fn loads_beside(site: &Site, others: &[Node]) -> Result<Vec<(&'static str, Running)>> {
+/// Load that only these nodes get, each of them.
+pub fn loads_by(site: &Site, nodes: &[Node]) -> Result<Vec<(&'static str, Running)>> {
     let to = site.addresses[0];
     let mut loads = Vec::new();
-    for node in others {
+    for node in nodes {
         let from = node.client_addresses()[usize::from(to.is_ipv6())];
         let pause = Duration::from_millis(20);
         loads.push((
-            "kept alive, elsewhere",
+            "kept alive",
             site.load()
                 .from(from)
                 .pause(pause)
                 .start(site.cluster.client())?,
         ));
         let new = site.load().from(from).pause(pause).new_connections();
-        loads.push((
-            "new connections, elsewhere",
-            new.start(site.cluster.client())?,
-        ));
+        loads.push(("new connections", new.start(site.cluster.client())?));
     }
     more(&loads)?;
     Ok(loads)

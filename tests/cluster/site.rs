@@ -132,11 +132,6 @@ impl Site {
         let ns = self.cluster.client();
         WebSocket::open(ns, self.at(443), HOST, "/ws", Some(Arc::clone(&config)))
     }
-
-    /// The route's own object.
-    pub fn httproute(&self, name: &str) -> Result<Value> {
-        self.cluster.get("httproute", self.namespace.name(), name)
-    }
 }
 
 fn gateway(namespace: &str) -> String {

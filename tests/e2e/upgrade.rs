@@ -14,7 +14,11 @@ use crate::edge::{Edge, Mode};
 const UPGRADES: usize = 20;
 
 fn upgrades_lose_nothing(mode: Mode) -> Result<()> {
-    let mut edge = Edge::plan(mode).args(["--drain-timeout", "60s"]).start()?;
+    let edge = Edge::plan(mode).args(["--drain-timeout", "60s"]).start()?;
+    lose_nothing(edge, UPGRADES)
+}
+
+fn lose_nothing(mut edge: Edge, upgrades: usize) -> Result<()> {
     let tls = edge.client_config(&["http/1.1"])?;
     let loads = [
         edge.load("a.example.com")
@@ -36,7 +40,7 @@ fn upgrades_lose_nothing(mode: Mode) -> Result<()> {
     let open = |port, tls| WebSocket::open(edge.client(), edge.at(port), "a.example.com", "/", tls);
     let mut sockets = vec![open(80, None)?, open(443, Some(tls.clone()))?];
     let mut predecessors: Vec<Sluice> = Vec::new();
-    for round in 0..UPGRADES {
+    for round in 0..upgrades {
         for load in &loads {
             load.wait_more(20)?;
         }
@@ -82,6 +86,17 @@ fn twenty_upgrades_under_load_lose_nothing_with_bpf() -> Result<()> {
 #[test]
 fn twenty_upgrades_under_load_lose_nothing_with_sockets() -> Result<()> {
     upgrades_lose_nothing(Mode::Sockets)
+}
+
+#[test]
+fn a_pod_takes_over_from_one_whose_processes_have_no_ids_in_its_eyes() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let plan = Edge::plan(mode).args(["--drain-timeout", "60s"]);
+        let (mut edge, start) = plan.prepare()?;
+        edge.put_sluice(start.apart().ready()?);
+        lose_nothing(edge, 3)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -317,7 +317,8 @@ impl Node {
         process::output(&Netns::current()?, command)
     }
 
-    /// The processes of containers on this node whose program has this name.
+    /// The first processes of containers on this node, where the program has this name. What else runs in a
+    /// container, as probes do, is none of them.
     #[must_use]
     pub fn pids_of(&self, program: &str) -> Vec<u32> {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -326,7 +327,15 @@ impl Node {
             let read = |file: &str| {
                 std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
             };
+            let is_first = |status: String| {
+                let ids = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("NSpid:"))
+                    .unwrap_or_default();
+                ids.split_whitespace().next_back() == Some("1")
+            };
             read("comm").trim() == program
+                && is_first(read("status"))
                 && read("cgroup").contains(&format!("/sluice-lab/{}/", self.name))
         };
         pids.filter(here).collect()

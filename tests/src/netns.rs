@@ -162,11 +162,27 @@ impl Netns {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn(&self, mut command: Command) -> Result<Child> {
+    pub fn spawn(&self, command: Command) -> Result<Child> {
+        self.spawn_by(Command::spawn, command)
+    }
+
+    /// As [`Netns::spawn`], in a PID namespace of its own, as in a container.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_apart(&self, command: Command) -> Result<Child> {
+        self.spawn_by(sys::spawn_apart, command)
+    }
+
+    fn spawn_by(
+        &self,
+        spawn: fn(&mut Command) -> std::io::Result<Child>,
+        mut command: Command,
+    ) -> Result<Child> {
         sys::die_with_parent(&mut command);
         let (sender, receiver) = mpsc::sync_channel(1);
         let job = move || {
-            let child = command.spawn();
+            let child = spawn(&mut command);
             let named =
                 child.with_context(|| format!("cannot start {}", command.get_program().display()));
             drop(sender.send(named));

@@ -26,14 +26,31 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(ns: &Netns, name: &str, mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(ns: &Netns, name: &str, command: Command, log: &Path) -> Result<Self> {
+        Self::start_by(|command| ns.spawn(command), name, command, log)
+    }
+
+    /// As [`Process::start`], in a PID namespace of its own, as in a container.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_apart(ns: &Netns, name: &str, command: Command, log: &Path) -> Result<Self> {
+        Self::start_by(|command| ns.spawn_apart(command), name, command, log)
+    }
+
+    fn start_by(
+        spawn: impl FnOnce(Command) -> Result<Child>,
+        name: &str,
+        mut command: Command,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| log.display().to_string())?;
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
-        let child = ns.spawn(command)?;
+        let child = spawn(command)?;
         let guard = cleanup::register(Leftover::Process(child.id()));
         Ok(Self {
             child,

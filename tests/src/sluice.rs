@@ -40,6 +40,7 @@ pub struct Start {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     user: Option<u32>,
+    is_apart: bool,
     binary: PathBuf,
     runs: Arc<AtomicUsize>,
 }
@@ -54,6 +55,7 @@ impl Start {
             arguments: Vec::new(),
             environment: Vec::new(),
             user: None,
+            is_apart: false,
             binary: binary(),
             runs: Arc::default(),
         }
@@ -106,6 +108,13 @@ impl Start {
         self
     }
 
+    /// Runs it in a PID namespace of its own, as in a Pod.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.is_apart = true;
+        self
+    }
+
     /// Runs this binary instead of the one under test.
     #[must_use]
     pub fn binary(mut self, path: &Path) -> Self {
@@ -141,7 +150,11 @@ impl Start {
             .arg(&state_dir)
             .args(&self.arguments);
         let log = self.dir.join(format!("sluice-{run}.log"));
-        let process = Process::start(&self.ns, "sluice", command, &log)?;
+        let start = match self.is_apart {
+            true => Process::start_apart,
+            false => Process::start,
+        };
+        let process = start(&self.ns, "sluice", command, &log)?;
         Ok(Sluice {
             process,
             start: self,
@@ -153,7 +166,7 @@ impl Start {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default());

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
@@ -105,6 +105,20 @@ pub fn die_with_parent(command: &mut Command) {
     let set = || check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop);
     // SAFETY: the closure does only what is allowed between fork and exec.
     unsafe { command.pre_exec(set) };
+}
+
+/// Starts a command in a PID namespace of its own, where its id is 1 and other processes have none.
+///
+/// # Errors
+/// When there can be no such namespace, or the program cannot be started.
+pub fn spawn_apart(command: &mut Command) -> io::Result<Child> {
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    // SAFETY: no pointers. Only children of this thread are concerned.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
+    let child = command.spawn();
+    // SAFETY: the descriptor is open.
+    check(unsafe { libc::setns(own.as_raw_fd(), libc::CLONE_NEWPID) })?;
+    child
 }
 
 /// Makes the child of this command run as another user and group, without capabilities.

@@ -2,26 +2,30 @@
 //! endpoint, so that the endpoint's answers find their way back by that socket alone.
 //!
 //! A worker reads sockets of its own, which share their address with those of the other workers; the kernel
-//! gives all datagrams of a client to the same one. At an upgrade the sockets themselves go to the new process, so
+//! gives all datagrams of a client to the same one (`spread`). At an upgrade the sockets themselves go to the new process, so
 //! that no datagram is lost in a queue, and the old one keeps the clients that it has by sockets connected to them,
-//! which the kernel prefers.
+//! which the kernel prefers (`handover`).
 
+mod handover;
 mod inlet;
 mod record;
 mod session;
 mod sessions;
 mod socket;
+mod spread;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+pub(crate) use handover::{LOOKS, Leaving, Left, Stray, settle};
 pub(crate) use inlet::Reader;
 use inlet::{Inlet, Refused};
 use session::{End, Session};
 use sessions::{Sessions, Shares};
 use socket::Peers;
 pub(crate) use socket::bind;
+pub(crate) use spread::over as spread_over;
 
 use crate::worker::Worker;
 
@@ -100,19 +104,5 @@ impl Datagrams {
 
     fn end_all(&self, inlet: &Inlet, end: impl Fn() -> End) {
         self.of(inlet).iter().for_each(|session| session.end(end()));
-    }
-
-    /// Gives the sessions of an inlet sockets of their own, those that moved last first. What is over the limit
-    /// ends: the kernel looks through all of them for each datagram.
-    fn pin_all(&self, worker: &Worker, inlet: &Inlet) {
-        let mut sessions = self.of(inlet);
-        sessions.sort_by_key(|session| std::cmp::Reverse(session.moved_ms()));
-        let limit = worker.limits().datagram.pinned;
-        let limit = limit.div_ceil(worker.index.count.into());
-        for (n, session) in sessions.iter().enumerate() {
-            if n >= limit || session.pin().is_err() {
-                session.end(End::Evicted);
-            }
-        }
     }
 }

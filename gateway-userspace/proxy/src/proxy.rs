@@ -11,6 +11,7 @@ use gateway_model::names::{ListenerKey, Revision};
 use gateway_model::snapshot::Snapshot;
 use tokio::sync::{Mutex, oneshot};
 
+use crate::datagram::{self, LOOKS, Leaving};
 use crate::listen::{ListenMode, Listening, SteeringSocket};
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -99,7 +100,8 @@ impl Proxy {
                     }
                 })
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        shared.introduce(&workers);
         Ok(Self {
             shared,
             workers,
@@ -154,7 +156,7 @@ impl Proxy {
     }
 
     /// Asks the same of every worker and waits for all.
-    async fn all(&self, command: impl Fn(oneshot::Sender<()>) -> Command) {
+    async fn all<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) {
         let asked: Vec<_> = self.workers.iter().map(|w| w.ask(&command)).collect();
         for done in asked {
             let _ = done.await;
@@ -171,7 +173,29 @@ impl Proxy {
     /// Sessions stay here, each with a socket of its own, and what has been queued is sent on; when this returns
     /// the successor may begin. [`Proxy::apply`] must not be called afterwards.
     pub async fn leave_datagrams(&self) {
-        self.all(|done| Command::Leave { done }).await;
+        for step in [Leaving::Stop, Leaving::Pin] {
+            self.all(|done| Command::Leave { step, done }).await;
+        }
+        for _ in 0..LOOKS {
+            datagram::settle().await;
+            if self.look_once_more().await == 0 {
+                break;
+            }
+        }
+        let step = Leaving::Close;
+        self.all(|done| Command::Leave { step, done }).await;
+    }
+
+    /// One worker after the other, from the last to the first, as they show each other what they do not know: what
+    /// one look has found has been taken when the next one is over.
+    async fn look_once_more(&self) -> usize {
+        let mut found = 0;
+        for worker in self.workers.iter().rev() {
+            let step = Leaving::Look;
+            let looked = worker.ask(|done| Command::Leave { step, done });
+            found += looked.await.unwrap_or_default();
+        }
+        found
     }
 
     /// Duplicates of the sockets that the packet path steers connections to; empty in sockets mode.

@@ -2,13 +2,16 @@
 //! Touched once for each connection, never for a request.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
 
 use crate::admission::Admission;
 use crate::log::LogSink;
 use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
+use crate::worker::{Command, WorkerHandle};
 
 /// Shared by the workers and the proxy's owner.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) log: LogSink,
     pub(crate) overload: Arc<Overload>,
     counters: Vec<Arc<Counters>>,
+    /// How the workers reach each other, once all have started.
+    inboxes: OnceLock<Vec<mpsc::WeakUnboundedSender<Command>>>,
 }
 
 impl Shared {
@@ -35,7 +40,25 @@ impl Shared {
             admission: Admission::new(settings.limits.connections.clone()),
             settings,
             counters: (0..workers).map(|_| Arc::default()).collect(),
+            inboxes: OnceLock::new(),
         })
+    }
+
+    /// Lets the workers reach each other.
+    pub(crate) fn introduce(&self, workers: &[WorkerHandle]) {
+        let inboxes = workers.iter().map(WorkerHandle::inbox).collect();
+        let _ = self.inboxes.set(inboxes);
+    }
+
+    /// Sends a command to one of the workers, if it is still there.
+    pub(crate) fn tell(&self, worker: u16, command: Command) {
+        let inbox = self
+            .inboxes
+            .get()
+            .and_then(|all| all.get(usize::from(worker)));
+        if let Some(inbox) = inbox.and_then(mpsc::WeakUnboundedSender::upgrade) {
+            let _ = inbox.send(command);
+        }
     }
 
     /// The figures of one worker, which alone writes them.

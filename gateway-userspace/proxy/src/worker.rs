@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use crate::buffer::{BUFFER_BYTES, Buffers};
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::{IdleTasks, Workspaces};
-use crate::datagram::Datagrams;
+use crate::datagram::{Datagrams, Leaving, Stray};
 use crate::forwarded::{RequestId, RequestIds};
 use crate::h1::ResponseHead;
 use crate::limits::Limits;
@@ -264,8 +264,14 @@ pub(crate) enum Command {
     },
     /// Read datagrams from now on.
     Receive { done: oneshot::Sender<()> },
-    /// Leave the sockets of datagrams to another process.
-    Leave { done: oneshot::Sender<()> },
+    /// Leave the sockets of datagrams to another process, step by step; how many were found for others, or were of
+    /// new clients.
+    Leave {
+        step: Leaving,
+        done: oneshot::Sender<usize>,
+    },
+    /// Look whether this is of a session here.
+    Stray(Stray),
     /// End service.
     Drain {
         deadline: Duration,
@@ -306,11 +312,16 @@ impl WorkerHandle {
         Ok(Self { commands })
     }
 
+    /// How its colleagues reach it; it still ends when this handle is dropped.
+    pub(crate) fn inbox(&self) -> mpsc::WeakUnboundedSender<Command> {
+        self.commands.downgrade()
+    }
+
     /// Sends a command; the answer comes when the worker has carried it out or is gone.
-    pub(crate) fn ask(
+    pub(crate) fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<()>) -> Command,
-    ) -> oneshot::Receiver<()> {
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> oneshot::Receiver<T> {
         let (done, answer) = oneshot::channel();
         let _ = self.commands.send(command(done));
         answer

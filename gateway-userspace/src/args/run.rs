@@ -181,7 +181,7 @@ run_args! {
         /// [default: text]
         ["SLUICE_LOG_FORMAT", "FORMAT"] log_format: LogFormat;
 
-        /// error, warn, info, debug or trace, also by module, as in info,gateway_proxy=debug
+        /// error, warn, info or debug, also by module, as in info,gateway_proxy=debug
         /// [default: info]
         ["SLUICE_LOG_LEVEL", "LEVEL"] log_level: LogFilter;
     }

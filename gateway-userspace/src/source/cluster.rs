@@ -86,7 +86,11 @@ fn start_patiently(
         revived: Arc::new(watch::channel(0).0),
         patience,
     };
-    let definitions = Definitions { changes, release };
+    let definitions = Definitions {
+        revived: shared.revived.subscribe(),
+        changes,
+        release,
+    };
     tokio::spawn(definitions.follow(access.client.clone(), patience));
     for kind in KINDS {
         let watcher = Watcher::new(&access.client, kind, shared.clone(), words.clone());

@@ -86,8 +86,12 @@ impl Elector {
         let follower = follow(self.api.clone(), leases(&self.namespace), selector, sender);
         let follower = tokio::spawn(follower);
         // Nothing is known before the first list.
-        if let Some(first) = seen.recv().await {
+        while let Some(first) = seen.recv().await {
+            let is_known = matches!(first, Seen::All(_));
             self.see(first);
+            if is_known {
+                break;
+            }
         }
         let mut not_before = Instant::now();
         loop {
@@ -123,6 +127,7 @@ impl Elector {
             Seen::All(mut leases) => self.election.see(leases.pop(), now),
             Seen::Is(lease) => self.election.see(Some(lease), now),
             Seen::Gone(_) => self.election.see(None, now),
+            Seen::Still | Seen::Lost => {}
         }
         let pace = self.election.seen().and_then(|lease| {
             let annotation = lease.annotation(NODES)?;

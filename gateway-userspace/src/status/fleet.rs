@@ -1,7 +1,13 @@
 //! The nodes as the status writer sees them: who lives, how far each is, what fails where.
+//!
+//! Nobody is judged by what could not be seen. While the API server is away time stands still here,
+//! and whoever is seen again, or by a new writer for the first time, has the whole of its Lease
+//! to give a sign of life. After the API server was away nodes come back one after the other, for the
+//! way to it leads over kube-proxy, which tries again after a minute at most: until then a node that
+//! is silent is late, not gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_model::names::ListenerKey;
 
@@ -9,6 +15,9 @@ use super::lease::{Lease, Sighting};
 use super::node::{NodeReport, Pace, REPORT};
 use crate::source::Position;
 
+/// How long after the API server came back a node's silence says nothing. Client-go, and so
+/// kube-proxy, waits 30 s and as much again at random between two tries.
+pub const EXCUSED: Duration = Duration::from_mins(1);
 /// Nodes that a message names.
 const NAMED: usize = 5;
 
@@ -17,7 +26,13 @@ const NAMED: usize = 5;
 pub struct Fleet {
     own: String,
     nodes: BTreeMap<String, Node>,
-    is_listed: bool,
+    /// Since when they are followed without a break; none while they are not.
+    followed_since: Option<Instant>,
+    /// Up to when it is known what happened: a little longer than something was heard, for if
+    /// anything had happened it would have been heard.
+    known_until: Option<Instant>,
+    /// Until when nobody is gone for being silent.
+    excused_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -44,14 +59,32 @@ impl Fleet {
         }
     }
 
-    /// These are all Leases of nodes.
+    /// These are all Leases of nodes. What was seen of them before the list is long ago.
     pub fn replace(&mut self, leases: Vec<Lease>, now: Instant) {
         let names: BTreeSet<_> = leases.iter().map(|lease| lease.name.clone()).collect();
         self.nodes.retain(|name, _| names.contains(name));
+        for node in self.nodes.values_mut() {
+            node.sighting.at = now;
+        }
         for lease in leases {
             self.see(lease, now);
         }
-        self.is_listed = true;
+        self.followed_since.get_or_insert(now);
+        self.heard(now);
+    }
+
+    /// Something was heard of the Leases, be it only that nothing has changed.
+    pub fn heard(&mut self, now: Instant) {
+        if self.followed_since.is_some() {
+            // Live nodes, this one among them, are heard of more often than that.
+            self.known_until = Some(now + self.pace(now).renewal() * 3 / 2);
+        }
+    }
+
+    /// Nothing can be heard until all of them are listed again.
+    pub fn lost(&mut self, now: Instant) {
+        self.followed_since = None;
+        self.known_until = Some(self.clock(now));
     }
 
     /// One Lease is new or changed.
@@ -82,9 +115,30 @@ impl Fleet {
         self.nodes.remove(name);
     }
 
+    /// Until that moment a silent node is late, not gone.
+    pub fn excuse(&mut self, until: Option<Instant>) {
+        self.excused_until = until;
+    }
+
     /// Whether all of them are known; before that nothing is confirmed.
-    pub fn is_listed(&self) -> bool {
-        self.is_listed
+    pub fn is_followed(&self) -> bool {
+        self.followed_since.is_some()
+    }
+
+    /// The latest moment that anybody can be judged by.
+    pub fn clock(&self, now: Instant) -> Instant {
+        self.known_until.map_or(now, |until| until.min(now))
+    }
+
+    /// When a node that has not confirmed a change since then lags, as far as that can be known
+    /// without hearing more.
+    pub fn patience_ends(&self, since: Instant, now: Instant) -> Option<Instant> {
+        let pace = self.pace(now);
+        let settled = self.followed_since? + pace.lease();
+        let ends = settled.max(since + pace.patience());
+        self.known_until
+            .is_none_or(|until| ends <= until)
+            .then_some(ends)
     }
 
     /// How often they may speak: the own node is one of them.
@@ -92,10 +146,11 @@ impl Fleet {
         Pace::of(self.live(now).count() + 1)
     }
 
-    /// When the next node will be stale.
+    /// When the next node will be stale, if no more is heard.
     pub fn stale_next(&self, now: Instant) -> Option<Instant> {
-        let next = self.live(now).map(|node| node.sighting.stale_at());
+        let next = self.live(now).map(|node| self.gone_at(node));
         next.min()
+            .filter(|at| self.known_until.is_none_or(|until| *at <= until))
     }
 
     /// Nodes that live, and nodes that do not but have not been taken away.
@@ -160,8 +215,14 @@ impl Fleet {
     }
 
     fn live(&self, now: Instant) -> impl Iterator<Item = &Node> {
+        let now = self.clock(now);
         let nodes = self.nodes.values();
-        nodes.filter(move |node| !node.sighting.is_stale(now))
+        nodes.filter(move |node| now < self.gone_at(node))
+    }
+
+    fn gone_at(&self, node: &Node) -> Instant {
+        let stale = node.sighting.stale_at();
+        self.excused_until.map_or(stale, |until| until.max(stale))
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Seen {
     Is(Lease),
     /// One is gone.
     Gone(String),
+    /// Nothing changed, and that is known for certain.
+    Still,
+    /// Nothing can be seen until the next [`Seen::All`].
+    Lost,
 }
 
 /// Sends what is seen until nobody listens. `selector` is a query such as `labelSelector=a%3Db`.
@@ -31,16 +35,21 @@ pub async fn follow(api: Api, path: String, selector: String, to: mpsc::Sender<S
     let mut pause = PAUSE.0;
     let mut is_failing = false;
     loop {
-        match list_and_watch(&api, &path, &selector, &to).await {
-            Ok(Ended::Watch) => {
-                pause = PAUSE.0;
-                is_failing = false;
-                continue;
-            }
+        let mut is_listed = false;
+        let ended = list_and_watch(&api, &path, &selector, &to, &mut is_listed).await;
+        if is_listed {
+            pause = PAUSE.0;
+            is_failing = false;
+        }
+        match ended {
+            Ok(Ended::Watch) => continue,
             Ok(Ended::Listener) => return,
             Err(error) => {
                 if !is_failing {
                     tracing::warn!(error = chain(&error), "leases cannot be followed");
+                    if to.send(Seen::Lost).await.is_err() {
+                        return;
+                    }
                 }
                 is_failing = true;
             }
@@ -60,6 +69,7 @@ async fn list_and_watch(
     path: &str,
     selector: &str,
     to: &mpsc::Sender<Seen>,
+    is_listed: &mut bool,
 ) -> Result<Ended, ApiError> {
     let list = api.get(&format!("{path}?{selector}")).await?;
     let version = list.pointer("/metadata/resourceVersion");
@@ -72,6 +82,7 @@ async fn list_and_watch(
     if to.send(Seen::All(all)).await.is_err() {
         return Ok(Ended::Listener);
     }
+    *is_listed = true;
     loop {
         let events = api.watch(path, selector, &version).await?;
         let mut events = std::pin::pin!(events);
@@ -81,7 +92,7 @@ async fn list_and_watch(
                 Ok(Change::Gone(lease)) => Seen::Gone(Lease::read(&lease).name),
                 Ok(Change::Mark(mark)) => {
                     version = mark;
-                    continue;
+                    Seen::Still
                 }
                 Err(ApiError::Expired) => return Ok(Ended::Watch),
                 Err(error) => return Err(error),

@@ -99,11 +99,17 @@ impl Gate {
     }
 
     /// Lets through what every node has confirmed, and what has waited too long. Says whether that
-    /// was anything.
-    pub fn open(&mut self, fleet: &Fleet, now: Instant) -> bool {
-        if !fleet.is_listed() {
+    /// was anything. `stands` says of an object whether what is owed to it stands already.
+    pub fn open(
+        &mut self,
+        fleet: &Fleet,
+        now: Instant,
+        stands: &mut dyn FnMut(&ObjectRef, &Owing) -> bool,
+    ) -> bool {
+        if !fleet.is_followed() {
             return false;
         }
+        let now = fleet.clock(now);
         let before = self.pending.len();
         self.pending
             .retain(|_, (needed, _)| !fleet.has_reached(needed, now));
@@ -111,7 +117,8 @@ impl Gate {
         opened |= std::mem::take(&mut self.has_proposed);
         while let Some(first) = self.waiting.front() {
             let lagging = fleet.lagging(&first.needed, now);
-            let is_overdue = now >= first.since + fleet.pace(now).patience();
+            let ends = fleet.patience_ends(first.since, now);
+            let is_overdue = ends.is_some_and(|ends| now >= ends);
             if lagging.is_some() && !is_overdue {
                 break;
             }
@@ -119,7 +126,7 @@ impl Gate {
                 break;
             };
             if let Some(nodes) = lagging {
-                self.hold_pending(&first, &nodes);
+                self.hold_pending(&first, &nodes, stands);
             }
             self.confirmed = first.owing;
             opened = true;
@@ -129,8 +136,14 @@ impl Gate {
     }
 
     /// Whatever of a step a lagging node may not serve yet must not be called programmed. A Gateway
-    /// that was programmed before, and of which only the routes changed, still is.
-    fn hold_pending(&mut self, step: &Waiting, nodes: &str) {
+    /// that was programmed before, and of which only the routes changed, still is; and what stands
+    /// was confirmed to the writer who wrote it.
+    fn hold_pending(
+        &mut self,
+        step: &Waiting,
+        nodes: &str,
+        stands: &mut dyn FnMut(&ObjectRef, &Owing) -> bool,
+    ) {
         for item in self.confirmed.statuses.diff(&step.owing.statuses) {
             let (object, status) = match item {
                 DiffItem::Add(object, status) => (object, status),
@@ -140,7 +153,7 @@ impl Gate {
                 } if !is_same_in_data_plane(old, status) => (object, status),
                 DiffItem::Update { .. } | DiffItem::Remove(..) => continue,
             };
-            if promises(status) {
+            if promises(status) && !stands(object, &step.owing) {
                 let nodes = format!("waiting for {nodes} to apply it");
                 self.pending
                     .insert(object.clone(), (step.needed.clone(), nodes));
@@ -168,8 +181,8 @@ impl Gate {
 
     /// When something will have waited too long.
     pub fn overdue_at(&self, fleet: &Fleet, now: Instant) -> Option<Instant> {
-        let first = self.waiting.front().filter(|_| fleet.is_listed())?;
-        Some(first.since + fleet.pace(now).patience())
+        let first = self.waiting.front()?;
+        fleet.patience_ends(first.since, now)
     }
 
     /// For how long the oldest step has waited.

@@ -25,7 +25,7 @@ const TAIL: Duration = Duration::from_secs(1);
 /// For so long a report waits for what comes together with it; and the API server, which has just told all nodes of a
 /// change, is not asked for anything before they have taken it in.
 const GATHER: Duration = Duration::from_millis(5);
-/// After a failure.
+/// After a failure, unless nodes speak less often than that.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits for the first revision; false if there will be none.
@@ -152,7 +152,7 @@ impl Reporter {
             }
             Err(error) => {
                 tracing::debug!(error = chain(&error), "this node cannot report");
-                self.due = Some(Instant::now() + PAUSE);
+                self.due = Some(Instant::now() + PAUSE.max(pace.interval()));
             }
         }
     }

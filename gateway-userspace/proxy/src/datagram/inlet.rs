@@ -14,9 +14,9 @@ use gateway_model::snapshot::{
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::record;
 use super::session::{Chosen, End, Forwarded, Session};
 use super::socket::{Listening, Peers};
+use super::{handover, record};
 use crate::overload::Pressure;
 use crate::upstream::{Pool, Target};
 use crate::worker::Worker;
@@ -27,7 +27,8 @@ pub(crate) struct Inlet {
     bound: SocketAddr,
     /// None once it is closed.
     listening: RefCell<Option<Rc<Listening>>>,
-    /// Whether new sessions get a socket of their own at once, for this one will be another process's.
+    /// Whether new sessions get a socket of their own at once, for this one will be another process's; and who is
+    /// not known here may have a session at a colleague's.
     is_leaving: Cell<bool>,
     changed: Notify,
 }
@@ -64,28 +65,16 @@ impl Reader {
         let _ = self.task.await;
     }
 
-    /// Leaves the socket to another process that has it too: what its clients send from now on goes to a socket
-    /// of their session, and what is still queued is taken. Then it is not read here any more.
-    pub(crate) async fn leave(self, worker: &Rc<Worker>) {
-        let Self { inlet, task } = self;
-        inlet.is_leaving.set(true);
-        inlet.changed.notify_one();
-        let _ = task.await;
-        worker.datagrams.pin_all(worker, &inlet);
-        // A new client may have queued more than the datagram that its session was opened by.
-        for _ in 0..LAST_LOOKS {
-            if inlet.drain(worker) == 0 {
-                break;
-            }
-        }
-        inlet.close();
+    /// Stops to read, for the socket is to be another process's.
+    pub(super) async fn stop(self) -> Rc<Inlet> {
+        self.inlet.is_leaving.set(true);
+        self.inlet.changed.notify_one();
+        let _ = self.task.await;
+        self.inlet
     }
 }
 
-/// How often a socket that is left is read until nothing is found.
-const LAST_LOOKS: usize = 3;
-
-/// Datagrams read in one such look: what the largest queue holds.
+/// Datagrams read when the kernel is asked for all that it holds: what the largest queue holds.
 const LAST_DATAGRAMS: usize = 16_384;
 
 impl Inlet {
@@ -102,7 +91,7 @@ impl Inlet {
         }
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.listening.borrow_mut().take();
         self.changed.notify_one();
     }
@@ -126,7 +115,7 @@ impl Inlet {
     }
 
     /// Reads what the kernel holds now, whether it has told of it or not; says how much that was.
-    fn drain(self: &Rc<Self>, worker: &Rc<Worker>) -> usize {
+    pub(super) fn drain(self: &Rc<Self>, worker: &Rc<Worker>) -> usize {
         let listening = self.listening.borrow().clone();
         listening.map_or(0, |listening| {
             self.read(worker, LAST_DATAGRAMS, |buffer| {
@@ -165,12 +154,29 @@ impl Inlet {
             client: canonical(peers.client),
             local: peers.local,
         };
-        if let Some(session) = worker.datagrams.session(&peers) {
-            if confirm(worker, &session) && session.forward(bytes) == Forwarded::Done {
-                return;
-            }
+        if self.take_known(worker, peers, bytes) {
+            return;
+        }
+        match self.is_leaving.get() && worker.index.count > 1 {
+            true => handover::show(worker, self, peers, bytes),
+            false => self.take_new(worker, peers, bytes),
+        }
+    }
+
+    /// Sends it on by the session that there is, if there is one.
+    pub(super) fn take_known(&self, worker: &Worker, peers: Peers, bytes: &[u8]) -> bool {
+        let Some(session) = worker.datagrams.session(&peers) else {
+            return false;
+        };
+        let is_done = confirm(worker, &session) && session.forward(bytes) == Forwarded::Done;
+        if !is_done {
             worker.datagrams.remove(&session);
         }
+        is_done
+    }
+
+    /// Sends it on by a new session.
+    pub(super) fn take_new(self: &Rc<Self>, worker: &Rc<Worker>, peers: Peers, bytes: &[u8]) {
         if let Err(why) = self.open(worker, peers, bytes) {
             let counters = &worker.counters;
             counters.datagrams_dropped.up();

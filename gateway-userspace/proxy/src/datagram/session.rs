@@ -104,6 +104,9 @@ const KEPT_DATAGRAMS: usize = 4;
 /// Answers read before others have their turn.
 const BURST: usize = 32;
 
+/// What the queue of a session's own socket may hold, and more.
+const QUEUED: usize = 512;
+
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forwarded {
@@ -345,7 +348,23 @@ impl Session {
         let upstream = self.upstream.borrow().clone();
         let pinned = self.pinned.borrow().clone();
         let answered = upstream.and_then(|upstream| self.carry_answers(&upstream.socket));
-        answered.or_else(|| self.carry_questions(&*pinned?))
+        answered.or_else(|| {
+            let carried = self.carry_questions(&*pinned?, BURST, socket::receive);
+            carried.err().map(End::Client)
+        })
+    }
+
+    /// Carries what its own socket holds now, whether the kernel has told of it or not. Says how much of that was
+    /// for others.
+    pub(super) fn look(&self) -> usize {
+        let Some(pinned) = self.pinned.borrow().clone() else {
+            return 0;
+        };
+        let carried = self.carry_questions(&pinned, QUEUED, socket::receive_now);
+        carried.unwrap_or_else(|error| {
+            self.end(End::Client(error));
+            0
+        })
     }
 
     fn carry_answers(&self, upstream: &UdpSocket) -> Option<End> {
@@ -361,10 +380,17 @@ impl Session {
         None
     }
 
-    fn carry_questions(&self, pinned: &UdpSocket) -> Option<End> {
+    /// Says how many were for others.
+    fn carry_questions(
+        &self,
+        pinned: &UdpSocket,
+        limit: usize,
+        receive: impl Fn(&UdpSocket, &mut [u8]) -> io::Result<(usize, Option<SocketAddr>)>,
+    ) -> io::Result<usize> {
         let mut buffer = self.worker.datagrams.buffer();
-        for _ in 0..BURST {
-            match socket::receive(pinned, &mut buffer) {
+        let mut strays = 0;
+        for _ in 0..limit {
+            match receive(pinned, &mut buffer) {
                 Ok((length, client)) if client == Some(self.peers.client) => {
                     if self.forward(&buffer[..length]) == Forwarded::Over {
                         break;
@@ -372,16 +398,17 @@ impl Session {
                 }
                 // It arrived between the socket being bound and connected.
                 Ok((length, Some(client))) => {
+                    strays += 1;
                     let local = self.peers.local;
                     let peers = Peers { client, local };
                     self.inlet.take(&self.worker, peers, &buffer[..length]);
                 }
                 Ok((_, None)) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Some(End::Client(error)),
+                Err(error) => return Err(error),
             }
         }
-        None
+        Ok(strays)
     }
 }
 

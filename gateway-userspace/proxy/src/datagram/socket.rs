@@ -205,10 +205,7 @@ pub(super) fn receive(
     socket: &UdpSocket,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Option<SocketAddr>)> {
-    let mut receive = || {
-        let (length, from) = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), buffer)?;
-        Ok((length, from.as_ref().and_then(address_of)))
-    };
+    let mut receive = || receive_now(socket, buffer);
     // One interest at a time is all that this takes.
     match socket.try_io(Interest::READABLE, &mut receive) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -216,6 +213,15 @@ pub(super) fn receive(
         }
         received => received,
     }
+}
+
+/// The same, asked of the kernel whatever it has told.
+pub(super) fn receive_now(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<SocketAddr>)> {
+    let (length, from) = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), buffer)?;
+    Ok((length, from.as_ref().and_then(address_of)))
 }
 
 fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {

@@ -50,6 +50,15 @@ impl Kind {
             Self::Datagram { is_free, buffer } => datagram::bind(address, is_free, buffer),
         }
     }
+
+    /// Makes the kernel give each client's datagrams to one of these sockets, for good; connections it gives to any.
+    fn spread_over(self, sockets: &[OwnedFd], address: SocketAddr) {
+        if let Self::Datagram { .. } = self
+            && let Err(error) = datagram::spread_over(sockets, address.is_ipv6())
+        {
+            tracing::warn!(%address, %error, "sessions may change workers when sockets come and go");
+        }
+    }
 }
 
 impl Bound {
@@ -124,8 +133,13 @@ impl Bound {
         let mut sockets = self.inherited.remove(&address).unwrap_or_default();
         // The kernel would give some of the datagrams of a predecessor's clients to another socket.
         let may_add = sockets.is_empty() || self.kind.transport() == Transport::Tcp;
+        let is_new = sockets.is_empty();
         for _ in sockets.len()..if may_add { self.workers } else { 0 } {
             sockets.push(self.kind.bind(address)?);
+        }
+        // Those of a predecessor have been told.
+        if is_new {
+            self.kind.spread_over(&sockets, address);
         }
         let duplicates = sockets.iter().map(OwnedFd::try_clone);
         self.open

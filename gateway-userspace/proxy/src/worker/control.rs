@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::accept::Acceptor;
 use super::{Command, Serving, Worker};
-use crate::datagram::Reader;
+use crate::datagram::{Leaving, Left, Reader};
 use crate::timers::TICK;
 
 /// How often idle connections to endpoints are looked at.
@@ -61,10 +61,11 @@ pub(super) async fn run(
                 readers.receive(&worker);
                 let _ = done.send(());
             }
-            Command::Leave { done } => {
-                readers.leave(&worker).await;
-                let _ = done.send(());
+            Command::Leave { step, done } => {
+                let found = readers.leave(&worker, step).await;
+                let _ = done.send(found);
             }
+            Command::Stray(stray) => readers.left.take(&worker, stray),
             Command::Drain { deadline, done } => {
                 let grace = worker.limits().time.drain_grace;
                 worker.datagrams.close_at(worker.timers.at(grace));
@@ -134,6 +135,8 @@ struct Readers {
     running: Vec<(SocketAddr, Reader)>,
     /// Sockets that a predecessor still reads; none if datagrams are received.
     waiting: Option<Vec<(SocketAddr, OwnedFd)>>,
+    /// What is a successor's.
+    left: Left,
 }
 
 impl Readers {
@@ -141,6 +144,7 @@ impl Readers {
         Self {
             running: Vec::new(),
             waiting: (!receives).then(Vec::new),
+            left: Left::default(),
         }
     }
 
@@ -171,10 +175,10 @@ impl Readers {
         }
     }
 
-    async fn leave(&mut self, worker: &Rc<Worker>) {
-        for (_, reader) in self.running.drain(..) {
-            reader.leave(worker).await;
-        }
+    async fn leave(&mut self, worker: &Rc<Worker>, step: Leaving) -> usize {
+        let running = self.running.drain(..).map(|(_, reader)| reader);
+        self.left.stop(running).await;
+        self.left.go_on(worker, step)
     }
 }
 

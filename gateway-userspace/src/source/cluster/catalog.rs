@@ -240,6 +240,10 @@ impl Catalog {
         let mut was_in_force = false;
         if let Some(before) = of.known.get_mut(&raw.name) {
             if before.fingerprint == fingerprint {
+                if before.list == 0 {
+                    // Of an earlier life, whose versions are not known: other nodes may be behind.
+                    self.needed.advance(kind, raw.version);
+                }
                 before.list = list;
                 self.pending.quiet_since.get_or_insert(heard);
                 return self.observed(raw.name, raw.observed, heard);

@@ -3,24 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::api::{DEFINITIONS, defined_by};
-use super::backoff::Backoff;
+use super::backoff::{Backoff, random_below};
 use super::feed::{End, Feed, Item, Patience};
 
 /// Gateway API v1 "Implementer's Guide, CRD management": the release a definition is of.
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 /// How long to wait when definitions may not be looked at.
 const DENIED: Duration = Duration::from_mins(1);
+/// How long that is only for the moment: an API server that has just started refuses what it will
+/// allow.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// What is known about definitions.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Definitions {
+    /// Counts how often a kind came back after it had failed.
+    pub revived: watch::Receiver<u64>,
     /// Counts changes.
     pub changes: watch::Sender<u64>,
     /// Of which release they are.
@@ -41,11 +46,12 @@ pub enum Release {
 
 impl Definitions {
     /// Follows them until nobody is interested.
-    pub async fn follow(self, client: Client, patience: Patience) {
+    pub async fn follow(mut self, client: Client, patience: Patience) {
         let feed = Feed::new(client, DEFINITIONS.to_owned(), None);
         let mut feed = feed.metadata_only().with_patience(patience);
         let mut backoff = Backoff::default();
         let mut releases = Releases::default();
+        let mut denied_since = None;
         loop {
             let next = tokio::select! {
                 next = feed.next() => next,
@@ -54,6 +60,7 @@ impl Definitions {
             match next {
                 Ok(item) => {
                     backoff.reset();
+                    denied_since = None;
                     if releases.hear(item) {
                         self.changes.send_modify(|count| *count += 1);
                     }
@@ -66,7 +73,9 @@ impl Definitions {
                         });
                     }
                 }
-                Err(End::Denied(reason)) => {
+                Err(End::Denied(reason))
+                    if denied_since.get_or_insert_with(Instant::now).elapsed() >= STARTING =>
+                {
                     tracing::debug!(
                         reason,
                         "definitions may not be watched; looking now and then"
@@ -80,7 +89,18 @@ impl Definitions {
                     });
                     tokio::time::sleep(DENIED).await;
                 }
-                Err(_) => tokio::time::sleep(backoff.pause()).await,
+                Err(_) => self.pause(backoff.pause()).await,
+            }
+        }
+    }
+
+    /// Waits before the next try, which comes soon if the API server is back.
+    async fn pause(&mut self, pause: Duration) {
+        self.revived.mark_unchanged();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(()) = self.revived.changed() => {
+                tokio::time::sleep(Duration::from_millis(random_below(200))).await;
             }
         }
     }

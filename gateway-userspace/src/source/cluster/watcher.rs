@@ -208,7 +208,8 @@ impl Watcher {
         self.revived.mark_unchanged();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            Ok(()) = self.revived.changed(), if !is_denied => {
+            // What an API server that starts refuses it allows a moment later.
+            Ok(()) = self.revived.changed() => {
                 tokio::time::sleep(Duration::from_millis(random_below(200))).await;
             }
         }

@@ -59,8 +59,14 @@ fn a_node_without_a_sign_of_life_is_not_waited_for() {
     let now = Instant::now();
     let mut fleet = fleet(vec![lease("a", 7, Some("port in use"))], now);
     let stale = now + Duration::from_secs(6);
-    assert_eq!(fleet.stale_next(now), Some(stale));
     assert!(!fleet.has_reached(&at(9), now));
+    assert!(
+        !fleet.has_reached(&at(9), stale),
+        "nothing was heard of anybody, so it is not known"
+    );
+    assert_eq!(fleet.stale_next(now), None);
+    fleet.heard(stale - Duration::from_secs(2));
+    assert_eq!(fleet.stale_next(now), Some(stale));
     assert!(fleet.has_reached(&at(9), stale));
     assert_eq!(fleet.counts(now), (2, 0));
     assert_eq!(fleet.counts(stale), (1, 1));
@@ -105,4 +111,19 @@ fn a_message_names_few_nodes() {
     let fleet = fleet(leases.to_vec(), now);
     let lagging = fleet.lagging(&at(2), now);
     assert_eq!(lagging.as_deref(), Some("a, b, c, d, e and 2 more"));
+}
+
+#[test]
+fn a_node_that_comes_back_late_after_an_outage_is_waited_for() {
+    let now = Instant::now();
+    let mut fleet = fleet(vec![lease("a", 7, None)], now);
+    let excused = now + EXCUSED;
+    fleet.excuse(Some(excused));
+    let before = excused - Duration::from_secs(1);
+    fleet.heard(before);
+    assert_eq!(fleet.counts(before), (2, 0));
+    assert_eq!(fleet.lagging(&at(8), before).as_deref(), Some("a"));
+    assert_eq!(fleet.stale_next(before), Some(excused));
+    assert_eq!(fleet.counts(excused), (1, 1));
+    assert!(fleet.has_reached(&at(8), excused));
 }

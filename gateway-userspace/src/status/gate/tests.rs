@@ -74,6 +74,22 @@ fn lease(node: &str, position: Position, version: u64) -> Lease {
     Lease::read(&lease)
 }
 
+/// Opens it where nothing stands yet.
+fn opens(gate: &mut Gate, fleet: &Fleet, now: Instant) -> bool {
+    gate.open(fleet, now, &mut |_, _| false)
+}
+
+/// When the first step has waited too long for a node that lives and has come so far.
+fn overdue(gate: &Gate, fleet: &mut Fleet, position: u64, now: Instant) -> Instant {
+    let mut ends = (0..20).filter_map(|second| {
+        let heard = now + Duration::from_secs(second);
+        fleet.see(lease("node1", at(position), 1_000 + second), heard);
+        fleet.heard(heard);
+        gate.overdue_at(fleet, heard)
+    });
+    ends.next().expect("something waits")
+}
+
 fn fleet(now: Instant) -> Fleet {
     let mut fleet = Fleet::new("here".to_owned());
     fleet.replace(vec![lease("node1", at(0), 1)], now);
@@ -86,10 +102,10 @@ fn nothing_is_let_through_before_every_node_serves_it() {
     let mut fleet = fleet(now);
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
-    assert!(!gate.open(&fleet, now));
+    assert!(!opens(&mut gate, &fleet, now));
     assert!(gate.confirmed().statuses.is_empty());
     fleet.see(lease("node1", at(1), 2), now);
-    assert!(gate.open(&fleet, now));
+    assert!(opens(&mut gate, &fleet, now));
     assert!(gate.confirmed().statuses.contains_key(&name()));
     assert!(gate.pending().is_empty());
     assert_eq!(gate.overdue_at(&fleet, now), None);
@@ -101,7 +117,7 @@ fn before_the_nodes_are_known_nothing_is_let_through() {
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
     let unknown = Fleet::new("here".to_owned());
-    assert!(!gate.open(&unknown, now + Duration::from_secs(60)));
+    assert!(!opens(&mut gate, &unknown, now + Duration::from_secs(60)));
 }
 
 #[test]
@@ -113,12 +129,12 @@ fn a_gateway_that_never_stands_still_is_let_through_as_far_as_it_is_confirmed() 
         gate.push(owing, needed, now);
     }
     fleet.see(lease("node1", at(2), 2), now);
-    assert!(gate.open(&fleet, now));
+    assert!(opens(&mut gate, &fleet, now));
     let Some(Status::Gateway(status)) = gate.confirmed().statuses.get(&name()).map(|s| &**s) else {
         panic!("a Gateway's status");
     };
     assert_eq!(status.listeners[0].attached_routes, 1);
-    assert!(gate.overdue_at(&fleet, now).is_some());
+    overdue(&gate, &mut fleet, 2, now);
 }
 
 #[test]
@@ -127,13 +143,13 @@ fn when_nodes_lag_a_gateway_is_pending_and_then_true() {
     let mut fleet = fleet(now);
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
-    let late = gate.overdue_at(&fleet, now).expect("waits");
-    assert!(!gate.open(&fleet, late - Duration::from_millis(1)));
-    assert!(gate.open(&fleet, late));
+    let late = overdue(&gate, &mut fleet, 0, now);
+    assert!(!opens(&mut gate, &fleet, late - Duration::from_millis(1)));
+    assert!(opens(&mut gate, &fleet, late));
     assert_eq!(gate.pending()[&name()], "waiting for node1 to apply it");
-    assert!(!gate.open(&fleet, late));
+    assert!(!opens(&mut gate, &fleet, late));
     fleet.see(lease("node1", at(1), 2), late);
-    assert!(gate.open(&fleet, late));
+    assert!(opens(&mut gate, &fleet, late));
     assert!(gate.pending().is_empty());
 }
 
@@ -144,28 +160,29 @@ fn a_route_that_a_node_lacks_does_not_make_its_gateway_pending() {
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
     fleet.see(lease("node1", at(1), 2), now);
-    gate.open(&fleet, now);
+    opens(&mut gate, &fleet, now);
     let (owing, needed) = world.apply(route("a"));
     gate.push(owing, needed, now);
-    let late = gate.overdue_at(&fleet, now).expect("waits");
-    assert!(gate.open(&fleet, late));
+    let late = overdue(&gate, &mut fleet, 1, now);
+    assert!(opens(&mut gate, &fleet, late));
     assert!(gate.pending().is_empty());
     let (owing, needed) = world.apply(gateway(2, 80));
     gate.push(owing, needed, late);
-    let later = gate.overdue_at(&fleet, late).expect("waits");
+    let later = overdue(&gate, &mut fleet, 1, late);
     fleet.see(lease("node1", at(1), 3), later);
-    assert!(gate.open(&fleet, later));
+    assert!(opens(&mut gate, &fleet, later));
     assert!(gate.pending().contains_key(&name()));
 }
 
 #[test]
 fn a_node_that_dies_is_not_waited_for() {
     let (mut gate, mut world, now) = (Gate::default(), World::new(), Instant::now());
-    let fleet = fleet(now);
+    let mut fleet = fleet(now);
     let (owing, needed) = world.apply(gateway(1, 80));
-    let stale = fleet.stale_next(now).expect("lives");
+    let stale = now + Pace::of(2).lease();
+    fleet.heard(stale);
     gate.push(owing, needed, stale);
-    assert!(gate.open(&fleet, stale));
+    assert!(opens(&mut gate, &fleet, stale));
     assert!(gate.pending().is_empty());
 }
 
@@ -179,7 +196,7 @@ fn however_many_steps_wait_they_are_few() {
     }
     assert_eq!(gate.waiting.len(), MOST_STEPS);
     fleet.see(lease("node1", at(400), 2), now);
-    assert!(gate.open(&fleet, now));
+    assert!(opens(&mut gate, &fleet, now));
     assert!(gate.waiting.is_empty());
 }
 
@@ -203,16 +220,19 @@ fn an_address_is_proposed_at_once() {
     let (owing, needed) = world.apply(class);
     gate.push(owing, needed, now);
     fleet.see(lease("node1", at(1), 2), now);
-    assert!(gate.open(&fleet, now));
+    assert!(opens(&mut gate, &fleet, now));
     let (owing, needed) = world.apply(route("a"));
     gate.push(owing, needed, now);
     let (owing, needed) = world.apply(gateway(1, 80));
     gate.push(owing, needed, now);
-    assert!(gate.open(&fleet, now), "node1 has not seen the Gateway");
+    assert!(
+        opens(&mut gate, &fleet, now),
+        "node1 has not seen the Gateway"
+    );
     let proposed = gate.confirmed().statuses.get(&name()).cloned();
     assert!(proposed.as_deref().is_some_and(is_proposal));
     fleet.see(lease("node1", at(2), 3), now);
-    gate.open(&fleet, now);
+    opens(&mut gate, &fleet, now);
     assert_eq!(gate.confirmed().statuses.get(&name()).cloned(), proposed);
 }
 
@@ -223,4 +243,51 @@ fn what_is_owed_as_before_is_no_step() {
     gate.push(owing.clone(), needed, now);
     gate.push(owing, at(9), now);
     assert_eq!(gate.waiting.len(), 1);
+}
+
+#[test]
+fn a_new_writer_gives_nodes_a_whole_lease_and_takes_back_nothing_that_stands() {
+    let (mut gate, mut world, now) = (Gate::default(), World::new(), Instant::now());
+    let mut fleet = fleet(now);
+    world.apply(gateway(1, 80));
+    let mut other = gateway(1, 81);
+    other["metadata"]["name"] = json!("other");
+    let (owing, needed) = world.apply(other);
+    gate.push(owing, needed, now);
+    let late = overdue(&gate, &mut fleet, 0, now);
+    assert!(late >= now + Pace::of(2).lease());
+    let mut stands = |object: &ObjectRef, owing: &Owing| {
+        assert_eq!(owing.statuses.len(), 2);
+        *object == name()
+    };
+    assert!(gate.open(&fleet, late, &mut stands));
+    let held: Vec<_> = gate.pending().into_keys().collect();
+    assert_eq!(
+        held,
+        [ObjectRef::new(ObjectKind::Gateway, "infra", "other")]
+    );
+}
+
+#[test]
+fn while_the_api_server_is_away_nobody_lags_and_nobody_dies() {
+    let (mut gate, mut world, now) = (Gate::default(), World::new(), Instant::now());
+    let mut fleet = fleet(now);
+    let settled = now + Pace::of(2).lease();
+    fleet.see(lease("node1", at(0), 2), settled);
+    fleet.heard(settled);
+    let (owing, needed) = world.apply(gateway(1, 80));
+    gate.push(owing, needed, settled);
+    fleet.lost(settled);
+    let back = settled + Duration::from_mins(5);
+    assert!(!opens(&mut gate, &fleet, back));
+    assert_eq!(gate.overdue_at(&fleet, back), None);
+    assert_eq!(fleet.counts(back), (2, 0));
+    fleet.replace(vec![lease("node1", at(0), 2)], back);
+    assert!(!opens(&mut gate, &fleet, back));
+    assert_eq!(fleet.counts(back), (2, 0));
+    let late = overdue(&gate, &mut fleet, 0, back);
+    assert!(late >= back + Pace::of(2).lease());
+    fleet.see(lease("node1", at(1), 3), back);
+    assert!(opens(&mut gate, &fleet, back));
+    assert!(gate.pending().is_empty());
 }

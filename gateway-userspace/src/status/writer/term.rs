@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::super::api::leases;
-use super::super::fleet::Fleet;
+use super::super::fleet::{EXCUSED, Fleet};
 use super::super::follow::{Seen, follow};
 use super::super::gate::{Gate, Owing};
 use super::super::job::{Desk, Done, Ending, Job};
@@ -104,6 +104,11 @@ impl Term {
     pub fn look(&mut self, world: Arc<World>, now: Instant) {
         let is_told = Arc::ptr_eq(&self.world.source, &world.source);
         self.world = world;
+        let back = match self.world.source.unreadable {
+            Some(_) => Some(now),
+            None => self.world.readable_since,
+        };
+        self.fleet.excuse(back.map(|back| back + EXCUSED));
         let owing = Owing {
             statuses: self.world.statuses.owed().unfinished().clone(),
             rejected: Arc::new(self.world.rejected.clone()),
@@ -133,7 +138,10 @@ impl Term {
                     Seen::All(leases) => self.fleet.replace(leases, now),
                     Seen::Is(lease) => self.fleet.see(lease, now),
                     Seen::Gone(name) => self.fleet.gone(&name),
+                    Seen::Lost => return self.fleet.lost(now),
+                    Seen::Still => {}
                 }
+                self.fleet.heard(now);
             }
             Some(ended) = self.jobs.join_next(), if !self.jobs.is_empty() => match ended {
                 Ok(done) => self.end(done, Instant::now()),
@@ -145,8 +153,21 @@ impl Term {
 
     /// Does what can be done now.
     pub fn proceed(&mut self, now: Instant) {
-        let opened = self.gate.open(&self.fleet, now);
         let failures = self.failures(now);
+        let (observed, controller) = (&self.observed, &self.desk.controller);
+        let applied = |owing: &Owing| Applied {
+            revision: self.world.revision(),
+            failures: failures.clone(),
+            rejected: (*owing.rejected).clone(),
+            ..Applied::default()
+        };
+        let mut stands = |object: &ObjectRef, owing: &Owing| {
+            let owed = Owed::new(owing.statuses.clone(), Arc::new(applied(owing)));
+            let wanted = owed.value(object);
+            let wanted = wanted.map(|owed| digest(object.kind, &owed, controller));
+            wanted.is_some() && wanted == observed.get(object).map(|observed| observed.ours)
+        };
+        let opened = self.gate.open(&self.fleet, now, &mut stands);
         if opened || (self.gate.has_opened() && failures != self.owed.applied().failures) {
             self.owe(failures, now);
         }

@@ -55,7 +55,7 @@ pub(super) async fn serve(
         },
     };
     if let Err(error) = served.send(&mut respond.into_inner()).await {
-        tracing::trace!(%error, "http/2 stream ended early");
+        tracing::debug!(%error, "http/2 stream ended early");
     }
 }
 
@@ -142,8 +142,11 @@ fn begin<'a>(
 /// Sends an informational response. One that a client cannot be sent, it does without.
 #[cold]
 fn inform(respond: &RefCell<SendResponse<Bytes>>, head: http::Result<Response<()>>) {
-    let sent = head.map(|head| respond.borrow_mut().send_informational(head));
-    tracing::trace!(?sent, "informational response");
+    if let Ok(head) = head
+        && let Err(error) = respond.borrow_mut().send_informational(head)
+    {
+        tracing::debug!(%error, "informational response is not sent");
+    }
 }
 
 /// The answer to a head that breaks the policy. The connection lives.

@@ -17,7 +17,7 @@ const DENIED: Duration = Duration::from_secs(5);
 /// How long a kind that fails may keep others waiting.
 const FAILED: Duration = Duration::from_secs(30);
 /// How long definitions of kinds may keep others waiting.
-pub const DEFINITIONS: Duration = Duration::from_secs(2);
+pub const DEFINITIONS: Duration = Duration::from_secs(6);
 /// How long lists of this life may take before what they have said is added to an earlier life's.
 const MIXED: Duration = Duration::from_secs(10);
 

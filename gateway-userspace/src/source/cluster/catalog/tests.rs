@@ -336,6 +336,28 @@ fn an_earlier_life_is_served_until_this_one_has_listed_everything() {
 }
 
 #[test]
+fn what_an_earlier_life_knew_is_needed_of_others_when_it_is_listed() {
+    let mut heard = Heard::new();
+    let object = route("a", 7, 1);
+    let Word::Object(listed) = raw(&object) else {
+        panic!("an object");
+    };
+    let text = listed.text.clone();
+    heard.catalog.remember(&named("a"), &text, heard.now);
+    heard.catalog.remembered();
+    assert_eq!(heard.take().needed, Position::default());
+    heard.list_all_but(&[ObjectKind::HttpRoute]);
+    heard.say(Word::Begin);
+    heard.say(raw(&object));
+    heard.say(Word::Complete(10));
+    let update = heard.take();
+    assert!(update.events.is_empty());
+    assert_eq!(update.needed.of(ObjectKind::HttpRoute), 7);
+    heard.say(raw(&route("a", 12, 1)));
+    assert_eq!(heard.take().needed.of(ObjectKind::HttpRoute), 7);
+}
+
+#[test]
 fn a_kind_that_cannot_be_listed_keeps_an_earlier_lifes_objects() {
     let mut heard = Heard::new();
     remembered(&mut heard, &["a"]);
