@@ -4,6 +4,7 @@
 
 mod cli;
 mod clients;
+mod descriptors;
 mod documents;
 mod edge;
 mod harness;

@@ -8,6 +8,7 @@ pub mod clock;
 mod connection;
 pub mod cors;
 mod datagram;
+mod delegate;
 mod downstream;
 pub mod error;
 pub mod forwarded;

@@ -10,6 +10,7 @@ mod clients;
 mod handshake;
 mod hello;
 mod keys;
+pub(crate) mod trust;
 
 use std::collections::HashMap;
 use std::fmt;

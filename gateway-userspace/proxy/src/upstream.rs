@@ -28,7 +28,6 @@ pub(crate) use dial::{Needs, Via};
 pub(crate) use endpoint::{Active, Endpoint};
 pub(crate) use http2::{Declined, Http2Stream};
 use identity::Identity;
-pub(crate) use identity::verify_time;
 use resolve::Resolution;
 pub(crate) use stream::UpstreamStream;
 

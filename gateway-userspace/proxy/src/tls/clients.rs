@@ -4,14 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use gateway_model::ir::{ClientValidation, ClientValidationMode};
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{DistinguishedName, Error, RootCertStore};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::upstream::verify_time;
+use super::trust::{Pinned, verify_signatures};
 
 /// What a listener does about client certificates.
 pub(super) enum Asked {
@@ -44,17 +43,18 @@ pub(super) fn asked(
         .map_err(|error| error.to_string())?;
     Ok(Asked::For(Arc::new(Verifier {
         chains,
-        pinned: authorities.clone(),
+        pinned: Pinned(authorities.clone()),
         mode: validation.mode,
+        algorithms: provider.signature_verification_algorithms,
     })))
 }
 
 /// Which certificates will do.
 struct Verifier {
     chains: Arc<dyn ClientCertVerifier>,
-    /// Certificates that are believed themselves, not only what they signed.
-    pinned: Vec<Arc<[u8]>>,
+    pinned: Pinned,
     mode: ClientValidationMode,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl fmt::Debug for Verifier {
@@ -87,33 +87,12 @@ impl ClientCertVerifier for Verifier {
         if self.mode == ClientValidationMode::AllowInsecureFallback {
             return Ok(ClientCertVerified::assertion());
         }
-        if self.pinned.iter().any(|pinned| **pinned == **end_entity) {
-            verify_time(end_entity, now)?;
-            return Ok(ClientCertVerified::assertion());
+        if let Some(believed) = self.pinned.verify(end_entity, now) {
+            return believed.map(|()| ClientCertVerified::assertion());
         }
         let chains = &self.chains;
         chains.verify_client_cert(end_entity, intermediates, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
+    verify_signatures!();
 }

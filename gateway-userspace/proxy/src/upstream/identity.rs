@@ -23,7 +23,6 @@ use super::connection::ConnectError;
 use super::dial::Via;
 use crate::tls;
 use verifier::Verifier;
-pub(crate) use verifier::verify_time;
 
 /// Sessions that one identity may resume.
 const SESSIONS: usize = 64;

@@ -1,5 +1,7 @@
 //! UDP listeners: sessions, where answers come from, what limits them, and how they outlive a process.
 
+mod at_an_upgrade;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -11,7 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{Config, RouteSpec, World};
+use crate::support::{Config, RouteSpec, World, reserved};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LONG: Duration = Duration::from_secs(20);
@@ -99,10 +101,11 @@ fn udp(endpoints: &[SocketAddr]) -> Config {
     config.route(RouteSpec::new("udp", "", action))
 }
 
-/// An address where nobody is: the kernel says so by ICMP.
-async fn nobody() -> SocketAddr {
+/// An address where nobody is, as the kernel says by ICMP: its socket is connected elsewhere.
+async fn nobody() -> (SocketAddr, UdpSocket) {
     let socket = UdpSocket::bind((LOCAL, 0)).await.unwrap();
-    socket.local_addr().unwrap()
+    socket.connect((LOCAL, 1)).await.unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 #[tokio::test]
@@ -146,9 +149,11 @@ async fn datagrams_of_every_size_pass_whole() {
 #[tokio::test]
 async fn answers_leave_from_the_address_that_was_asked() {
     let echo = Echo::start("a").await;
-    let port = nobody().await.port();
+    let (address, reserved) = reserved((LOCAL, 0).into()).unwrap();
+    let port = address.port();
     let every = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let world = World::at(every, Vec::new(), udp(&[echo.address]), settings()).await;
+    drop(reserved);
     for ip in ["127.0.0.1", "127.0.0.7", "::1"] {
         let ip: IpAddr = ip.parse().unwrap();
         let client = Client::to((ip, port).into()).await;
@@ -174,10 +179,10 @@ async fn answers_leave_from_the_address_that_was_asked() {
 async fn ipv6_clients_reach_ipv4_endpoints_and_the_other_way_round() {
     let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
     let (four, six) = (Echo::start("4").await, Echo::on(v6, "6").await);
-    let port = nobody().await.port();
     for (ip, echo, answer) in [(v6, &four, "4:x"), (LOCAL, &six, "6:x"), (v6, &six, "6:x")] {
-        let address = SocketAddr::new(ip, port);
+        let (address, reserved) = reserved((ip, 0).into()).unwrap();
         let world = World::at(address, Vec::new(), udp(&[echo.address]), settings()).await;
+        drop(reserved);
         assert_eq!(Client::to(address).await.ask("x").await, answer);
         world.proxy.drain(Duration::ZERO).await;
     }
@@ -216,7 +221,7 @@ async fn weights_hold_and_the_share_of_what_does_not_resolve_is_dropped() {
 
 #[tokio::test]
 async fn what_an_endpoint_refuses_goes_to_another_one() {
-    let (dead, echo) = (nobody().await, Echo::start("a").await);
+    let ((dead, _silent), echo) = (nobody().await, Echo::start("a").await);
     let world = World::new(udp(&[dead, echo.address])).await;
     for i in 0..20 {
         let client = Client::to(world.address).await;
@@ -443,160 +448,6 @@ async fn a_log_line_tells_of_each_session() {
         (&line["bytes_received"], &line["bytes_sent"]),
         (&5.into(), &7.into())
     );
-}
-
-/// One process after the other on the same sockets, as an upgrade does it.
-mod at_an_upgrade {
-    use super::*;
-
-    async fn two(address: SocketAddr, config: &Config, settings: &Settings) -> [World; 2] {
-        let old = World::at(address, Vec::new(), config.clone(), settings.clone()).await;
-        let inherited = old.proxy.listening_sockets().await.unwrap();
-        assert_eq!(inherited.len(), settings.workers.get());
-        let new = World::at(address, inherited, config.clone(), settings.clone()).await;
-        [old, new]
-    }
-
-    #[tokio::test]
-    async fn sessions_stay_where_they_are_and_new_ones_go_to_the_new_process() {
-        let echo = Echo::start("a").await;
-        let address = nobody().await;
-        let [old, new] = two(address, &udp(&[echo.address]), &settings()).await;
-        let client = Client::to(address).await;
-        client.ask("before").await;
-        assert_eq!(old.proxy.stats().datagrams_received, 1, "the new one waits");
-        old.proxy.leave_datagrams().await;
-        new.proxy.receive_datagrams().await;
-        let late = Client::to(address).await;
-        for i in 0..5 {
-            assert_eq!(client.ask(format!("{i}")).await, format!("a:{i}"));
-            assert_eq!(late.ask(format!("{i}")).await, format!("a:{i}"));
-        }
-        let (before, after) = (old.proxy.stats(), new.proxy.stats());
-        assert_eq!(
-            (before.datagrams_received, after.datagrams_received),
-            (6, 5)
-        );
-        assert_eq!((before.datagram_sessions, after.datagram_sessions), (1, 1));
-        // The old one ends: its client is served by the new one.
-        old.proxy.drain(Duration::ZERO).await;
-        while new.proxy.stats().datagram_sessions < 2 {
-            client.0.send(b"after").await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(client.answer().await, "a:after");
-        assert_eq!(new.proxy.stats().datagram_sessions, 2);
-    }
-
-    #[tokio::test]
-    async fn what_is_queued_when_the_old_process_leaves_is_answered_by_its_session() {
-        let echo = Echo::start("a").await;
-        let address = nobody().await;
-        let [old, new] = two(address, &udp(&[echo.address]), &settings()).await;
-        let client = Client::to(address).await;
-        client.ask("before").await;
-        for i in 0..100 {
-            client.0.send(format!("{i}").as_bytes()).await.unwrap();
-        }
-        old.proxy.leave_datagrams().await;
-        new.proxy.receive_datagrams().await;
-        for i in 0..100 {
-            assert_eq!(client.answer().await, format!("a:{i}"));
-        }
-        assert_eq!(new.proxy.stats().datagram_sessions, 0);
-    }
-
-    fn of_several_workers() -> Settings {
-        Settings {
-            workers: 3.try_into().unwrap(),
-            ..Settings::default()
-        }
-    }
-
-    /// A hand-over in the midst of what 32 clients ask; each has one session, before and after.
-    async fn nothing_is_lost_under_load(bound: SocketAddr) {
-        let echo = Echo::start("a").await;
-        let settings = of_several_workers();
-        let old = World::at(bound, Vec::new(), udp(&[echo.address]), settings.clone()).await;
-        let address = SocketAddr::new(LOCAL, bound.port());
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let clients: Vec<_> = (0..32)
-            .map(|n| {
-                let stopped = stopped.clone();
-                tokio::spawn(async move {
-                    let client = Client::to(address).await;
-                    let mut i = 0;
-                    while !*stopped.borrow() {
-                        assert_eq!(client.ask(format!("{n} {i}")).await, format!("a:{n} {i}"));
-                        i += 1;
-                    }
-                })
-            })
-            .collect();
-        old.until("all ask", |s| s.datagram_sessions == 32).await;
-        let inherited = old.proxy.listening_sockets().await.unwrap();
-        let new = World::at(bound, inherited, udp(&[echo.address]), settings).await;
-        old.proxy.leave_datagrams().await;
-        new.proxy.receive_datagrams().await;
-        let before = old.proxy.stats().datagrams_received;
-        old.until("they go on", |s| s.datagrams_received >= before + 1_000)
-            .await;
-        stop.send(true).unwrap();
-        for client in clients {
-            client.await.unwrap();
-        }
-        let sessions = [&old, &new].map(|world| world.proxy.stats().datagram_sessions);
-        assert_eq!(sessions, [32, 0], "no client has changed its session");
-        assert_eq!(Client::to(address).await.ask("x").await, "a:x");
-        assert_eq!(new.proxy.stats().datagram_sessions, 1);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_lost_under_load_with_several_workers_on_every_address() {
-        let port = nobody().await.port();
-        nothing_is_lost_under_load((Ipv4Addr::UNSPECIFIED, port).into()).await;
-    }
-
-    #[tokio::test]
-    async fn nothing_is_lost_under_load_with_several_workers_on_one_address() {
-        nothing_is_lost_under_load(nobody().await).await;
-    }
-
-    #[tokio::test]
-    async fn a_client_keeps_its_session_when_those_of_the_old_process_end() {
-        let echo = Echo::start("a").await;
-        let address = nobody().await;
-        let [old, new] = two(address, &udp(&[echo.address]), &of_several_workers()).await;
-        let ask_all = async |clients: &[Client]| {
-            for client in clients {
-                assert_eq!(client.ask("x").await, "a:x");
-            }
-        };
-        let mut clients = Vec::new();
-        for _ in 0..64 {
-            clients.push(Client::to(address).await);
-        }
-        let (early, late) = clients.split_at(32);
-        ask_all(early).await;
-        old.proxy.leave_datagrams().await;
-        new.proxy.receive_datagrams().await;
-        ask_all(late).await;
-        assert_eq!(new.proxy.stats().datagram_sessions, 32);
-        old.proxy.drain(Duration::ZERO).await;
-        ask_all(late).await;
-        assert_eq!(new.proxy.stats().datagram_sessions, 32);
-    }
-
-    #[tokio::test]
-    async fn a_successor_that_never_comes_changes_nothing() {
-        let echo = Echo::start("a").await;
-        let address = nobody().await;
-        let [old, new] = two(address, &udp(&[echo.address]), &settings()).await;
-        drop(new);
-        let client = Client::to(address).await;
-        assert_eq!(client.ask("x").await, "a:x");
-        assert_eq!(old.proxy.stats().datagrams_received, 1);
-    }
 }
 
 #[tokio::test]

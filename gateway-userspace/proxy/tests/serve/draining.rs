@@ -86,11 +86,13 @@ async fn connections_in_the_queue_are_still_taken() {
     let world = World::new(Config::to(&[backend.address])).await;
     let mut queued = Vec::new();
     for _ in 0..50 {
-        queued.push(Client::connect(world.address).await);
+        let mut client = Client::connect(world.address).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        queued.push(client);
     }
     let clients = async {
         for client in &mut queued {
-            assert_eq!(client.get("a", "/").await.body, "hello");
+            assert_eq!(client.response().await.body, "hello");
         }
     };
     tokio::join!(world.proxy.drain(LONG), clients);

@@ -4,43 +4,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http2::SendRequest;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Authority, Backend, Config, RouteSpec, World, eventually, http2_over, tls_connect,
+    Authority, Backend, Config, RouteSpec, World, empty, eventually, get, http2_over, streamed,
+    tls_connect,
 };
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-
-type Body = BoxBody<Bytes, std::io::Error>;
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-fn get(path: &str) -> Request<Body> {
-    let uri = format!("http://shop.example{path}");
-    Request::get(uri).body(empty()).unwrap()
-}
 
 async fn text(response: Response<Incoming>) -> String {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-async fn prior_knowledge(world: &World) -> SendRequest<Body> {
-    http2_over(TcpStream::connect(world.address).await.unwrap()).await
-}
-
 #[tokio::test]
 async fn prior_knowledge_is_recognised_and_many_streams_share_a_connection() {
     let backend = Backend::reflecting().await;
     let world = World::new(Config::to(&[backend.address])).await;
-    let client = prior_knowledge(&world).await;
+    let client = world.http2().await;
     let mut streams = tokio::task::JoinSet::new();
     for i in 0..40 {
         let mut client = client.clone();
@@ -78,20 +62,16 @@ async fn a_body_streams_both_ways() {
     })
     .await;
     let world = World::new(Config::to(&[backend.address])).await;
-    let mut client = prior_knowledge(&world).await;
-    let (sender, frames) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
-    let stream = futures_util::stream::unfold(frames, |mut frames| async move {
-        let word = frames.recv().await?;
-        Some((Ok(Frame::data(Bytes::from(word))), frames))
-    });
-    let request = Request::post("http://shop.example/").body(StreamBody::new(stream).boxed());
+    let mut client = world.http2().await;
+    let (sender, body) = streamed();
+    let request = Request::post("http://shop.example/").body(body);
     let mut body = client
         .send_request(request.unwrap())
         .await
         .unwrap()
         .into_body();
     for word in ["one", "two"] {
-        sender.send(word).unwrap();
+        sender.send(Frame::data(word.into())).unwrap();
         let frame = body.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), word);
     }
@@ -126,7 +106,7 @@ async fn large_bodies_pass_in_both_directions() {
     })
     .await;
     let world = World::new(Config::to(&[backend.address])).await;
-    let mut client = prior_knowledge(&world).await;
+    let mut client = world.http2().await;
     let sent = Bytes::from("0123456789".repeat(length / 10));
     for _ in 0..2 {
         let body = Full::new(sent.clone())
@@ -152,7 +132,7 @@ async fn a_stream_that_the_client_resets_ends_its_upstream_request() {
     })
     .await;
     let world = World::new(Config::to(&[backend.address])).await;
-    let mut client = prior_knowledge(&world).await;
+    let mut client = world.http2().await;
     let request = tokio::spawn(client.send_request(get("/")));
     eventually("the backend is asked", || backend.connections() == 1).await;
     request.abort();
@@ -167,7 +147,7 @@ async fn failures_are_answers_and_the_connection_lives() {
     let mut config = Config::default().http("http", Some("shop.example"));
     let action = config.upstream("app", &[]);
     let world = World::new(config.route(RouteSpec::new("http", "/app", action))).await;
-    let mut client = prior_knowledge(&world).await;
+    let mut client = world.http2().await;
     let mut status = async |path: &str| client.send_request(get(path)).await.unwrap().status();
     assert_eq!(status("/app").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status("/").await, StatusCode::NOT_FOUND);
@@ -219,19 +199,32 @@ async fn a_coalesced_request_for_another_listeners_name_is_misdirected() {
 
 #[tokio::test]
 async fn draining_lets_streams_finish_and_refuses_new_ones() {
-    let backend = Backend::start(|mut conn| async move {
-        conn.head().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        conn.write(HELLO).await;
+    let (release, held) = tokio::sync::watch::channel(false);
+    let backend = Backend::start(move |mut conn| {
+        let mut held = held.clone();
+        async move {
+            conn.head().await.unwrap();
+            held.wait_for(|released| *released).await.unwrap();
+            conn.write(HELLO).await;
+        }
     })
     .await;
-    let world = World::new(Config::to(&[backend.address])).await;
-    let mut client = prior_knowledge(&world).await;
+    let world = World::with(Config::to(&[backend.address]), |limits| {
+        limits.time.drain_grace = Duration::from_millis(50);
+    })
+    .await;
+    let mut client = world.http2().await;
     let response = tokio::spawn(client.send_request(get("/")));
     world
         .until("it is under way", |stats| stats.requests_active == 1)
         .await;
-    world.proxy.drain(Duration::from_secs(30)).await;
+    let answered = async {
+        while TcpStream::connect(world.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        release.send(true).unwrap();
+    };
+    tokio::join!(world.proxy.drain(Duration::from_secs(30)), answered);
     assert_eq!(text(response.await.unwrap().unwrap()).await, "hello");
     assert!(client.send_request(get("/")).await.is_err());
 }
@@ -323,7 +316,7 @@ async fn heads_that_wait_for_a_backend_have_a_budget() {
         limits.http2.head_budget = 16 * 1024;
     })
     .await;
-    let mut client = prior_knowledge(&world).await;
+    let mut client = world.http2().await;
     let value = "v".repeat(20 * 1024);
     let request = Request::get("http://shop.example/")
         .header("x-large", value)

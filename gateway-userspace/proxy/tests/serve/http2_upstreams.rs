@@ -3,72 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use gateway_model::ir::{Filter, Mirror, UpstreamProtocol};
-use http::{HeaderMap, Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::Frame;
-use hyper::client::conn::http2::SendRequest;
-use tokio::net::TcpStream;
+use http::{Request, Response};
+use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use crate::support::{
-    Asked, Backend, Config, Http2Backend, RouteSpec, World, addresses, eventually, http2_over,
-    upstream_key,
+    Asked, Backend, Config, Http2Backend, RouteSpec, World, addresses, empty, eventually, full,
+    get, upstream_key,
 };
-
-type Body = BoxBody<Bytes, std::io::Error>;
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed()
-}
-
-fn get(path: &str) -> Request<Body> {
-    let uri = format!("http://shop.example{path}");
-    Request::get(uri).body(empty()).unwrap()
-}
-
-/// A gRPC call with this body.
-fn call(body: Body) -> Request<Body> {
-    Request::post("http://shop.example/pkg.Service/Method")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(body)
-        .unwrap()
-}
-
-async fn client(world: &World) -> SendRequest<Body> {
-    http2_over(TcpStream::connect(world.address).await.unwrap()).await
-}
-
-fn to(backend: &Http2Backend) -> Config {
-    let mut config = Config::default().http("http", None);
-    let action = config.upstream_of(
-        "app",
-        UpstreamProtocol::Http2,
-        addresses(&[backend.address]),
-    );
-    config.route(RouteSpec::new("http", "", action))
-}
-
-fn trailers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let pairs = pairs.iter();
-    pairs
-        .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
-        .collect()
-}
 
 #[tokio::test]
 async fn requests_of_both_versions_share_one_connection() {
     let backend = Http2Backend::reflecting().await;
-    let world = World::new(to(&backend)).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     let mut h1 = world.client().await;
     let seen = h1.get("a.example", "/one?q=1").await;
     assert_eq!(seen.status, 200);
@@ -81,7 +29,7 @@ async fn requests_of_both_versions_share_one_connection() {
         assert!(seen.data().contains(part), "{part}: {}", seen.body);
     }
     assert!(!seen.data().contains("\"host\""), "{}", seen.body);
-    let h2 = client(&world).await;
+    let h2 = world.http2().await;
     let mut streams = tokio::task::JoinSet::new();
     for i in 0..50 {
         let mut h2 = h2.clone();
@@ -112,8 +60,8 @@ async fn more_streams_than_a_connection_takes_get_another_connection() {
         }
     })
     .await;
-    let world = World::new(to(&backend)).await;
-    let mut h2 = client(&world).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h2 = world.http2().await;
     // The first answer has come after the backend's settings.
     assert_eq!(h2.send_request(get("/first")).await.unwrap().status(), 200);
     let mut streams = tokio::task::JoinSet::new();
@@ -140,13 +88,13 @@ async fn large_bodies_pass_both_ways_within_small_windows() {
         stream.send_data(body.into(), true).unwrap();
     })
     .await;
-    let world = World::with(to(&backend), |limits| {
+    let world = World::with(Config::to_http2(&[backend.address]), |limits| {
         limits.upstream.stream_window = 20_000;
         limits.upstream.connection_window = 70_000;
     })
     .await;
     let sent = "0123456789".repeat(100_000);
-    let mut h2 = client(&world).await;
+    let mut h2 = world.http2().await;
     let request = Request::post("http://shop.example/").body(full(sent.clone()));
     let response = h2.send_request(request.unwrap()).await.unwrap();
     let received = response.into_body().collect().await.unwrap().to_bytes();
@@ -168,91 +116,6 @@ async fn large_bodies_pass_both_ways_within_small_windows() {
 }
 
 #[tokio::test]
-async fn a_call_streams_both_ways_with_trailers_both_ways() {
-    let backend = Http2Backend::start(|mut asked| async move {
-        let head = Response::builder().header("content-type", "application/grpc");
-        let mut out = asked
-            .respond
-            .send_response(head.body(()).unwrap(), false)
-            .unwrap();
-        while let Some(data) = asked.request.body_mut().data().await {
-            out.send_data(data.unwrap(), false).unwrap();
-        }
-        let asked = asked.request.body_mut().trailers().await.unwrap().unwrap();
-        let mut end = trailers(&[("grpc-status", "0"), ("my_own.key", "v")]);
-        end.insert("x-echo", asked["x-sum"].clone());
-        out.send_trailers(end).unwrap();
-    })
-    .await;
-    let world = World::new(to(&backend)).await;
-    let mut h2 = client(&world).await;
-    let (sender, frames) = mpsc::unbounded_channel::<Frame<Bytes>>();
-    let stream = futures_util::stream::unfold(frames, |mut frames| async move {
-        let frame = frames.recv().await?;
-        Some((Ok(frame), frames))
-    });
-    let response = h2
-        .send_request(call(StreamBody::new(stream).boxed()))
-        .await
-        .unwrap();
-    assert_eq!(response.headers()["content-type"], "application/grpc");
-    let mut body = response.into_body();
-    for word in ["one", "two", "three"] {
-        sender.send(Frame::data(word.into())).unwrap();
-        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(data, word);
-    }
-    sender
-        .send(Frame::trailers(trailers(&[("x-sum", "3")])))
-        .unwrap();
-    drop(sender);
-    let end = body
-        .frame()
-        .await
-        .unwrap()
-        .unwrap()
-        .into_trailers()
-        .unwrap();
-    assert_eq!(end["grpc-status"], "0");
-    assert_eq!(end["my_own.key"], "v");
-    assert_eq!(end["x-echo"], "3");
-    world
-        .until("it is over", |stats| stats.requests_active == 0)
-        .await;
-}
-
-#[tokio::test]
-async fn an_answer_of_trailers_alone_stays_one() {
-    let backend = Http2Backend::start(|mut asked| async move {
-        let head = Response::builder()
-            .header("content-type", "application/grpc")
-            .header("grpc-status", "12");
-        asked
-            .respond
-            .send_response(head.body(()).unwrap(), true)
-            .unwrap();
-    })
-    .await;
-    let world = World::new(to(&backend)).await;
-    let stream = TcpStream::connect(world.address).await.unwrap();
-    let (mut raw, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    for ends in [true, false] {
-        let (request, ()) = (call(empty()).into_parts().0, ());
-        let request = Request::from_parts(request, ());
-        let (response, _open) = raw.send_request(request, ends).unwrap();
-        let response = response.await.unwrap();
-        assert_eq!(response.headers()["grpc-status"], "12");
-        assert!(!response.headers().contains_key("content-length"));
-        assert!(response.body().is_end_stream(), "the head ends the stream");
-    }
-    let answer = world.get("a", "/").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
-    let head = answer.head.to_ascii_lowercase();
-    assert!(head.contains("content-length: 0\r\n"), "{head}");
-}
-
-#[tokio::test]
 async fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
     let backend = Http2Backend::start(|mut asked| async move {
         let reason = match asked.request.uri().path() {
@@ -266,8 +129,8 @@ async fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
         }
     })
     .await;
-    let world = World::new(to(&backend)).await;
-    let mut h2 = client(&world).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h2 = world.http2().await;
     let post = || {
         Request::post("http://shop.example/refused")
             .body(empty())
@@ -292,13 +155,7 @@ async fn a_storm_of_goaways_ends_in_502_and_not_in_a_storm_of_connections() {
         conn.ended().await;
     })
     .await;
-    let mut config = Config::default().http("http", None);
-    let action = config.upstream_of(
-        "app",
-        UpstreamProtocol::Http2,
-        addresses(&[backend.address]),
-    );
-    let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     for _ in 0..5 {
         assert_eq!(world.get("a", "/").await.status, 502);
     }
@@ -312,19 +169,13 @@ async fn a_connection_told_to_go_finishes_its_streams_and_takes_no_more() {
         let (_, mut respond) = connection.accept().await.unwrap().unwrap();
         connection.graceful_shutdown();
         let driver = tokio::spawn(async move { while connection.accept().await.is_some() {} });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The GOAWAY goes out first, whatever else is to be sent.
         let mut stream = respond.send_response(Response::new(()), false).unwrap();
         stream.send_data("late".into(), true).unwrap();
         driver.await.unwrap();
     })
     .await;
-    let mut config = Config::default().http("http", None);
-    let action = config.upstream_of(
-        "app",
-        UpstreamProtocol::Http2,
-        addresses(&[backend.address]),
-    );
-    let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     for made in 1..=3 {
         assert_eq!(world.get("a", "/").await.data(), "late");
         assert_eq!(backend.connections(), made);
@@ -345,8 +196,8 @@ async fn a_client_that_leaves_resets_the_stream_and_the_connection_lives() {
         }
     })
     .await;
-    let world = World::new(to(&backend)).await;
-    let mut h2 = client(&world).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h2 = world.http2().await;
     let request = tokio::spawn(h2.send_request(get("/wait")));
     eventually("the backend is asked", || backend.streams() == 1).await;
     request.abort();
@@ -365,30 +216,34 @@ async fn a_client_that_leaves_resets_the_stream_and_the_connection_lives() {
 
 #[tokio::test]
 async fn a_body_that_the_backend_resets_is_never_passed_on_as_complete() {
-    let backend = Http2Backend::start(|mut asked| async move {
-        let mut stream = asked
-            .respond
-            .send_response(Response::new(()), false)
-            .unwrap();
-        stream.send_data("half".into(), false).unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        stream.send_reset(h2::Reason::INTERNAL_ERROR);
+    let (reset, _) = tokio::sync::broadcast::channel::<()>(1);
+    let tell = reset.clone();
+    let backend = Http2Backend::start(move |mut asked: Asked| {
+        let mut told = tell.subscribe();
+        async move {
+            let mut stream = asked
+                .respond
+                .send_response(Response::new(()), false)
+                .unwrap();
+            stream.send_data("half".into(), false).unwrap();
+            told.recv().await.unwrap();
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
     })
     .await;
-    let world = World::new(to(&backend)).await;
-    let mut h2 = client(&world).await;
-    // The reset may overtake the head, which then is an error by itself.
-    if let Ok(answer) = h2.send_request(get("/")).await {
-        assert!(answer.into_body().collect().await.is_err());
-    }
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h2 = world.http2().await;
+    let mut body = h2.send_request(get("/")).await.unwrap().into_body();
+    let half = body.frame().await.unwrap().unwrap();
+    assert_eq!(half.into_data().unwrap(), "half");
+    reset.send(()).unwrap();
+    assert!(body.collect().await.is_err());
     let mut h1 = world.client().await;
     h1.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let text = String::from_utf8(h1.rest().await).unwrap();
-    assert!(
-        (text.contains("half") || text.starts_with("HTTP/1.1 502"))
-            && !text.contains("\r\n0\r\n\r\n"),
-        "{text}"
-    );
+    h1.until(b"half").await;
+    reset.send(()).unwrap();
+    let rest = String::from_utf8(h1.rest().await).unwrap();
+    assert!(!rest.contains("0\r\n\r\n"), "{rest}");
 }
 
 #[tokio::test]
@@ -409,9 +264,7 @@ async fn a_backend_of_http1_is_a_bad_gateway_and_so_is_endless_header() {
     })
     .await;
     for address in [http1.address, endless.address] {
-        let mut config = Config::default().http("http", None);
-        let action = config.upstream_of("app", UpstreamProtocol::Http2, addresses(&[address]));
-        let world = World::new(config.route(RouteSpec::new("http", "", action))).await;
+        let world = World::new(Config::to_http2(&[address])).await;
         assert_eq!(world.get("a", "/").await.status, 502);
     }
 }
@@ -425,7 +278,7 @@ async fn a_head_over_the_limit_is_a_bad_gateway() {
         asked.answer(head.body(()).unwrap(), "").await;
     })
     .await;
-    let world = World::new(to(&backend)).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     assert_eq!(world.get("a", "/").await.status, 502);
     world
         .until("it is counted", |stats| stats.upstream_protocol_errors == 1)
@@ -447,13 +300,13 @@ async fn a_backend_whose_window_stays_closed_is_given_up() {
         std::future::pending::<()>().await;
     })
     .await;
-    let world = World::with(to(&backend), |limits| {
+    let world = World::with(Config::to_http2(&[backend.address]), |limits| {
         limits.time.write_stall = Duration::from_millis(200);
     })
     .await;
     // Its settings have come with its first answer.
     assert_eq!(world.get("a", "/").await.status, 200);
-    let mut h2 = client(&world).await;
+    let mut h2 = world.http2().await;
     let request = Request::post("http://shop.example/").body(full("x".repeat(1000)));
     let response = h2.send_request(request.unwrap()).await.unwrap();
     assert_eq!(response.status(), 504);
@@ -474,7 +327,7 @@ async fn informational_answers_reach_a_client_of_http1() {
         asked.answer(Response::new(()), "then").await;
     })
     .await;
-    let world = World::new(to(&backend)).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     let mut h1 = world.client().await;
     h1.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let hints = h1.head().await;
@@ -486,7 +339,7 @@ async fn informational_answers_reach_a_client_of_http1() {
 #[tokio::test]
 async fn an_upgrade_does_not_go_over_http2() {
     let backend = Http2Backend::reflecting().await;
-    let world = World::new(to(&backend)).await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
     let mut h1 = world.client().await;
     h1.send(
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -529,7 +382,7 @@ async fn a_copy_goes_over_http2_too() {
     h1.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
         .await;
     assert_eq!(h1.response().await.status, 200);
-    let mut h2 = client(&world).await;
+    let mut h2 = world.http2().await;
     let request = Request::post("http://shop.example/b")
         .body(full("defg"))
         .unwrap();
@@ -548,90 +401,4 @@ async fn a_copy_goes_over_http2_too() {
             ("/b".into(), b"defg".to_vec())
         ]
     );
-}
-
-/// The status of a call that Sluice answers itself.
-async fn refused_call(world: &World) -> (String, bool) {
-    let stream = TcpStream::connect(world.address).await.unwrap();
-    let (mut raw, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::from_parts(call(empty()).into_parts().0, ());
-    let (response, _open) = raw.send_request(request, false).unwrap();
-    let response = response.await.unwrap();
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["content-type"], "application/grpc");
-    assert!(!response.headers().contains_key("content-length"));
-    let status = response.headers()["grpc-status"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    (status, response.body().is_end_stream())
-}
-
-#[tokio::test]
-async fn a_call_that_sluice_answers_gets_trailers_alone_with_its_own_status() {
-    let silent = Http2Backend::start(|asked| async move {
-        let _kept = asked;
-        std::future::pending::<()>().await;
-    })
-    .await;
-    let spec = |config: &mut Config, addresses_: &[std::net::SocketAddr]| {
-        let action = config.upstream_of("app", UpstreamProtocol::Http2, addresses(addresses_));
-        let mut spec = RouteSpec::new("http", "/pkg.Service", action);
-        spec.timeouts.request = Some(Duration::from_millis(100));
-        spec
-    };
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = refusing.local_addr().unwrap();
-    drop(refusing);
-    for (endpoints, status) in [(&[silent.address][..], "4"), (&[gone], "14"), (&[], "14")] {
-        let mut config = Config::default().http("http", None);
-        let spec = spec(&mut config, endpoints);
-        let world = World::new(config.route(spec)).await;
-        assert_eq!(refused_call(&world).await, (status.into(), true));
-    }
-    let world = World::new(Config::default().http("http", None)).await;
-    assert_eq!(refused_call(&world).await, ("12".into(), true));
-}
-
-#[tokio::test]
-async fn a_call_over_http1_is_told_that_it_needs_http2() {
-    let backend = Http2Backend::reflecting().await;
-    let world = World::new(to(&backend)).await;
-    let mut h1 = world.client().await;
-    h1.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc+proto\r\nContent-Length: 3\r\n\r\nabc")
-        .await;
-    assert_eq!(h1.response().await.status, 505);
-    assert_eq!(h1.get("a", "/").await.status, 200, "the connection goes on");
-    assert_eq!(backend.streams(), 1);
-}
-
-#[tokio::test]
-async fn a_call_may_be_silent_for_longer_than_a_body() {
-    let backend = Http2Backend::start(|mut asked| async move {
-        let head = Response::builder().header("content-type", "application/grpc");
-        let mut out = asked
-            .respond
-            .send_response(head.body(()).unwrap(), false)
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        out.send_data("late".into(), false).unwrap();
-        out.send_trailers(trailers(&[("grpc-status", "0")]))
-            .unwrap();
-    })
-    .await;
-    let world = World::with(to(&backend), |limits| {
-        limits.time.body_idle = Duration::from_millis(50);
-    })
-    .await;
-    let response = client(&world)
-        .await
-        .send_request(call(full("call")))
-        .await
-        .unwrap();
-    let body = response.into_body().collect().await.unwrap();
-    assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
-    assert_eq!(body.to_bytes(), "late");
-    let plain = client(&world).await.send_request(get("/")).await.unwrap();
-    assert!(plain.into_body().collect().await.is_err(), "a body may not");
 }

@@ -7,6 +7,7 @@ mod applying;
 mod client_certificates;
 mod datagrams;
 mod draining;
+mod grpc;
 mod http1;
 mod http2;
 mod http2_streams;

@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway_model::ir::{Filter, Mirror};
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::support::{Backend, Config, RouteSpec, World, http2_over, upstream_key};
+use crate::support::{Backend, Body, Config, RouteSpec, World, streamed, upstream_key};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -132,33 +131,22 @@ async fn a_body_over_the_limit_is_not_copied() {
         .await;
 }
 
-type Body = BoxBody<Bytes, std::io::Error>;
-
-/// A request under way over HTTP/2, its body in the test's hands: a frame for each text, the end when dropped.
+/// A request under way over HTTP/2, its body in the test's hands.
 async fn post(
     client: &mut SendRequest<Body>,
     length: Option<&str>,
 ) -> (
-    UnboundedSender<&'static str>,
+    UnboundedSender<Frame<Bytes>>,
     impl Future<Output = Response<Incoming>> + use<>,
 ) {
-    let (sender, texts) = unbounded_channel::<&'static str>();
-    let stream = futures_util::stream::unfold(texts, |mut texts| async move {
-        let text = texts.recv().await?;
-        Some((Ok(Frame::data(Bytes::from(text))), texts))
-    });
+    let (sender, body) = streamed();
     let mut request = Request::post("http://a.example/");
     if let Some(length) = length {
         request = request.header("content-length", length);
     }
-    let request = request.body(StreamBody::new(stream).boxed()).unwrap();
     client.ready().await.unwrap();
-    let response = client.send_request(request);
+    let response = client.send_request(request.body(body).unwrap());
     (sender, async { response.await.unwrap() })
-}
-
-async fn http2(world: &World) -> SendRequest<Body> {
-    http2_over(TcpStream::connect(world.address).await.unwrap()).await
 }
 
 async fn text(response: Response<Incoming>) -> Bytes {
@@ -168,11 +156,11 @@ async fn text(response: Response<Incoming>) -> Bytes {
 #[tokio::test]
 async fn a_body_is_whole_at_its_length_though_its_stream_ends_later() {
     let mut mirrored = mirrored().await;
-    let mut client = http2(&mirrored.world).await;
+    let mut client = mirrored.world.http2().await;
     for sent in 1..=3 {
         let (body, response) = post(&mut client, Some("4")).await;
-        body.send("bo").unwrap();
-        body.send("dy").unwrap();
+        body.send(Frame::data("bo".into())).unwrap();
+        body.send(Frame::data("dy".into())).unwrap();
         assert_eq!(text(response.await).await, "hello");
         let copy = mirrored.copy().await;
         assert!(copy.ends_with("\r\n\r\nbody"), "{copy}");
@@ -200,12 +188,12 @@ async fn hasty() -> Backend {
 #[tokio::test]
 async fn a_copy_is_sent_though_the_answer_comes_before_the_body_over_http2() {
     let mut mirrored = mirrored_to(hasty().await).await;
-    let mut client = http2(&mirrored.world).await;
+    let mut client = mirrored.world.http2().await;
     for (length, rest) in [(Some("4"), "body"), (None, "4\r\nbody\r\n0\r\n\r\n")] {
         let (body, response) = post(&mut client, length).await;
         assert_eq!(text(response.await).await, "hello");
-        body.send("bo").unwrap();
-        body.send("dy").unwrap();
+        body.send(Frame::data("bo".into())).unwrap();
+        body.send(Frame::data("dy".into())).unwrap();
         drop(body);
         let copy = mirrored.copy().await;
         assert!(copy.ends_with(&format!("\r\n\r\n{rest}")), "{copy}");

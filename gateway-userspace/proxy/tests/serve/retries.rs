@@ -8,14 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gateway_model::ir::{Retry, Timeouts, UpstreamProtocol};
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::client::conn::http2::SendRequest;
-use tokio::net::TcpStream;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc;
 
 use crate::support::{
-    Backend, Config, Http2Backend, RouteSpec, World, addresses, eventually, http2_over,
+    Backend, Config, Http2Backend, Refusing, RouteSpec, World, addresses, empty, eventually, full,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
@@ -47,10 +44,6 @@ fn to(endpoints: &[SocketAddr], retry: Option<Retry>) -> Config {
     })
 }
 
-async fn http2(world: &World) -> SendRequest<BoxBody<Bytes, std::io::Error>> {
-    http2_over(TcpStream::connect(world.address).await.unwrap()).await
-}
-
 /// Fails so many requests, then answers all.
 async fn failing(times: usize) -> Backend {
     let seen = Arc::new(AtomicUsize::new(0));
@@ -78,9 +71,9 @@ async fn listed_codes_are_tried_again_and_the_last_answer_passes() {
             let backend = failing(fails).await;
             let world = World::new(to(&[backend.address], retry(attempts, codes))).await;
             let seen = if over_http2 {
-                let get =
-                    Request::get("http://a/").body(Empty::new().map_err(|e| match e {}).boxed());
-                let response = http2(&world)
+                let get = Request::get("http://a/").body(empty());
+                let response = world
+                    .http2()
                     .await
                     .send_request(get.unwrap())
                     .await
@@ -100,22 +93,18 @@ async fn listed_codes_are_tried_again_and_the_last_answer_passes() {
     }
 }
 
-/// An address that refuses connections.
-fn refusing() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn a_connection_that_cannot_be_made_is_made_to_another_endpoint() {
     let backend = Backend::answering(OK).await;
-    let endpoints = [refusing(), backend.address, refusing()];
+    let refusing = [Refusing::new(), Refusing::new()];
+    let endpoints = [refusing[0].address, backend.address, refusing[1].address];
     let world = World::new(to(&endpoints, retry(2, &[]))).await;
     for _ in 0..10 {
         assert_eq!(world.get("a", "/").await.status, 200);
     }
     assert!(world.proxy.stats().upstream_retries > 0);
-    let gone = refusing();
+    let refusing = Refusing::new();
+    let gone = refusing.address;
     let world = World::new(to(&[gone], retry(2, &[]))).await;
     assert_eq!(world.get("a", "/").await.status, 502);
     assert_eq!(world.proxy.stats().upstream_connect_failures, 3);
@@ -189,11 +178,9 @@ async fn bodies_are_sent_again_up_to_a_limit() {
 
         let backend = third_time_lucky().await;
         let world = World::new(to(&[backend.address], retry(3, &[500]))).await;
-        let body = Full::new(Bytes::from(sent.clone()))
-            .map_err(|never| match never {})
-            .boxed();
+        let body = full(sent.clone());
         let request = Request::post("http://a/").body(body).unwrap();
-        let response = http2(&world).await.send_request(request).await.unwrap();
+        let response = world.http2().await.send_request(request).await.unwrap();
         assert_eq!(response.status(), status, "{length} over http/2");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert!(status != 200 || body == sent);
@@ -250,7 +237,7 @@ async fn a_body_over_http2_upstreams_is_sent_again() {
         .map_err(|never: std::convert::Infallible| match never {})
         .boxed();
     let request = Request::post("http://a/").body(body).unwrap();
-    let response = http2(&world).await.send_request(request).await.unwrap();
+    let response = world.http2().await.send_request(request).await.unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "50000+1");
     assert_eq!(world.proxy.stats().upstream_retries, 2);
@@ -275,11 +262,10 @@ async fn a_call_that_no_method_has_seen_is_tried_again() {
         spec.retry = retry(1, &[]);
     });
     let world = World::new(config).await;
-    let body = Full::new(Bytes::from("call"))
-        .map_err(|never| match never {})
-        .boxed();
+    let body = full("call");
     let request = Request::post("http://a/s/m").header("content-type", "application/grpc");
-    let response = http2(&world)
+    let response = world
+        .http2()
         .await
         .send_request(request.body(body).unwrap())
         .await

@@ -4,6 +4,7 @@ mod backend;
 mod client;
 mod config;
 mod http2_backend;
+mod http2_client;
 mod secure;
 mod secure_backend;
 
@@ -22,7 +23,8 @@ pub use backend::Backend;
 pub use client::{Client, Response};
 pub use config::{Config, RouteSpec, addresses, listener_key, upstream_key};
 pub use http2_backend::{Asked, Http2Backend};
-pub use secure::{Authority, http2_over, tls_connect};
+pub use http2_client::{Body, empty, full, get, http2_over, streamed};
+pub use secure::{Authority, tls_connect};
 pub use secure_backend::SecureBackend;
 
 /// A running proxy and the address it listens on.
@@ -51,7 +53,13 @@ impl World {
 
     /// The same with other settings.
     pub async fn start(config: Config, settings: Settings) -> Self {
-        let (address, fd) = listening_socket();
+        // The port serves datagrams too, if the configuration says so.
+        let (address, fd, _reserved) = loop {
+            let (address, fd) = listening_socket();
+            if let Ok((_, reserved)) = reserved(address) {
+                break (address, fd, reserved);
+            }
+        };
         Self::at(address, vec![(address, fd)], config, settings).await
     }
 
@@ -106,6 +114,34 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An address for datagrams, its port the kernel's choice if it is 0, that nobody else gets as long as the socket
+/// lives; the proxy may share it.
+pub fn reserved(address: SocketAddr) -> std::io::Result<(SocketAddr, Socket)> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    let address = socket.local_addr()?.as_socket();
+    Ok((address.expect("an address of IP"), socket))
+}
+
+/// An endpoint that refuses connections: its port is taken, and nobody listens.
+pub struct Refusing {
+    pub address: SocketAddr,
+    _socket: Socket,
+}
+
+impl Refusing {
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        socket.bind(&any.into()).unwrap();
+        Self {
+            address: socket.local_addr().unwrap().as_socket().unwrap(),
+            _socket: socket,
+        }
     }
 }
 

@@ -1,12 +1,11 @@
 //! Connections to endpoints: reuse, stale ones, endpoints that are not there, names.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gateway_model::ir::{Endpoints, UpstreamProtocol};
 
-use crate::support::{Backend, Config, RouteSpec, World, addresses};
+use crate::support::{Backend, Config, Refusing, RouteSpec, World, addresses};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -109,16 +108,12 @@ async fn a_fresh_connection_that_closes_is_a_bad_gateway() {
     assert_eq!(backend.connections(), 1);
 }
 
-/// An address that refuses connections.
-fn refusing() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_passed_over() {
     let backend = Backend::answering(HELLO).await;
-    let world = World::new(Config::to(&[refusing(), backend.address, refusing()])).await;
+    let refusing = [Refusing::new(), Refusing::new()];
+    let endpoints = [refusing[0].address, backend.address, refusing[1].address];
+    let world = World::new(Config::to(&endpoints)).await;
     for _ in 0..6 {
         assert_eq!(world.get("a", "/").await.body, "hello");
     }
@@ -129,7 +124,8 @@ async fn an_endpoint_that_refuses_is_passed_over() {
 async fn no_endpoint_at_all_is_503_and_none_that_answers_502() {
     let world = World::new(Config::to(&[])).await;
     assert_eq!(world.get("a", "/").await.status, 503);
-    let world = World::new(Config::to(&[refusing()])).await;
+    let refusing = Refusing::new();
+    let world = World::new(Config::to(&[refusing.address])).await;
     let mut client = world.client().await;
     for _ in 0..2 {
         assert_eq!(client.get("a", "/").await.status, 502);

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use gateway_model::ir::SubjectAltName;
 use gateway_model::names::Hostname;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use rustls::{CertificateError, Error, RootCertStore};
+use x509_parser::prelude::{GeneralName, X509Certificate};
+
+use crate::tls::trust::{Pinned, parse, verify_signatures};
 
 /// Gateway API v1 `BackendTLSPolicy.spec.validation`.
 pub(super) struct Verifier {
     roots: Arc<RootCertStore>,
-    pinned: Vec<Arc<[u8]>>,
+    pinned: Pinned,
     /// One of these must be the certificate's; without any it is the server name that must.
     names: Vec<SubjectAltName>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -41,7 +41,7 @@ impl Verifier {
     ) -> Self {
         Self {
             roots,
-            pinned,
+            pinned: Pinned(pinned),
             names,
             algorithms: provider.signature_verification_algorithms,
         }
@@ -55,8 +55,8 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        if self.pinned.iter().any(|pinned| **pinned == **certificate) {
-            return verify_time(certificate, now);
+        if let Some(believed) = self.pinned.verify(certificate, now) {
+            return believed;
         }
         let all = self.algorithms.all;
         verify_server_cert_signed_by_trust_anchor(parsed, &self.roots, intermediates, now, all)
@@ -103,47 +103,7 @@ impl ServerCertVerifier for Verifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
-    let parsed = X509Certificate::from_der(certificate);
-    let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
-    Ok(parsed)
-}
-
-/// Whether a certificate that is believed itself is so now.
-pub(crate) fn verify_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let certificate = parse(certificate)?;
-    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let validity = certificate.validity();
-    if now < validity.not_before.timestamp() {
-        return Err(CertificateError::NotValidYet.into());
-    }
-    if now > validity.not_after.timestamp() {
-        return Err(CertificateError::Expired.into());
-    }
-    Ok(())
+    verify_signatures!();
 }
 
 fn alternatives<'a>(

@@ -42,6 +42,13 @@ impl Config {
         config.route(RouteSpec::new("http", "", action))
     }
 
+    /// The same, to endpoints of HTTP/2 with prior knowledge.
+    pub fn to_http2(endpoints: &[SocketAddr]) -> Self {
+        let mut config = Self::default().http("http", None);
+        let action = config.upstream_of("app", UpstreamProtocol::Http2, addresses(endpoints));
+        config.route(RouteSpec::new("http", "", action))
+    }
+
     pub fn http(mut self, name: &str, hostname: Option<&'static str>) -> Self {
         let policy = SourcePolicy::default();
         self.listeners

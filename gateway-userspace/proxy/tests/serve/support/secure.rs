@@ -3,16 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use gateway_model::ir::{Certificate, PrivateKey};
-use http_body_util::combinators::BoxBody;
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -229,16 +224,4 @@ pub async fn tls_connect(
     TlsConnector::from(Arc::clone(config))
         .connect(name, stream)
         .await
-}
-
-/// An HTTP/2 client over an established stream.
-pub async fn http2_over<S>(stream: S) -> SendRequest<BoxBody<Bytes, std::io::Error>>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (send, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
-    send
 }
