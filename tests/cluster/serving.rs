@@ -9,13 +9,16 @@ use gateway_tests::wait;
 use serde_json::Value;
 
 use crate::site::{HOST, Site, route, text};
-use crate::sluice;
+use crate::sluice::{self, RECOVERY};
 
-/// Three Pods that answer with what they received, on whatever nodes Kubernetes picks.
+/// How many Pods there are.
+const PODS: usize = 3;
+
+/// Pods that answer with what they received, on whatever nodes Kubernetes picks.
 fn echo(namespace: &str) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: echo, namespace: {namespace}}}\n\
-         spec:\n  replicas: 3\n  selector: {{matchLabels: {{app: echo}}}}\n  template:\n    \
+         spec:\n  replicas: {PODS}\n  selector: {{matchLabels: {{app: echo}}}}\n  template:\n    \
          metadata: {{labels: {{app: echo}}}}\n    spec:\n      containers:\n      - name: echo\n        \
          image: registry.k8s.io/gateway-api/conformance/echo-basic:v0.2.0\n        imagePullPolicy: Never\n        \
          env:\n        - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}\n        \
@@ -25,12 +28,31 @@ fn echo(namespace: &str) -> String {
     )
 }
 
+/// How many endpoints of the Pods' Service are ready.
+fn endpoints(site: &Site) -> Result<usize> {
+    let namespace = site.namespace.name();
+    let selector = "--selector=kubernetes.io/service-name=echo";
+    let list = ["get", "endpointslices", "--namespace", namespace, selector];
+    let list = site
+        .cluster
+        .kubectl(&[&list[..], &["--output=json"]].concat())?;
+    let list: Value = serde_json::from_str(&list)?;
+    let slices = list["items"].as_array().into_iter().flatten();
+    let endpoints = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true);
+    Ok(ready.count())
+}
+
 /// A site whose route goes to Pods.
 fn site_with_pods(name: &str) -> Result<Site> {
     let site = Site::new(name)?;
     let namespace = site.namespace.name();
     site.cluster.apply(&echo(namespace))?;
     site.cluster.wait_rollout("deployment/echo", namespace)?;
+    // Another controller than that of Deployments says where the Pods are, and may be later.
+    wait::until_within(RECOVERY, "every Pod is an endpoint", || {
+        (endpoints(&site).ok()? == PODS).then_some(())
+    })?;
     site.cluster.apply(&route(namespace, "echo", 8080))?;
     site.route_accepted("app")?;
     Ok(site)
