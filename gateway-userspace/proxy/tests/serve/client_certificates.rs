@@ -80,7 +80,9 @@ async fn only_certificates_of_the_authorities_get_in() {
     assert!(!is_served(&world, &shop.without()).await);
     assert_eq!(shop.backend.connections(), 1);
     world
-        .until("both are counted", |stats| stats.tls_handshake_failures == 2)
+        .until("both are counted", |stats| {
+            stats.tls_handshake_failures == 2
+        })
         .await;
 }
 
