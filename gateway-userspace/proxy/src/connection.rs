@@ -3,6 +3,7 @@
 
 mod attempt;
 mod budget;
+mod call_time;
 mod client;
 mod download;
 mod h1;

@@ -79,7 +79,11 @@ async fn only_certificates_of_the_authorities_get_in() {
     assert!(!is_served(&world, &shop.with(&theirs.issue(&["client"]))).await);
     assert!(!is_served(&world, &shop.without()).await);
     assert_eq!(shop.backend.connections(), 1);
-    assert_eq!(world.proxy.stats().tls_handshake_failures, 2);
+    world
+        .until("both are counted", |stats| {
+            stats.tls_handshake_failures == 2
+        })
+        .await;
 }
 
 #[tokio::test]

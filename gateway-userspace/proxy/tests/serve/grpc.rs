@@ -191,3 +191,65 @@ async fn a_call_may_be_silent_for_longer_than_a_body() {
     let plain = world.http2().await.send_request(get("/")).await.unwrap();
     assert!(plain.into_body().collect().await.is_err(), "a body may not");
 }
+
+#[tokio::test]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let backend = Http2Backend::start(|asked| async move {
+        assert!(asked.request.headers().contains_key("grpc-timeout"));
+        let _kept = asked;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    for (ruled, asked) in [(None, "100m"), (Some(60), "100m"), (Some(0), "100000u")] {
+        let mut config = Config::default().http("http", None);
+        let endpoints = addresses(&[backend.address]);
+        let action = config.upstream_of("app", UpstreamProtocol::Http2, endpoints);
+        let mut spec = RouteSpec::new("http", "/pkg.Service", action);
+        spec.timeouts.request = ruled.map(Duration::from_secs);
+        let world = World::new(config.route(spec)).await;
+        let mut client = world.http2().await;
+        let mut request = call(full("call"));
+        let lines = request.headers_mut();
+        lines.insert("grpc-timeout", asked.parse().unwrap());
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "4");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_may_give_a_call_less_time_than_its_client_does() {
+    let backend = Http2Backend::start(|asked| async move {
+        let _kept = asked;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut config = Config::default().http("http", None);
+    let endpoints = addresses(&[backend.address]);
+    let action = config.upstream_of("app", UpstreamProtocol::Http2, endpoints);
+    let mut spec = RouteSpec::new("http", "/pkg.Service", action);
+    spec.timeouts.request = Some(Duration::from_millis(100));
+    let world = World::new(config.route(spec)).await;
+    let mut request = call(full("call"));
+    let lines = request.headers_mut();
+    lines.insert("grpc-timeout", "99999999H".parse().unwrap());
+    let response = world.http2().await.send_request(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "4");
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_cut_off_when_its_client_waits_no_longer() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let head = head.body(()).unwrap();
+        let _open = asked.respond.send_response(head, false).unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut request = call(full("call"));
+    let lines = request.headers_mut();
+    lines.insert("grpc-timeout", "2S".parse().unwrap());
+    let response = world.http2().await.send_request(request).await.unwrap();
+    assert!(!response.headers().contains_key("grpc-status"));
+    assert!(response.into_body().collect().await.is_err());
+}

@@ -21,6 +21,7 @@ use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::Attempt;
 use crate::connection::budget::Budget;
+use crate::connection::call_time;
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
@@ -114,9 +115,13 @@ fn begin<'a>(
     if Retries::keeps(decision.rule.map(|rule| &**rule)) {
         upload.keep_sent(worker.limits().upstream.retry_bytes);
     }
-    let timeouts = decision
+    let limits = &worker.limits().time;
+    let mut timeouts = decision
         .rule
         .map_or_else(Timeouts::default, |rule| rule.timeouts);
+    if wanted.is_grpc() {
+        timeouts = call_time::bounded(timeouts, limits, &head);
+    }
     Begun::Forwarded(Exchange {
         state,
         respond,
@@ -125,12 +130,7 @@ fn begin<'a>(
         target: decision.target(upstream),
         upload,
         uploading: true,
-        budget: Budget::new(
-            &worker.timers,
-            &timeouts,
-            &worker.limits().time,
-            wanted.is_grpc(),
-        ),
+        budget: Budget::new(&worker.timers, &timeouts, limits, wanted.is_grpc()),
         wanted,
         harmless: matches!(head.method(), "GET" | "HEAD" | "OPTIONS"),
         cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
