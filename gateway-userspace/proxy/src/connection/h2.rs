@@ -122,14 +122,17 @@ impl Serving {
                 }
                 return Poll::Ready(());
             }
-            match (
-                self.session.poll_end(cx, &mut self.told_to_end),
-                &mut self.stage,
-            ) {
-                (Fate::Lives, _) => return Poll::Pending,
+            let is_opening = matches!(self.stage, Stage::Opening(_));
+            if is_opening && self.session.idle.is_expired() {
+                return Poll::Ready(());
+            }
+            let fate = self.session.poll_end(cx, &mut self.told_to_end);
+            match (fate, &mut self.stage) {
+                // A client that is only about to speak is told once it has.
+                (Fate::Lives, _) | (Fate::Ends, Stage::Opening(_)) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.
                 (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
-                (Fate::Ends, Stage::Opening(_)) | (Fate::CutOff, _) => return Poll::Ready(()),
+                (Fate::CutOff, _) => return Poll::Ready(()),
             }
         }
     }
@@ -141,6 +144,9 @@ impl Serving {
             let pings = connection
                 .ping_pong()
                 .map(|pings| Pings::new(pings, worker, Rc::clone(&self.reads)));
+            if self.told_to_end {
+                connection.graceful_shutdown();
+            }
             self.stage = Stage::Open(connection, pings);
         }
         let Stage::Open(connection, pings) = &mut self.stage else {

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Backend, Config, World, eventually};
+use crate::support::{Authority, Backend, Config, RouteSpec, World, eventually, tls_connect};
 
 /// A client that sees every frame's meaning.
 async fn client(world: &World) -> SendRequest<Bytes> {
@@ -213,4 +213,34 @@ async fn a_client_that_answers_no_ping_is_given_up() {
     world
         .until("it is gone", |stats| stats.connections_open == 0)
         .await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_only_come_when_draining_begins_is_served() {
+    let authority = Authority::new();
+    let certificate = authority.issue(&["shop.example"]);
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let mut config = Config::default().https("https", None, &certificate);
+    let action = config.upstream("app", &[backend.address]);
+    let world = World::new(config.route(RouteSpec::new("https", "", action))).await;
+    let tls = authority.client(&["h2"]);
+    let stream = tls_connect(&tls, world.address, "shop.example")
+        .await
+        .unwrap();
+    world
+        .until("its handshake is over", |stats| stats.tls_handshakes == 1)
+        .await;
+    let comes = async {
+        while TcpStream::connect(world.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::get("https://shop.example/").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 204);
+        drop(client);
+        connection.await.unwrap().unwrap();
+    };
+    tokio::join!(world.proxy.drain(Duration::from_secs(30)), comes);
 }
