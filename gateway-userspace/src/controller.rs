@@ -16,6 +16,7 @@ use gateway_translate::Applied;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
+use crate::heap::Garbage;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Position, Report, Source, Update};
 use crate::status::observed::{self, Observations};
@@ -45,6 +46,7 @@ pub struct Controller {
     failures: BTreeMap<ListenerKey, String>,
     l4_failure: Option<String>,
     last: Option<Outcome>,
+    garbage: Garbage,
 }
 
 /// How far the source is with the last update.
@@ -82,6 +84,7 @@ impl Controller {
             failures: BTreeMap::new(),
             l4_failure: None,
             last: None,
+            garbage: Garbage::default(),
         }
     }
 
@@ -90,19 +93,22 @@ impl Controller {
     pub async fn run(mut self, mut source: Source) {
         let mut pause = RETRY.0;
         loop {
-            let update = if self.failures.is_empty() {
+            if self.failures.is_empty() {
                 pause = RETRY.0;
-                Ok(source.updates.recv().await)
-            } else {
-                tokio::time::timeout(pause, source.updates.recv()).await
-            };
-            match update {
-                Ok(Some(update)) => self.apply(update).await,
-                Ok(None) => return,
-                Err(_) => {
+            }
+            tokio::select! {
+                update = source.updates.recv() => match update {
+                    Some(update) => {
+                        self.garbage.grow(update.events.len(), Instant::now());
+                        self.apply(update).await;
+                    }
+                    None => return,
+                },
+                () = tokio::time::sleep(pause), if !self.failures.is_empty() => {
                     self.retry().await;
                     pause = (pause * 2).min(RETRY.1);
                 }
+                now = reached(self.garbage.due()) => self.garbage.give_back(now),
             }
         }
     }
@@ -235,6 +241,15 @@ impl Controller {
         self.world.send_replace(Some(Arc::new(world)));
         self.last = Some(outcome);
     }
+}
+
+/// Waits for a time, which may be never.
+async fn reached(due: Option<Instant>) -> Instant {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+    Instant::now()
 }
 
 fn by_listener(failure: ListenerFailure) -> (ListenerKey, String) {

@@ -7,6 +7,7 @@ mod args;
 mod cli;
 mod config;
 mod controller;
+mod heap;
 mod pipeline;
 mod run;
 mod source;
@@ -22,9 +23,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();

@@ -29,8 +29,9 @@ pub fn run(args: &RunArgs, matches: &ArgMatches) -> ExitCode {
     log_panics();
     raise_descriptor_limit();
     refuse_huge_pages();
+    // One thread, and so one heap: what is heard, translated and compiled is freed where it was made.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .thread_name("control")
         .enable_all()
         .build();

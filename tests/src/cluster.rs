@@ -2,18 +2,21 @@
 //!
 //! A test does not make a cluster and does not end one. What it does to it (a node cut off, a program stopped) it
 //! gets back as a guard, and dropping the guard undoes it. Kubernetes itself is spoken to by `kubectl`, as users do;
-//! where time is measured, [`api`] speaks to the API server directly.
+//! where time is measured, [`crate::api`] speaks to the API server directly.
 
-pub mod api;
 mod kubectl;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
+use crate::api::Endpoint;
 use crate::netns::Netns;
 use crate::process;
 
@@ -185,6 +188,30 @@ impl Cluster {
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.lab.kubeconfig
+    }
+
+    /// Its API server, for the administrator.
+    ///
+    /// # Errors
+    /// When the lab's certificates cannot be read.
+    pub fn endpoint(&self) -> Result<Endpoint> {
+        let file = |name: &str| self.lab.dir.join("pki").join(name);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(file("ca.crt"))?)?;
+        let certificate = CertificateDer::from_pem_file(file("admin.crt"))?;
+        let key = PrivateKeyDer::from_pem_file(file("admin.key"))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)?;
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Endpoint {
+            server: self.lab.server,
+            ns: Netns::current()?,
+            tls: Arc::new(tls),
+            token: None,
+        })
     }
 
     /// Cuts a node off: nothing passes its switch port, and the router sends no more connections to it.

@@ -1,25 +1,29 @@
 //! An API server with its store and nothing else: enough for whoever watches and writes objects,
 //! and up in seconds. Made of the programs that `cargo xtask cluster` has built.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::api::Endpoint;
 use crate::netns::Netns;
 use crate::process::{self, Process};
 use crate::{Authority, wait};
 
-const SERVER: &str = "https://127.0.0.1:6443";
+const PORT: u16 = 6443;
 const ADMIN_TOKEN: &str = "administrator";
 /// How long an API server may take to start.
 const START: Duration = Duration::from_mins(1);
 
-/// An API server and etcd, in one namespace, on its loopback addresses.
+/// An API server and etcd, in one namespace.
 #[derive(Debug)]
 pub struct ControlPlane {
     ns: Netns,
+    address: IpAddr,
+    authority: Authority,
     dir: PathBuf,
     programs: PathBuf,
     api: Option<Process>,
@@ -27,15 +31,24 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts both and waits until the API server is ready.
+    /// Starts both, for the namespace alone, and waits until the API server is ready.
     ///
     /// # Errors
     /// When the programs are not built, or do not start; the error has their output.
     pub fn start(ns: &Netns, dir: &Path) -> Result<Self> {
+        Self::start_at(ns, Ipv4Addr::LOCALHOST.into(), dir)
+    }
+
+    /// As [`Self::start`], with the API server at this address of the namespace.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(ns: &Netns, address: IpAddr, dir: &Path) -> Result<Self> {
         let dir = dir.join("control-plane");
         std::fs::create_dir_all(&dir)?;
         let programs = programs()?;
-        credentials(&dir)?;
+        let authority = Authority::new()?;
+        credentials(&authority, address, &dir)?;
         ns.ip(&["link set lo up"])?;
         let mut etcd = Command::new(programs.join("bin/etcd"));
         etcd.arg("--data-dir").arg(dir.join("etcd"));
@@ -48,6 +61,8 @@ impl ControlPlane {
         let etcd = Process::start(ns, "etcd", etcd, &dir.join("etcd.log"))?;
         let mut control_plane = Self {
             ns: ns.clone(),
+            address,
+            authority,
             dir,
             programs,
             api: None,
@@ -73,14 +88,14 @@ impl ControlPlane {
         ]);
         api.args([
             "--etcd-servers=http://127.0.0.1:2379",
-            "--bind-address=127.0.0.1",
             "--advertise-address=192.0.2.1",
-            "--secure-port=6443",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--endpoint-reconciler-type=none",
         ]);
+        api.arg(format!("--bind-address={}", self.address))
+            .arg(format!("--secure-port={PORT}"));
         let log = self.dir.join("kube-apiserver.log");
         let api = self
             .api
@@ -133,6 +148,19 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// The API server, for the administrator.
+    ///
+    /// # Errors
+    /// When the cryptography library fails.
+    pub fn endpoint(&self) -> Result<Endpoint> {
+        Ok(Endpoint {
+            server: (self.address, PORT).into(),
+            ns: self.ns.clone(),
+            tls: self.authority.client_config(&["h2"])?,
+            token: Some(ADMIN_TOKEN.to_owned()),
+        })
+    }
+
     /// A kubeconfig of the administrator.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
@@ -145,7 +173,7 @@ impl ControlPlane {
     /// When it cannot be written.
     pub fn kubeconfig_of(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.conf"));
-        std::fs::write(&path, kubeconfig(&self.dir, token))?;
+        std::fs::write(&path, kubeconfig(self.address, &self.dir, token))?;
         Ok(path)
     }
 
@@ -208,10 +236,9 @@ fn programs() -> Result<PathBuf> {
     newest.context("Kubernetes is not built: run `cargo xtask cluster up` once")
 }
 
-fn credentials(dir: &Path) -> Result<()> {
-    let authority = Authority::new()?;
+fn credentials(authority: &Authority, address: IpAddr, dir: &Path) -> Result<()> {
     authority.write(dir)?;
-    let api = authority.issue(&["127.0.0.1"])?;
+    let api = authority.issue(&[&address.to_string()])?;
     std::fs::write(dir.join("api.crt"), api.certificate)?;
     std::fs::write(dir.join("api.key"), api.key)?;
     let accounts = authority.issue(&["accounts"])?;
@@ -219,16 +246,20 @@ fn credentials(dir: &Path) -> Result<()> {
     std::fs::write(dir.join("accounts.key"), accounts.key)?;
     let tokens = format!("{ADMIN_TOKEN},admin,1,system:masters\n");
     std::fs::write(dir.join("tokens.csv"), tokens)?;
-    std::fs::write(dir.join("admin.conf"), kubeconfig(dir, ADMIN_TOKEN))?;
+    std::fs::write(
+        dir.join("admin.conf"),
+        kubeconfig(address, dir, ADMIN_TOKEN),
+    )?;
     Ok(())
 }
 
-fn kubeconfig(dir: &Path, token: &str) -> String {
+fn kubeconfig(address: IpAddr, dir: &Path, token: &str) -> String {
+    let server = format!("https://{}", SocketAddr::new(address, PORT));
     let authority = dir.join("ca.pem").display().to_string();
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: it\n\
          contexts: [{{name: it, context: {{cluster: it, user: it}}}}]\n\
-         clusters: [{{name: it, cluster: {{server: \"{SERVER}\", certificate-authority: \"{authority}\"}}}}]\n\
+         clusters: [{{name: it, cluster: {{server: \"{server}\", certificate-authority: \"{authority}\"}}}}]\n\
          users: [{{name: it, user: {{token: \"{token}\"}}}}]\n"
     )
 }

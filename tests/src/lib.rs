@@ -5,6 +5,7 @@
 //! (namespaces, processes, directories, pins) goes away when its value is dropped, on a panic, on
 //! Ctrl-C, and at the next start if the process that made it was killed.
 
+pub mod api;
 pub mod backend;
 pub mod bed;
 pub mod bpf;
@@ -18,6 +19,7 @@ pub mod http1;
 pub mod load;
 pub mod manifests;
 pub mod netns;
+pub mod numbered;
 pub mod process;
 pub mod raw;
 pub mod sluice;

@@ -28,7 +28,8 @@ enum What {
     Xdp(Passed),
     /// How soon every node of a cluster serves a change of a route, and what it costs
     ///
-    /// --quick, --routes N,N,…, --changes N, -o json; --as-is measures the Sluice that is deployed already
+    /// --quick, --routes N,N,…, --changes N, -o json; --as-is measures the Sluice that is deployed already,
+    /// --processes N so many processes and an API server instead of a cluster
     Control(Passed),
 }
 
@@ -96,9 +97,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 .iter()
                 .cloned()
                 .partition(|argument| argument == "--as-is");
-            let lab = deploy::cluster()?;
-            if as_is.is_empty() {
-                deploy::sluice(&lab, Profile::Release)?;
+            if arguments.iter().any(|argument| argument == "--processes") {
+                build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            } else {
+                let lab = deploy::cluster()?;
+                if as_is.is_empty() {
+                    deploy::sluice(&lab, Profile::Release)?;
+                }
             }
             measure("bench_control", &arguments)
         }

@@ -12,323 +12,179 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{LogFilter, Network, Span};
 
-/// Settings as typed. Defaults are in [`crate::config::Config`]; the help texts name them.
-#[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[command(
-    after_help = "Each setting may also be given as an environment variable or as a key of the \
-                  settings file, the flag's name without the dashes in front. A flag wins over the \
-                  environment, the environment over the file. `--help` lists the limits.",
-    after_long_help = crate::config::limits_help()
-)]
-pub struct RunArgs {
-    /// Settings file in YAML; its keys are the names of these flags
-    #[arg(
-        long,
-        env = "SLUICE_CONFIG",
-        value_name = "FILE",
-        help_heading = "Configuration"
+/// Declares [`RunArgs`]: first its fields that are like no other, then the settings, each with its environment variable
+/// and what its value is called.
+macro_rules! run_args {
+    (
+        $(#[$of_struct:meta])*
+        { $($plain:tt)* }
+        $(in $heading:literal {
+            $($(#[$doc:meta])+ [$env:literal, $value:literal $(, $key:ident = $more:expr)*] $name:ident: $type:ty;)+
+        })+
+    ) => {
+        $(#[$of_struct])*
+        pub struct RunArgs {
+            $($plain)*
+            $($(
+                $(#[$doc])+
+                #[arg(long, env = $env, value_name = $value, help_heading = $heading $(, $key = $more)*)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$type>,
+            )+)+
+        }
+    };
+}
+
+run_args! {
+    /// Settings as typed. Defaults are in [`crate::config::Config`]; the help texts name them.
+    #[derive(Clone, Debug, Default, clap::Args, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+    #[command(
+        after_help = "Each setting may also be given as an environment variable or as a key of the \
+                      settings file, the flag's name without the dashes in front. A flag wins over the \
+                      environment, the environment over the file. `--help` lists the limits.",
+        after_long_help = crate::config::limits_help()
     )]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
+    {
+        /// Settings file in YAML; its keys are the names of these flags
+        #[arg(
+            long,
+            env = "SLUICE_CONFIG",
+            value_name = "FILE",
+            help_heading = "Configuration"
+        )]
+        #[serde(skip)]
+        pub config: Option<PathBuf>,
 
-    /// Directory of manifests (*.yaml, *.yml, *.json, also in its directories), followed while running
-    /// [default: none; a cluster is followed]
-    #[arg(
-        long,
-        env = "SLUICE_MANIFESTS",
-        value_name = "DIR",
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub manifests: Option<PathBuf>,
+        /// Limits by name, as in head.lines=100,time.head=10s; `sluice run --help` lists them
+        #[arg(long, env = "SLUICE_LIMITS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = limit, help_heading = "Proxy")]
+        #[serde(skip)]
+        pub limits: Option<Vec<(String, String)>>,
 
-    /// Kubeconfig of the cluster to follow, if there are no manifests
-    /// [default: the Pod's own service account, else $KUBECONFIG]
-    #[arg(
-        long,
-        env = "SLUICE_KUBECONFIG",
-        value_name = "FILE",
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubeconfig: Option<PathBuf>,
+        /// Limits as a map, which is how the settings file writes them.
+        #[arg(skip)]
+        #[serde(rename = "limits", skip_serializing_if = "Option::is_none")]
+        pub limit_map: Option<BTreeMap<String, serde_json::Value>>,
+    }
+    in "Configuration" {
+        /// Directory of manifests (*.yaml, *.yml, *.json, also in its directories), followed while running
+        /// [default: none; a cluster is followed]
+        ["SLUICE_MANIFESTS", "DIR"] manifests: PathBuf;
 
-    /// How long an API server may take to list everything at the start before the last good
-    /// configuration is served
-    /// [default: 2s]
-    #[arg(
-        long,
-        env = "SLUICE_LAST_GOOD_AFTER",
-        value_name = "DURATION",
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_good_after: Option<Span>,
+        /// Kubeconfig of the cluster to follow, if there are no manifests
+        /// [default: the Pod's own service account, else $KUBECONFIG]
+        ["SLUICE_KUBECONFIG", "FILE"] kubeconfig: PathBuf;
 
-    /// GatewayClasses to stand in for, whatever controller their objects name, and without an object
-    /// [default: sluice]
-    #[arg(
-        long,
-        env = "SLUICE_CLASS_NAMES",
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class_names: Option<Vec<String>>,
+        /// How long an API server may take to list everything at the start before the last good
+        /// configuration is served
+        /// [default: 2s]
+        ["SLUICE_LAST_GOOD_AFTER", "DURATION"] last_good_after: Span;
 
-    /// `spec.controllerName` of the GatewayClasses that are ours
-    /// [default: sluice.dev/gateway-controller]
-    #[arg(
-        long,
-        env = "SLUICE_CONTROLLER_NAME",
-        value_name = "NAME",
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub controller_name: Option<String>,
+        /// GatewayClasses to stand in for, whatever controller their objects name, and without an object
+        /// [default: sluice]
+        ["SLUICE_CLASS_NAMES", "NAME", value_delimiter = ','] class_names: Vec<String>;
 
-    /// Addresses of the nodes, to report for Gateways that ask for none
-    /// [default: those of the Node objects; with --manifests the sources of the default routes]
-    #[arg(
-        long,
-        env = "SLUICE_NODE_ADDRESSES",
-        value_name = "IP",
-        value_delimiter = ',',
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_addresses: Option<Vec<IpAddr>>,
+        /// `spec.controllerName` of the GatewayClasses that are ours
+        /// [default: sluice.dev/gateway-controller]
+        ["SLUICE_CONTROLLER_NAME", "NAME"] controller_name: String;
 
-    /// Networks to give Gateways addresses of their own from that ask for none, one of each IP
-    /// version [default: none]
-    #[arg(
-        long,
-        env = "SLUICE_ADDRESS_POOL",
-        value_name = "CIDR",
-        value_delimiter = ',',
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address_pool: Option<Vec<Network>>,
+        /// Addresses of the nodes, to report for Gateways that ask for none
+        /// [default: those of the Node objects; with --manifests the sources of the default routes]
+        ["SLUICE_NODE_ADDRESSES", "IP", value_delimiter = ','] node_addresses: Vec<IpAddr>;
 
-    /// Whose addresses Gateways show that have none of their own: those of the nodes, or those
-    /// that a Service of type LoadBalancer is given, which Sluice then keeps for each [default: nodes]
-    #[arg(
-        long,
-        env = "SLUICE_PUBLISH_ADDRESSES",
-        value_name = "WHOSE",
-        help_heading = "Configuration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub publish_addresses: Option<PublishAddresses>,
+        /// Networks to give Gateways addresses of their own from that ask for none, one of each IP
+        /// version [default: none]
+        ["SLUICE_ADDRESS_POOL", "CIDR", value_delimiter = ','] address_pool: Vec<Network>;
 
-    /// This Pod's name, which its Leases bear
-    /// [default: the host's name]
-    #[arg(long, env = "POD_NAME", value_name = "NAME", help_heading = "Cluster")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod_name: Option<String>,
+        /// Whose addresses Gateways show that have none of their own: those of the nodes, or those
+        /// that a Service of type LoadBalancer is given, which Sluice then keeps for each [default: nodes]
+        ["SLUICE_PUBLISH_ADDRESSES", "WHOSE"] publish_addresses: PublishAddresses;
+    }
+    in "Cluster" {
+        /// This Pod's name, which its Leases bear
+        /// [default: the host's name]
+        ["POD_NAME", "NAME"] pod_name: String;
 
-    /// This Pod's namespace, where the Leases are
-    /// [default: the account's own]
-    #[arg(
-        long,
-        env = "POD_NAMESPACE",
-        value_name = "NAME",
-        help_heading = "Cluster"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod_namespace: Option<String>,
+        /// This Pod's namespace, where the Leases are
+        /// [default: the account's own]
+        ["POD_NAMESPACE", "NAME"] pod_namespace: String;
 
-    /// This Pod's uid; its Leases go when it goes
-    /// [default: none]
-    #[arg(long, env = "POD_UID", value_name = "UID", help_heading = "Cluster")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<String>,
+        /// This Pod's uid; its Leases go when it goes
+        /// [default: none]
+        ["POD_UID", "UID"] pod_uid: String;
 
-    /// This node's name, as statuses name it
-    /// [default: the host's name]
-    #[arg(long, env = "NODE_NAME", value_name = "NAME", help_heading = "Cluster")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<String>,
+        /// This node's name, as statuses name it
+        /// [default: the host's name]
+        ["NODE_NAME", "NAME"] node_name: String;
 
-    /// Lease that makes one Sluice the writer of statuses
-    /// [default: sluice-status-writer]
-    #[arg(
-        long,
-        env = "SLUICE_STATUS_LEASE",
-        value_name = "NAME",
-        help_heading = "Cluster"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status_lease: Option<String>,
+        /// Lease that makes one Sluice the writer of statuses
+        /// [default: sluice-status-writer]
+        ["SLUICE_STATUS_LEASE", "NAME"] status_lease: String;
 
-    /// How long that Lease outlives its holder
-    /// [default: 15s]
-    #[arg(
-        long,
-        env = "SLUICE_LEASE_DURATION",
-        value_name = "DURATION",
-        help_heading = "Cluster"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lease_duration: Option<Span>,
+        /// How long that Lease outlives its holder
+        /// [default: 15s]
+        ["SLUICE_LEASE_DURATION", "DURATION"] lease_duration: Span;
+    }
+    in "State and administration" {
+        /// Directory for the admin socket, the last good configuration and the hand-over to a successor
+        /// [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
+        ["SLUICE_STATE_DIR", "DIR"] state_dir: PathBuf;
 
-    /// Directory for the admin socket, the last good configuration and the hand-over to a successor
-    /// [default: /run/sluice as root, else $XDG_RUNTIME_DIR/sluice]
-    #[arg(
-        long,
-        env = "SLUICE_STATE_DIR",
-        value_name = "DIR",
-        help_heading = "State and administration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_dir: Option<PathBuf>,
+        /// Loopback address and port for the admin server, besides STATE/admin.sock
+        /// [default: none]
+        ["SLUICE_ADMIN_ADDRESS", "IP:PORT"] admin_address: SocketAddr;
+    }
+    in "Packet path" {
+        /// How connections reach the workers: bpf (XDP and sk_lookup), sockets (bind the ports), or
+        /// auto (bpf where it can be had) [default: auto]
+        ["SLUICE_L4", "MODE"] l4: L4Mode;
 
-    /// Loopback address and port for the admin server, besides STATE/admin.sock
-    /// [default: none]
-    #[arg(
-        long,
-        env = "SLUICE_ADMIN_ADDRESS",
-        value_name = "IP:PORT",
-        help_heading = "State and administration"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin_address: Option<SocketAddr>,
+        /// Interfaces to attach to
+        /// [default: all that are up at the start, lo aside]
+        ["SLUICE_INTERFACES", "NAME", value_delimiter = ','] interfaces: Vec<String>;
 
-    /// How connections reach the workers: bpf (XDP and sk_lookup), sockets (bind the ports), or
-    /// auto (bpf where it can be had) [default: auto]
-    #[arg(
-        long,
-        env = "SLUICE_L4",
-        value_name = "MODE",
-        help_heading = "Packet path"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub l4: Option<L4Mode>,
+        /// Where on an interface: native XDP, generic XDP, tc, or auto (the first that works)
+        /// [default: auto]
+        ["SLUICE_ATTACH", "HOOK"] attach: Attach;
 
-    /// Interfaces to attach to
-    /// [default: all that are up at the start, lo aside]
-    #[arg(
-        long,
-        env = "SLUICE_INTERFACES",
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "Packet path"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interfaces: Option<Vec<String>>,
+        /// Directory in a BPF file system where maps and links are pinned
+        /// [default: /sys/fs/bpf/sluice]
+        ["SLUICE_PIN_DIR", "DIR"] pin_dir: PathBuf;
+    }
+    in "Proxy" {
+        /// Worker threads
+        /// [default: one per CPU this process may use]
+        ["SLUICE_WORKERS", "N"] workers: std::num::NonZeroUsize;
 
-    /// Where on an interface: native XDP, generic XDP, tc, or auto (the first that works)
-    /// [default: auto]
-    #[arg(
-        long,
-        env = "SLUICE_ATTACH",
-        value_name = "HOOK",
-        help_heading = "Packet path"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attach: Option<Attach>,
+        /// Pin each worker to one CPU
+        /// [default: false]
+        ["SLUICE_PIN_WORKERS", "BOOL", num_args = 0..=1, default_missing_value = "true"] pin_workers: bool;
 
-    /// Directory in a BPF file system where maps and links are pinned
-    /// [default: /sys/fs/bpf/sluice]
-    #[arg(
-        long,
-        env = "SLUICE_PIN_DIR",
-        value_name = "DIR",
-        help_heading = "Packet path"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin_dir: Option<PathBuf>,
+        /// How many proxies in front are trusted to have written X-Forwarded-For
+        /// [default: 0]
+        ["SLUICE_TRUSTED_HOPS", "N"] trusted_hops: u8;
 
-    /// Worker threads
-    /// [default: one per CPU this process may use]
-    #[arg(long, env = "SLUICE_WORKERS", value_name = "N", help_heading = "Proxy")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workers: Option<std::num::NonZeroUsize>,
+        /// How long open connections may live on after a stop or a hand-over
+        /// [default: 300s]
+        ["SLUICE_DRAIN_TIMEOUT", "DURATION"] drain_timeout: Span;
+    }
+    in "Logs" {
+        /// One line per request: off, text or json
+        /// [default: off]
+        ["SLUICE_ACCESS_LOG", "FORMAT"] access_log: AccessLog;
 
-    /// Pin each worker to one CPU
-    /// [default: false]
-    #[arg(long, env = "SLUICE_PIN_WORKERS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Proxy")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pin_workers: Option<bool>,
+        /// File for the access log
+        /// [default: standard output]
+        ["SLUICE_ACCESS_LOG_PATH", "FILE"] access_log_path: PathBuf;
 
-    /// How many proxies in front are trusted to have written X-Forwarded-For
-    /// [default: 0]
-    #[arg(
-        long,
-        env = "SLUICE_TRUSTED_HOPS",
-        value_name = "N",
-        help_heading = "Proxy"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trusted_hops: Option<u8>,
+        /// Format of the process's own log, on standard error: text or json
+        /// [default: text]
+        ["SLUICE_LOG_FORMAT", "FORMAT"] log_format: LogFormat;
 
-    /// Limits by name, as in head.lines=100,time.head=10s; `sluice run --help` lists them
-    #[arg(long, env = "SLUICE_LIMITS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = limit, help_heading = "Proxy")]
-    #[serde(skip)]
-    pub limits: Option<Vec<(String, String)>>,
-
-    /// Limits as a map, which is how the settings file writes them.
-    #[arg(skip)]
-    #[serde(rename = "limits", skip_serializing_if = "Option::is_none")]
-    pub limit_map: Option<BTreeMap<String, serde_json::Value>>,
-
-    /// How long open connections may live on after a stop or a hand-over
-    /// [default: 300s]
-    #[arg(
-        long,
-        env = "SLUICE_DRAIN_TIMEOUT",
-        value_name = "DURATION",
-        help_heading = "Proxy"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_timeout: Option<Span>,
-
-    /// One line per request: off, text or json
-    /// [default: off]
-    #[arg(
-        long,
-        env = "SLUICE_ACCESS_LOG",
-        value_name = "FORMAT",
-        help_heading = "Logs"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_log: Option<AccessLog>,
-
-    /// File for the access log
-    /// [default: standard output]
-    #[arg(
-        long,
-        env = "SLUICE_ACCESS_LOG_PATH",
-        value_name = "FILE",
-        help_heading = "Logs"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_log_path: Option<PathBuf>,
-
-    /// Format of the process's own log, on standard error: text or json
-    /// [default: text]
-    #[arg(
-        long,
-        env = "SLUICE_LOG_FORMAT",
-        value_name = "FORMAT",
-        help_heading = "Logs"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-
-    /// error, warn, info or debug, also by module, as in info,gateway_proxy=debug
-    /// [default: info]
-    #[arg(
-        long,
-        env = "SLUICE_LOG_LEVEL",
-        value_name = "LEVEL",
-        help_heading = "Logs"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_level: Option<LogFilter>,
+        /// error, warn, info or debug, also by module, as in info,gateway_proxy=debug
+        /// [default: info]
+        ["SLUICE_LOG_LEVEL", "LEVEL"] log_level: LogFilter;
+    }
 }
 
 /// Whose addresses Gateways show that have none of their own.

@@ -16,7 +16,7 @@ pub enum Origin {
     /// The directory that the settings name.
     Files,
     /// An API server.
-    Cluster(Access),
+    Cluster(Box<Access>),
 }
 
 impl Origin {
@@ -29,7 +29,7 @@ impl Origin {
             return Ok(Self::Files);
         }
         let access = cluster::connect(config.kubeconfig.as_deref()).await?;
-        Ok(Self::Cluster(access))
+        Ok(Self::Cluster(Box::new(access)))
     }
 
     /// Where what is done to statuses is counted; none for files, whose statuses nobody writes.
@@ -41,15 +41,18 @@ impl Origin {
     }
 
     /// Tells it what is served, and writes statuses when that falls to this process.
-    pub fn report(&self, process: &AdminState) -> Option<Clerks> {
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn report(&self, process: &AdminState) -> std::io::Result<Option<Clerks>> {
         let Self::Cluster(access) = self else {
-            return None;
+            return Ok(None);
         };
         let config = &process.config.cluster;
         let namespace = config.pod_namespace.clone();
         let namespace = namespace.unwrap_or_else(|| access.client.default_namespace().to_owned());
-        Some(Clerks::start(Setup {
-            client: access.client.clone(),
+        let clerks = Clerks::start(Setup {
+            client: access.clerks.clone(),
             identity: Identity {
                 namespace,
                 pod: config.pod_name.clone(),
@@ -61,7 +64,8 @@ impl Origin {
             controller: process.config.controller_name.as_str().into(),
             world: process.world.clone(),
             stats: process.statuses.clone().unwrap_or_default(),
-        }))
+        });
+        clerks.map(Some)
     }
 
     /// Follows it.

@@ -65,7 +65,7 @@ async fn live(
         }
     }
     let mut successor = parts.take_over(state).await?;
-    parts.clerks = origin.report(&parts.admin);
+    parts.clerks = origin.report(&parts.admin)?;
     let mut is_deaf = false;
     let end = loop {
         tokio::select! {

@@ -1,11 +1,12 @@
 //! The tasks that tell an API server what this node has applied, and, on one node, what became of
-//! every object.
+//! every object. On a thread of their own: however much there is to write, no change waits for it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::api::Api;
@@ -24,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the tasks need to know.
 pub struct Setup {
-    /// The API server.
+    /// The API server, by a connection that nothing else uses.
     pub client: Client,
     /// Whose Pod this is.
     pub identity: Identity,
@@ -57,11 +58,25 @@ impl Stop {
 pub struct Clerks {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    _thread: oneshot::Sender<()>,
 }
 
 impl Clerks {
     /// Starts them.
-    pub fn start(setup: Setup) -> Self {
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(setup: Setup) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (thread, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name("status".to_owned())
+            .spawn(move || {
+                let _ = runtime.block_on(ended);
+            })?;
         let (stop, stopped) = watch::channel(false);
         let stopped = Stop(stopped);
         let (counted, count) = watch::channel(Pace::of(1));
@@ -101,11 +116,15 @@ impl Clerks {
             counted,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(elector.run(stopped.clone()));
-        tasks.spawn(reporter.run(stopped.clone()));
-        tasks.spawn(herald.run());
-        tasks.spawn(writer.run(stopped));
-        Self { stop, tasks }
+        tasks.spawn_on(elector.run(stopped.clone()), &handle);
+        tasks.spawn_on(reporter.run(stopped.clone()), &handle);
+        tasks.spawn_on(herald.run(), &handle);
+        tasks.spawn_on(writer.run(stopped), &handle);
+        Ok(Self {
+            stop,
+            tasks,
+            _thread: thread,
+        })
     }
 
     /// Ends them; what they hold is given up, so that another node goes on at once.

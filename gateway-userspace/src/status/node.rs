@@ -118,7 +118,7 @@ impl Identity {
 ///
 /// | nodes | a report at most every | a sign of life every | requests a second at most |
 /// |---|---|---|---|
-/// | 3 | 20 ms | 2 s | 150 + 1.5 |
+/// | 3 | 50 ms | 2 s | 60 + 1.5 |
 /// | 100 | 667 ms | 2 s | 150 + 50 |
 /// | 500 | 3.3 s | 10 s | 150 + 50 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,8 @@ pub struct Pace {
 
 /// Reports a second that all nodes send together at most.
 const REPORTS_PER_S: u32 = 150;
+/// Between two reports of one node at least: what changes meanwhile is one report.
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 /// Signs of life a second that all nodes send together.
 const SIGNS_PER_S: u32 = 50;
 
@@ -152,7 +154,7 @@ impl Pace {
 
     /// Between two reports of one node.
     pub fn interval(self) -> Duration {
-        Duration::from_secs(1) * self.nodes / REPORTS_PER_S
+        (Duration::from_secs(1) * self.nodes / REPORTS_PER_S).max(LEAST_INTERVAL)
     }
 
     /// Over how long the nodes spread the first report after a quiet time, for a change reaches all
@@ -234,7 +236,7 @@ mod tests {
             assert!(pace.lease() >= 3 * pace.renewal());
             assert!(pace.patience() > pace.interval());
         }
-        assert_eq!(Pace::of(3).interval(), Duration::from_millis(20));
+        assert_eq!(Pace::of(3).interval(), LEAST_INTERVAL);
         assert_eq!(Pace::of(3).spread(), Duration::ZERO);
         assert_eq!(Pace::of(3).lease(), Duration::from_secs(6));
         assert!(Pace::of(500).spread() > Duration::from_secs(3));

@@ -22,6 +22,9 @@ use gateway_model::names::ObjectRef;
 /// For so long after a change of statuses every further position is reported too: the same changes
 /// come to another node in another order, and the writer may have seen more when it saw the last.
 const TAIL: Duration = Duration::from_secs(1);
+/// For so long a report waits for what comes together with it; and the API server, which has just told all nodes of a
+/// change, is not asked for anything before they have taken it in.
+const GATHER: Duration = Duration::from_millis(5);
 /// After a failure, unless nodes speak less often than that.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -118,7 +121,7 @@ impl Reporter {
         if has_failed || (has_moved && self.tail.is_some_and(|until| now < until)) {
             let pace = *self.pace.borrow();
             let earliest = self.spoke + pace.interval();
-            let spread = pace.spread().mul_f64(self.share());
+            let spread = pace.spread().mul_f64(self.share()).max(GATHER);
             self.due.get_or_insert_with(|| earliest.max(now + spread));
         }
     }

@@ -25,6 +25,7 @@ mod judged;
 mod listener;
 mod listener_set;
 mod matching;
+mod overlap;
 mod policy;
 mod policy_status;
 mod references;
@@ -45,7 +46,9 @@ pub(crate) use policy_status::policy_status;
 pub(crate) use references::References;
 pub(crate) use route::RouteUnit;
 
-use crate::status::Reason;
+use std::borrow::Cow;
+
+use crate::status::{ConditionType, Conditions, Reason};
 
 /// Something wrong, and how the specification calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +72,26 @@ impl Finding {
         messages.dedup();
         Some(Self::new(first.reason, messages.join("; ")))
     }
+}
+
+/// Sets a condition: it fails by this finding, else it holds with that reason and message.
+fn judge(
+    conditions: &mut Conditions,
+    kind: ConditionType,
+    finding: Option<&Finding>,
+    otherwise: (Reason, Cow<'static, str>),
+) {
+    match finding {
+        Some(Finding { reason, message }) => conditions.fail(kind, *reason, message.clone()),
+        None => conditions.hold(kind, otherwise.0, otherwise.1),
+    }
+}
+
+/// Sets `ResolvedRefs` likewise.
+fn judge_references(conditions: &mut Conditions, finding: Option<&Finding>) {
+    let resolved = "every reference leads somewhere".into();
+    let otherwise = (Reason::ResolvedRefs, resolved);
+    judge(conditions, ConditionType::ResolvedRefs, finding, otherwise);
 }
 
 /// An API group as it is spoken of: the core group has no name.

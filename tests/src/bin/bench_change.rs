@@ -8,13 +8,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use gateway_tests::http1::Wire;
 use gateway_tests::manifests::{Manifests, gateway, http_listener, route};
 use gateway_tests::netns::{self, Netns};
+use gateway_tests::numbered::{Spread, ask};
 use gateway_tests::sluice::Start;
 use serde::Serialize;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const ROUTES: usize = 10_000;
@@ -28,13 +28,7 @@ struct Measured {
     /// Changes.
     changes: usize,
     /// Milliseconds from before the write to the first answer of the new form.
-    min_ms: f64,
-    /// The middle one.
-    p50_ms: f64,
-    /// All but one in a hundred.
-    p99_ms: f64,
-    /// The slowest.
-    max_ms: f64,
+    millis: Spread,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,7 +56,11 @@ fn main() -> anyhow::Result<()> {
     let mut measured = Vec::new();
     for (name, before) in [("alone.yaml", 0), ("shared.yaml", PER_FILE - 1)] {
         let millis = runtime.block_on(change(&manifests, port, name, before, changes))?;
-        measured.push(summary(before + 1, millis));
+        measured.push(Measured {
+            routes_in_file: before + 1,
+            changes,
+            millis: Spread::of(millis),
+        });
     }
     drop(sluice);
     if json {
@@ -82,11 +80,11 @@ fn main() -> anyhow::Result<()> {
             "  {:<16}{:>9}{:>9.2}{:>9.2}{:>9.2}{:>9.2}  {}",
             m.routes_in_file,
             m.changes,
-            m.min_ms,
-            m.p50_ms,
-            m.p99_ms,
-            m.max_ms,
-            if m.p99_ms <= 20.0 {
+            m.millis.min,
+            m.millis.p50,
+            m.millis.p99,
+            m.millis.max,
+            if m.millis.p99 <= 20.0 {
                 "pass: p99 within 20 ms"
             } else {
                 "SHORT: p99 over 20 ms"
@@ -116,7 +114,7 @@ fn write_changed(
     manifests: &Manifests,
     name: &str,
     before: usize,
-    number: usize,
+    number: u64,
 ) -> anyhow::Result<()> {
     let mut routes: Vec<String> = (ROUTES..ROUTES + before).map(other).collect();
     let stem = name.trim_end_matches(".yaml");
@@ -128,7 +126,7 @@ fn other(index: usize) -> String {
     redirect(&format!("r{index}"), &format!("r{index}.example.com"), 0)
 }
 
-fn redirect(name: &str, host: &str, number: usize) -> String {
+fn redirect(name: &str, host: &str, number: u64) -> String {
     let rules = format!(
         "  - filters:\n    - type: RequestRedirect\n      requestRedirect: \
          {{statusCode: 302, path: {{type: ReplaceFullPath, replaceFullPath: /to-{number}}}}}\n"
@@ -173,31 +171,4 @@ async fn change(
         number += 1;
     }
     Ok(millis)
-}
-
-/// One request; the number that it is redirected to.
-async fn ask(wire: &mut Wire<TcpStream>, host: &str) -> anyhow::Result<usize> {
-    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-    wire.stream.write_all(head.as_bytes()).await?;
-    let response = wire.response("GET").await?;
-    let location = response
-        .header("location")
-        .with_context(|| format!("not a redirect: {response:?}"))?;
-    let (_, number) = location
-        .rsplit_once("/to-")
-        .context("a redirect elsewhere")?;
-    Ok(number.parse()?)
-}
-
-fn summary(routes_in_file: usize, mut millis: Vec<f64>) -> Measured {
-    millis.sort_unstable_by(f64::total_cmp);
-    let at = |hundredths: usize| millis[(millis.len() * hundredths / 100).min(millis.len() - 1)];
-    Measured {
-        routes_in_file,
-        changes: millis.len(),
-        min_ms: at(0),
-        p50_ms: at(50),
-        p99_ms: at(99),
-        max_ms: at(100),
-    }
 }

@@ -167,7 +167,7 @@ fn compile_rule(
             .as_ref()
             .map(|cors| Arc::new(CompiledCors::new(cors))),
         timeouts: rule.timeouts,
-        retry: rule.retry.clone().map(Arc::new),
+        retry: rule.retry.clone(),
         stats,
     }
 }

@@ -45,11 +45,11 @@ pub struct Rule {
     /// Edits and mirrors of the rule, in the order they were written.
     pub filters: Vec<Filter>,
     /// Gateway API v1 `HTTPRoute.spec.rules.filters` of type `CORS`, which answers preflights by itself.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// When an attempt is made again; none means never.
-    pub retry: Option<Retry>,
+    pub retry: Option<Arc<Retry>>,
 }
 
 impl Rule {

@@ -234,12 +234,6 @@ impl Catalog {
 
     fn present(&mut self, kind: ObjectKind, raw: Raw, heard: Instant) {
         self.position.advance(kind, raw.version);
-        if let Some(observed) = raw.observed {
-            self.pending.since.get_or_insert(heard);
-            self.pending
-                .observed
-                .insert(raw.name.clone(), Some(observed));
-        }
         let fingerprint = self.fingerprints.hash_one(&*raw.text);
         let of = self.kinds.entry(kind).or_default();
         let list = of.list;
@@ -252,7 +246,7 @@ impl Catalog {
                 }
                 before.list = list;
                 self.pending.quiet_since.get_or_insert(heard);
-                return;
+                return self.observed(raw.name, raw.observed, heard);
             }
             was_in_force = before.is_in_force;
         }
@@ -264,24 +258,35 @@ impl Catalog {
         };
         match decode(raw.value) {
             Ok(Some(object)) => {
-                of.known.insert(raw.name.clone(), known(true));
+                // The name as the object has it, so that it is in memory once.
+                let name = object.reference();
+                of.known.insert(name.clone(), known(true));
                 of.in_force += usize::from(!was_in_force);
-                if self.broken.remove(&raw.name).is_some() {
+                if self.broken.remove(&name).is_some() {
                     self.pending.report = true;
                 }
-                self.records.insert(raw.name.clone(), Some(raw.text));
-                self.change(raw.name, Event::Apply(object), heard);
+                self.records.insert(name.clone(), Some(raw.text));
+                self.observed(name.clone(), raw.observed, heard);
+                self.change(name, Event::Apply(object), heard);
             }
-            Ok(None) => {}
+            Ok(None) => self.observed(raw.name, raw.observed, heard),
             Err(error) => {
                 of.known.insert(raw.name.clone(), known(was_in_force));
                 count(&self.health.of(kind).decode_failures);
+                self.observed(raw.name.clone(), raw.observed, heard);
                 self.broken.insert(raw.name, problems(&error));
                 self.pending.since.get_or_insert(heard);
                 self.pending.report = true;
             }
         }
         self.counted(kind);
+    }
+
+    fn observed(&mut self, name: ObjectRef, observed: Option<Observed>, heard: Instant) {
+        if observed.is_some() {
+            self.pending.since.get_or_insert(heard);
+            self.pending.observed.insert(name, observed);
+        }
     }
 
     /// An object is gone; says whether it was in force.

@@ -1,5 +1,6 @@
 //! Where the API server is and how to speak to it: one HTTP/2 connection for all watches, whose
-//! pings find out within seconds that the other side is gone or does not answer any more.
+//! pings find out within seconds that the other side is gone or does not answer any more, and one for
+//! all that is written, so that no event waits behind an answer.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct Access {
     /// Speaks to it. Failures come back at once: nothing is tried again below.
     pub client: Client,
+    /// The same by another connection, for statuses and Leases.
+    pub clerks: Client,
     /// Its URL.
     pub server: String,
 }
@@ -69,8 +72,13 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Access, ConnectError> 
     let config = config(kubeconfig).await?;
     let server = config.cluster_url.to_string();
     let server = server.trim_end_matches('/').to_owned();
-    let client = client(config).map_err(|e| ConnectError::Credentials(server.clone(), e))?;
-    Ok(Access { client, server })
+    let connection =
+        |config| client(config).map_err(|error| ConnectError::Credentials(server.clone(), error));
+    Ok(Access {
+        client: connection(config.clone())?,
+        clerks: connection(config)?,
+        server,
+    })
 }
 
 async fn config(kubeconfig: Option<&Path>) -> Result<Config, ConnectError> {

@@ -66,6 +66,7 @@ fn script(shelf: &Shelf) -> impl FnMut(&str) -> Reply + Send + 'static {
 fn follow(address: SocketAddr, last_good: Option<PathBuf>) -> (Taker, Cluster) {
     let access = Access {
         client: client(address),
+        clerks: client(address),
         server: format!("http://{address}"),
     };
     let settings = Settings {

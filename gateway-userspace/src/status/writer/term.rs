@@ -24,6 +24,7 @@ use super::super::ours::{Digest, Division, NOTHING, digest};
 use super::super::owed::Owed;
 use super::super::queue::Queue;
 use super::super::stats::Gauges;
+use crate::heap::Garbage;
 use crate::telemetry::chain;
 use crate::world::World;
 
@@ -44,6 +45,7 @@ pub struct Term {
     findings: HashMap<ObjectRef, String>,
     /// Writes under way; dropped with the term.
     jobs: JoinSet<Done>,
+    garbage: Garbage,
     _helpers: JoinSet<()>,
 }
 
@@ -90,6 +92,7 @@ impl Term {
             written: HashMap::new(),
             findings: HashMap::new(),
             jobs: JoinSet::new(),
+            garbage: Garbage::default(),
             _helpers: helpers,
             world: Arc::clone(&world),
         };
@@ -176,6 +179,7 @@ impl Term {
                 None => self.queue.idle(&object),
             }
         }
+        self.garbage.give_back(now);
         let (live_nodes, stale_nodes) = self.fleet.counts(now);
         self.desk.stats.set(Gauges {
             queued: self.queue.len(),
@@ -269,6 +273,7 @@ impl Term {
     }
 
     fn end(&mut self, done: Done, now: Instant) {
+        self.garbage.grow(1, now);
         let Done {
             object,
             owed,
@@ -349,6 +354,7 @@ impl Term {
             self.queue.due_next(),
             self.gate.overdue_at(&self.fleet, now),
             self.fleet.stale_next(now),
+            self.garbage.due(),
         ];
         all.into_iter().flatten().min()
     }

@@ -155,8 +155,26 @@ impl GatewayUnit {
         };
     }
 
-    /// What it wants that only one Gateway can have.
-    pub(crate) fn claims(&self) -> ClaimsOfGateway {
+    /// Gateway API v1 `Gateway.status.conditions`, `Accepted`: it is valid, and so is at least one
+    /// listener of its own, as far as these claims are those of the Gateways before it.
+    pub(crate) fn is_accepted(&self, claims: &Claims) -> bool {
+        let is_free = |listener: &ListenerUnit| {
+            listener.fault.is_none() && self.conflict(&listener.key, claims).is_none()
+        };
+        self.fault.is_none() && self.members[0].listeners.iter().any(is_free)
+    }
+
+    /// What it wants that only one Gateway can have, for itself.
+    pub(crate) fn own_claims(&self) -> ClaimsOfGateway {
+        self.claims_of(&self.members[..1])
+    }
+
+    /// As [`Self::own_claims`], with what its ListenerSets want once it is accepted.
+    pub(crate) fn all_claims(&self) -> ClaimsOfGateway {
+        self.claims_of(&self.members)
+    }
+
+    fn claims_of(&self, members: &[Member]) -> ClaimsOfGateway {
         let mut claims = ClaimsOfGateway::new();
         let addresses = self.addresses.served.as_ref();
         let Some(addresses) = addresses.filter(|_| self.fault.is_none()) else {
@@ -166,7 +184,7 @@ impl GatewayUnit {
             [] => vec![None],
             some => some.iter().copied().map(Some).collect(),
         };
-        for listener in self.members.iter().flat_map(|member| &member.listeners) {
+        for listener in members.iter().flat_map(|member| &member.listeners) {
             if self.conflicts.contains_key(&listener.key) {
                 continue;
             }

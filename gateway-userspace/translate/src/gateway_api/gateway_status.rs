@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use gateway_model::names::ListenerKey;
 
-use super::Finding;
 use super::conflict::Conflict;
 use super::gateway::{GatewayUnit, Member};
 use super::judged::Judged;
 use super::listener::ListenerUnit;
+use super::{Finding, judge, judge_references};
 use crate::objects::Protocol;
 use crate::status::{ConditionType, Conditions, GatewayStatus, ListenerStatus, Reason, Status};
 
@@ -63,7 +63,7 @@ impl GatewayUnit {
         let mut conditions = Conditions::new(member.generation);
         match conflict {
             Some(Finding { reason, message }) => {
-                conditions.hold(ConditionType::Conflicted, *reason, message);
+                conditions.hold(ConditionType::Conflicted, *reason, message.clone());
             }
             None => conditions.fail(
                 ConditionType::Conflicted,
@@ -71,17 +71,13 @@ impl GatewayUnit {
                 "distinct from every other listener",
             ),
         }
-        match listener.fault.as_ref().or(conflict) {
-            Some(Finding { reason, message }) => {
-                conditions.fail(ConditionType::Accepted, *reason, message);
-            }
-            None => conditions.hold(
-                ConditionType::Accepted,
-                Reason::Accepted,
-                "the listener is understood",
-            ),
-        }
-        resolved(&mut conditions, listener.references.as_ref());
+        judge(
+            &mut conditions,
+            ConditionType::Accepted,
+            listener.fault.as_ref().or(conflict),
+            (Reason::Accepted, "the listener is understood".into()),
+        );
+        judge_references(&mut conditions, listener.references.as_ref());
         match self.not_programmed(listener, judged) {
             Some((reason, message)) => {
                 conditions.fail(ConditionType::Programmed, reason, message);
@@ -132,12 +128,12 @@ impl GatewayUnit {
     fn conditions(&self, judged: &Judged) -> Conditions {
         let mut conditions = Conditions::new(self.spec.meta.generation);
         let accepted = self.accepted(&mut conditions, judged);
-        resolved(&mut conditions, self.unresolved().as_ref());
+        judge_references(&mut conditions, self.unresolved().as_ref());
         if let Some(message) = &self.insecure {
             conditions.hold(
                 ConditionType::InsecureFrontendValidationMode,
                 Reason::ConfigurationChanged,
-                message,
+                message.clone(),
             );
         }
         let own = &self.members[0].listeners;
@@ -149,7 +145,7 @@ impl GatewayUnit {
                 "the Gateway is not accepted",
             );
         } else if let Some(Finding { reason, message }) = &self.addresses.fault {
-            conditions.fail(ConditionType::Programmed, *reason, message);
+            conditions.fail(ConditionType::Programmed, *reason, message.clone());
         } else if !served {
             let why: BTreeSet<_> = own
                 .iter()
@@ -185,7 +181,7 @@ impl GatewayUnit {
     /// Sets `Accepted`; says whether it holds.
     fn accepted(&self, conditions: &mut Conditions, judged: &Judged) -> bool {
         if let Some(Finding { reason, message }) = &self.fault {
-            conditions.fail(ConditionType::Accepted, *reason, message);
+            conditions.fail(ConditionType::Accepted, *reason, message.clone());
             return false;
         }
         let fault = |listener: &ListenerUnit| {
@@ -223,18 +219,4 @@ fn overlap_message(listener: &ListenerUnit, names: &[String]) -> String {
         "hostnames overlap with listener {}; {what}",
         names.join(", ")
     )
-}
-
-/// Sets `ResolvedRefs`.
-fn resolved(conditions: &mut Conditions, finding: Option<&Finding>) {
-    match finding {
-        Some(Finding { reason, message }) => {
-            conditions.fail(ConditionType::ResolvedRefs, *reason, message);
-        }
-        None => conditions.hold(
-            ConditionType::ResolvedRefs,
-            Reason::ResolvedRefs,
-            "every reference leads somewhere",
-        ),
-    }
 }

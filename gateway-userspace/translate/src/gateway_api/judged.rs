@@ -8,6 +8,7 @@ use gateway_model::names::{ListenerKey, ObjectKind};
 use super::conflict::{Claims, Conflict};
 use super::gateway::{GatewayUnit, Member};
 use super::listener::ListenerUnit;
+use super::overlap::Overlaps;
 
 /// How many listeners a message names at most.
 const MAX_NAMED: usize = 5;
@@ -39,9 +40,8 @@ impl Judged {
         let is_free = |listener: &ListenerUnit| {
             listener.fault.is_none() && unit.conflict(&listener.key, claims).is_none()
         };
-        let own = &unit.members[0];
-        let is_accepted = unit.fault.is_none() && own.listeners.iter().any(is_free);
-        let mut tls: BTreeMap<u16, Vec<&ListenerUnit>> = BTreeMap::new();
+        let is_accepted = unit.is_accepted(claims);
+        let mut tls: BTreeMap<u16, Neighbours<'_>> = BTreeMap::new();
         let listeners = || unit.members.iter().flat_map(|member| &member.listeners);
         for listener in listeners() {
             if listener.port_kind() == Some(PortKind::Tls) && is_free(listener) {
@@ -57,7 +57,7 @@ impl Judged {
             let verdict = Verdict {
                 is_valid,
                 is_served: is_valid && parent && unit.addresses.served.is_some(),
-                overlaps: neighbours.map_or_else(Vec::new, |n| overlaps(listener, n)),
+                overlaps: neighbours.map_or_else(Vec::new, |n| n.overlaps_with(listener)),
                 conflict,
             };
             (listener.key.clone(), verdict)
@@ -105,32 +105,43 @@ impl Judged {
     }
 }
 
-/// "Controllers MUST detect the presence of overlapping hostnames" (Gateway API v1
-/// `ListenerConditionOverlappingTLSConfig`). `neighbours` are the TLS listeners of its port.
-fn overlaps(own: &ListenerUnit, neighbours: &[&ListenerUnit]) -> Vec<String> {
-    let overlaps = |other: &&&ListenerUnit| match (&own.hostname, &other.hostname) {
-        (Some(a), Some(b)) => a.intersects(b),
-        _ => true,
-    };
-    let others = neighbours.iter().filter(|other| other.key != own.key);
-    let mut others = others.filter(overlaps);
-    let named = others.by_ref().take(MAX_NAMED);
-    let mut names: Vec<_> = named
-        .map(|other| {
-            let gateway = &other.key.gateway;
-            if *gateway == own.key.gateway {
-                other.key.section.to_string()
-            } else if gateway.kind == ObjectKind::Gateway {
-                format!("{} of the Gateway", other.key.section)
-            } else {
-                "of a ListenerSet".to_owned()
-            }
-        })
-        .collect();
-    names.dedup();
-    let more = others.count();
-    if more > 0 {
-        names.push(format!("and {more} more"));
+/// The TLS listeners of one port.
+#[derive(Default)]
+struct Neighbours<'a> {
+    listeners: Vec<&'a ListenerUnit>,
+    hostnames: Overlaps,
+}
+
+impl<'a> Neighbours<'a> {
+    fn push(&mut self, listener: &'a ListenerUnit) {
+        self.hostnames.push(listener.hostname.as_ref());
+        self.listeners.push(listener);
     }
-    names
+
+    /// "Controllers MUST detect the presence of overlapping hostnames" (Gateway API v1
+    /// `ListenerConditionOverlappingTLSConfig`).
+    fn overlaps_with(&self, own: &ListenerUnit) -> Vec<String> {
+        let all = self.hostnames.with(own.hostname.as_ref());
+        let all = all.into_iter().map(|number| self.listeners[number]);
+        let mut others = all.filter(|other| other.key != own.key);
+        let named = others.by_ref().take(MAX_NAMED);
+        let mut names: Vec<_> = named
+            .map(|other| {
+                let gateway = &other.key.gateway;
+                if *gateway == own.key.gateway {
+                    other.key.section.to_string()
+                } else if gateway.kind == ObjectKind::Gateway {
+                    format!("{} of the Gateway", other.key.section)
+                } else {
+                    "of a ListenerSet".to_owned()
+                }
+            })
+            .collect();
+        names.dedup();
+        let more = others.count();
+        if more > 0 {
+            names.push(format!("and {more} more"));
+        }
+        names
+    }
 }

@@ -69,8 +69,9 @@ impl GatewayUnit {
     ) -> Option<Arc<Status>> {
         if let Some((generation, Finding { reason, message })) = self.refused.get(set) {
             let mut conditions = Conditions::new(*generation);
-            conditions.fail(ConditionType::Accepted, *reason, message);
-            conditions.fail(ConditionType::Programmed, *reason, message);
+            for kind in [ConditionType::Accepted, ConditionType::Programmed] {
+                conditions.fail(kind, *reason, message.clone());
+            }
             return Some(Arc::new(Status::ListenerSet(ListenerSetStatus {
                 conditions,
                 listeners: Vec::new(),
@@ -114,7 +115,7 @@ impl GatewayUnit {
         let message = faults.join("; ");
         if !judged.is_any_valid(set) {
             for kind in [ConditionType::Accepted, ConditionType::Programmed] {
-                conditions.fail(kind, Reason::ListenersNotValid, &message);
+                conditions.fail(kind, Reason::ListenersNotValid, message.clone());
             }
             return conditions;
         }

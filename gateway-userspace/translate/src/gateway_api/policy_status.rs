@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gateway_model::names::ObjectRef;
 
-use super::Finding;
 use super::policy::{Validation, winner};
+use super::{Finding, judge, judge_references};
 use crate::objects::{BackendTlsPolicy, GATEWAY_API_GROUP, Objects, ParentRef, PolicyTarget};
 use crate::settings::Settings;
 use crate::status::{
@@ -83,26 +83,13 @@ fn conditions(
     let mut conditions = Conditions::new(policy.meta.generation);
     // Of several targets one is enough to be in force.
     let conflict = Finding::merge(&lost).filter(|_| lost.len() == targets.len());
-    match conflict.as_ref().or(validation.fault.as_ref()) {
-        Some(Finding { reason, message }) => {
-            conditions.fail(ConditionType::Accepted, *reason, message);
-        }
-        None => conditions.hold(
-            ConditionType::Accepted,
-            Reason::Accepted,
-            accepted(policy, &lost),
-        ),
-    }
-    match &validation.references {
-        Some(Finding { reason, message }) => {
-            conditions.fail(ConditionType::ResolvedRefs, *reason, message);
-        }
-        None => conditions.hold(
-            ConditionType::ResolvedRefs,
-            Reason::ResolvedRefs,
-            "every reference leads somewhere",
-        ),
-    }
+    judge(
+        &mut conditions,
+        ConditionType::Accepted,
+        conflict.as_ref().or(validation.fault.as_ref()),
+        (Reason::Accepted, accepted(policy, &lost).into()),
+    );
+    judge_references(&mut conditions, validation.references.as_ref());
     conditions
 }
 

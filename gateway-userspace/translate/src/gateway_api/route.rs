@@ -8,12 +8,12 @@ use gateway_model::names::{
     Hostname, ListenerKey, ObjectKind, ObjectRef, UpstreamKey, UpstreamUse,
 };
 
-use super::Finding;
 use super::attach::{Attached, Origin, attach};
 use super::backend::{Resolved, Resolver};
 use super::gateway::ParentView;
 use super::references::parent_of;
 use super::rules::{self, Rules};
+use super::{Finding, judge_references};
 use crate::objects::{Objects, ParentRef, RouteObject};
 use crate::settings::Settings;
 use crate::status::{ConditionType, Conditions, Reason, RouteParentStatus, RouteStatus, Status};
@@ -215,26 +215,19 @@ fn conditions(
             }
         }
         Err(Finding { reason, message }) => {
-            conditions.fail(ConditionType::Accepted, *reason, message);
+            conditions.fail(ConditionType::Accepted, *reason, message.clone());
         }
     }
-    match &resolved.finding {
-        Some(Finding { reason, message }) => {
-            conditions.fail(ConditionType::ResolvedRefs, *reason, message);
-        }
-        None if resolved.hints.is_empty() => conditions.hold(
-            ConditionType::ResolvedRefs,
-            Reason::ResolvedRefs,
-            "every reference leads somewhere",
-        ),
-        None => {
-            let hints: Vec<_> = resolved.hints.iter().map(String::as_str).collect();
+    match (&resolved.finding, &resolved.hints) {
+        (None, hints) if !hints.is_empty() => {
+            let hints: Vec<_> = hints.iter().map(String::as_str).collect();
             conditions.hold(
                 ConditionType::ResolvedRefs,
                 Reason::ResolvedRefs,
                 hints.join("; "),
             );
         }
+        (finding, _) => judge_references(&mut conditions, finding.as_ref()),
     }
     conditions
 }

@@ -36,10 +36,12 @@ pub(super) fn http(first: Place<'_>, rule: &HttpRouteRule, resolver: &mut Resolv
             request: rule.timeouts.request,
             backend_request: rule.timeouts.backend_request,
         },
-        retry: rule.retry.as_ref().map(|retry| Retry {
-            attempts: retry.attempts,
-            codes: retry.codes.iter().copied().collect(),
-            backoff: retry.backoff,
+        retry: rule.retry.as_ref().map(|retry| {
+            Arc::new(Retry {
+                attempts: retry.attempts,
+                codes: retry.codes.iter().copied().collect(),
+                backoff: retry.backoff,
+            })
         }),
         ..built
     })
@@ -102,7 +104,7 @@ impl Outcome {
 struct Done {
     action: Action,
     filters: Vec<Filter>,
-    cors: Option<Cors>,
+    cors: Option<Box<Cors>>,
 }
 
 impl Done {
@@ -137,7 +139,7 @@ fn done(
             None => Action::Forward(backends),
         },
         filters: filters.steps,
-        cors: filters.cors,
+        cors: filters.cors.map(Box::new),
     })
 }
 

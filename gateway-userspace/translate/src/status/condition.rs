@@ -1,5 +1,7 @@
 //! Conditions: the one place where a finding becomes what a user reads.
 
+use std::borrow::Cow;
+
 use serde::de::value::StrDeserializer;
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
@@ -105,7 +107,7 @@ pub struct Condition {
     /// Why, as one word.
     pub reason: Reason,
     /// Why, in plain words that name the object and the fix.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// `metadata.generation` of the object that this was found on.
     pub observed_generation: i64,
 }
@@ -146,7 +148,7 @@ impl Conditions {
         kind: ConditionType,
         status: ConditionStatus,
         reason: Reason,
-        message: impl Into<String>,
+        message: impl Into<Cow<'static, str>>,
     ) {
         let condition = Condition {
             kind,
@@ -162,12 +164,22 @@ impl Conditions {
     }
 
     /// `True`.
-    pub(crate) fn hold(&mut self, kind: ConditionType, reason: Reason, message: impl Into<String>) {
+    pub(crate) fn hold(
+        &mut self,
+        kind: ConditionType,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) {
         self.set(kind, ConditionStatus::True, reason, message);
     }
 
     /// `False`.
-    pub(crate) fn fail(&mut self, kind: ConditionType, reason: Reason, message: impl Into<String>) {
+    pub(crate) fn fail(
+        &mut self,
+        kind: ConditionType,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) {
         self.set(kind, ConditionStatus::False, reason, message);
     }
 
@@ -197,11 +209,11 @@ impl Conditions {
     }
 
     pub(super) fn not_programmed(&mut self, why: &str) {
-        self.fail(ConditionType::Programmed, Reason::Invalid, why);
+        self.fail(ConditionType::Programmed, Reason::Invalid, why.to_owned());
     }
 
     pub(super) fn still_waiting(&mut self, why: &str) {
-        self.fail(ConditionType::Programmed, Reason::Pending, why);
+        self.fail(ConditionType::Programmed, Reason::Pending, why.to_owned());
     }
 
     pub(super) fn rejected(&mut self, why: &str) {

@@ -48,6 +48,30 @@ impl Translated {
     }
 }
 
+impl Gateways {
+    /// Replaces what a Gateway claims; its ListenerSets claim nothing unless it is accepted by its
+    /// own listeners. Returns the Gateways that win or lose a place by it.
+    fn claim(&mut self, name: &ObjectRef) -> BTreeSet<ObjectRef> {
+        let Some(translated) = self.translated.get_mut(name) else {
+            return BTreeSet::new();
+        };
+        let (unit, rank) = (&translated.unit, &translated.rank);
+        let (own, all) = (unit.own_claims(), unit.all_claims());
+        let old = &translated.claims;
+        if own != all && *old == all && unit.is_accepted(&self.claims) {
+            return BTreeSet::new();
+        }
+        let mut affected = self.claims.replace(old, rank, &own, rank);
+        translated.claims = if own != all && unit.is_accepted(&self.claims) {
+            affected.extend(self.claims.replace(&own, rank, &all, rank));
+            all
+        } else {
+            own
+        };
+        affected
+    }
+}
+
 /// What of a Gateway was served, and what is.
 type ServedChange = (Served, Served);
 
@@ -74,10 +98,10 @@ impl Translator {
         }
         dirty.extend(self.allocate());
         for name in &dirty {
-            affected.extend(self.gateway_with_addresses(name));
+            self.address(name);
         }
         affected.extend(dirty);
-        for name in affected {
+        for name in self.claim(affected) {
             changes.extend(self.gateway_among_others(&name));
             self.dirty.statuses.insert(name);
         }
@@ -169,11 +193,10 @@ impl Translator {
         changed
     }
 
-    /// Returns the Gateways that win or lose a place by it.
-    fn gateway_with_addresses(&mut self, name: &ObjectRef) -> BTreeSet<ObjectRef> {
+    fn address(&mut self, name: &ObjectRef) {
         let gateways = &mut self.gateways;
         let Some(translated) = gateways.translated.get_mut(name) else {
-            return BTreeSet::new();
+            return;
         };
         let load_balancer = || {
             let service = service_of_gateway(name, self.objects.gateways.get(name)?);
@@ -186,10 +209,26 @@ impl Translator {
             grant: gateways.grants.get(name),
             load_balancer: by_service.then(load_balancer).flatten(),
         });
-        let new = translated.unit.claims();
-        let old = std::mem::replace(&mut translated.claims, new.clone());
-        let rank = &translated.rank;
-        gateways.claims.replace(&old, rank, &new, rank)
+    }
+
+    /// Lets these Gateways claim what they want, in the order of their rank: what becomes of one
+    /// depends on those before it alone. Returns them and all that win or lose a place by it.
+    fn claim(&mut self, names: BTreeSet<ObjectRef>) -> BTreeSet<ObjectRef> {
+        let rank = |gateways: &Gateways, name: &ObjectRef| {
+            let translated = gateways.translated.get(name)?;
+            Some(translated.rank.clone())
+        };
+        let ranks = names.iter().filter_map(|name| rank(&self.gateways, name));
+        let mut waiting: BTreeSet<Rank> = ranks.collect();
+        let mut all = names;
+        while let Some(first) = waiting.pop_first() {
+            for name in self.gateways.claim(&first.1) {
+                let later = rank(&self.gateways, &name).filter(|rank| *rank > first);
+                waiting.extend(later);
+                all.insert(name);
+            }
+        }
+        all
     }
 
     /// Returns what of it was and is served, if that has changed.

@@ -4,13 +4,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use gateway_tests::cluster::Cluster;
-use gateway_tests::cluster::api::Api;
+use gateway_tests::api::Api;
 use gateway_tests::{netns, wait};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::routes::{self, GATEWAY, NAMESPACE};
+use crate::routes::{self, GATEWAY};
 use crate::world::World;
 
 /// Routes that are attached besides those of the measurement: the probed ones and that of the traffic.
@@ -43,7 +42,7 @@ pub struct Counted {
 
 /// Lets routes come and go; at the end they are gone.
 pub fn measure(world: &mut World, routes: usize) -> Result<Attached> {
-    let numbers = follow(&world.cluster)?;
+    let numbers = follow(world)?;
     let started = Instant::now();
     let settled = world.grow_to(routes)?;
     let written = started + Duration::from_secs_f64(settled.written_s);
@@ -97,9 +96,11 @@ fn count(
 }
 
 /// Follows the number on a thread of its own; every event is passed on, also when the number is as before.
-fn follow(cluster: &Cluster) -> Result<Receiver<(Instant, u64)>> {
+fn follow(world: &World) -> Result<Receiver<(Instant, u64)>> {
     let gateway = wait::until("the Gateway counts the probed routes", || {
-        let gateway = cluster.get("gateway", NAMESPACE, GATEWAY).ok()?;
+        let gateway = world
+            .block_on(world.api.get(&routes::gateway_path()))
+            .ok()?;
         (attached(&gateway) == Some(PROBED)).then_some(gateway)
     })?;
     let version = gateway
@@ -108,10 +109,10 @@ fn follow(cluster: &Cluster) -> Result<Receiver<(Instant, u64)>> {
         .unwrap_or("0")
         .to_owned();
     let (sender, receiver) = channel();
-    let cluster = cluster.clone();
+    let endpoint = world.site.endpoint.clone();
     let collection = routes::gateway_path().replace(&format!("/{GATEWAY}"), "");
     let work = async move {
-        let api = Api::connect(&cluster).await?;
+        let api = Api::connect(&endpoint).await?;
         let mut watch = api
             .watch(
                 &format!("{collection}?fieldSelector=metadata.name%3D{GATEWAY}"),

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use gateway_tests::cluster::Cluster;
-use gateway_tests::cluster::api::{Api, Watch};
+use gateway_tests::api::{Api, Endpoint, Watch};
 use gateway_tests::netns;
 use serde_json::Value;
 
@@ -42,14 +41,14 @@ pub struct Watched(Arc<Mutex<Ledger>>);
 
 impl Watched {
     /// Starts to watch the HTTPRoutes of the namespace.
-    pub fn start(cluster: &Cluster) -> Result<Self> {
+    pub fn start(endpoint: &Endpoint) -> Result<Self> {
         let watched = Self::default();
-        let (cluster, ledger) = (cluster.clone(), watched.clone());
+        let (endpoint, ledger) = (endpoint.clone(), watched.clone());
         let (ready, started) = std::sync::mpsc::channel();
         let work = move || {
             let outcome = netns::runtime()
                 .map_err(anyhow::Error::from)
-                .and_then(|runtime| runtime.block_on(ledger.follow(&cluster, &ready)));
+                .and_then(|runtime| runtime.block_on(ledger.follow(&endpoint, &ready)));
             ledger.lock().ended = outcome.err().map(|error| format!("{error:#}"));
         };
         std::thread::Builder::new()
@@ -64,8 +63,8 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn follow(&self, cluster: &Cluster, ready: &std::sync::mpsc::Sender<()>) -> Result<()> {
-        let api = Api::connect(cluster).await?;
+    async fn follow(&self, endpoint: &Endpoint, ready: &std::sync::mpsc::Sender<()>) -> Result<()> {
+        let api = Api::connect(endpoint).await?;
         let list = api.get(&routes::collection()).await?;
         for object in list
             .get("items")

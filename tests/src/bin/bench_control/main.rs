@@ -1,6 +1,7 @@
 //! `cargo xtask bench control`: how soon a change of a route is served by every node, and what it costs.
 //!
-//! Runs against the Sluice that is deployed in the running cluster, in the manner of the public gateway-api-bench. What
+//! Runs against the Sluice that is deployed in the running cluster, in the manner of the public gateway-api-bench; with
+//! `--processes N` against so many processes of `target/release/sluice` and an API server of their own. What
 //! is measured begins when the API server's answer to a write is read, as `kubectl apply` returns then; beside it
 //! stands when a watch of this program's own hears of the write, which no controller can be faster than.
 
@@ -10,15 +11,18 @@ mod meter;
 mod propagation;
 mod report;
 mod routes;
+mod site;
 mod traffic;
 mod world;
 
 use anyhow::{Context, bail, ensure};
 
 use self::report::Report;
+use self::site::Site;
 use self::world::World;
 
-const USAGE: &str = "bench_control [--quick] [--routes N,N,…] [--changes N] [-o json]";
+const USAGE: &str =
+    "bench_control [--processes N] [--quick] [--routes N,N,…] [--changes N] [-o json]";
 /// Where the goal for memory is measured.
 const MEMORY_ROUTES: usize = 5_000;
 
@@ -30,6 +34,8 @@ struct Options {
     changes: usize,
     /// Changes of a route under traffic.
     traffic_changes: usize,
+    /// How many processes; none for the cluster.
+    processes: Option<u8>,
     json: bool,
 }
 
@@ -39,6 +45,7 @@ impl Options {
             routes: vec![1_000, 3_000, 10_000],
             changes: 200,
             traffic_changes: 200,
+            processes: None,
             json: false,
         };
         let mut words = arguments.iter().map(String::as_str);
@@ -61,6 +68,7 @@ impl Options {
                         .collect::<Result<_, _>>()?;
                 }
                 "--changes" => options.changes = value()?.parse()?,
+                "--processes" => options.processes = Some(value()?.parse()?),
                 "-o" => options.json = value()? == "json",
                 _ => bail!("{USAGE}"),
             }
@@ -74,7 +82,11 @@ impl Options {
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let options = Options::parse(&arguments)?;
-    let mut world = World::new()?;
+    let site = match options.processes {
+        Some(nodes) => Site::own(nodes)?,
+        None => Site::cluster()?,
+    };
+    let mut world = World::new(site)?;
     let report = measure(&mut world, &options);
     world.remove()?;
     let report = report?;
@@ -88,7 +100,8 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(world: &mut World, options: &Options) -> anyhow::Result<Report> {
     let mut report = Report {
-        nodes: world.cluster.nodes().len(),
+        site: world.site.name(),
+        nodes: world.site.nodes.len(),
         ..Report::default()
     };
     report.memory.push(meter::memory(world, 0)?);

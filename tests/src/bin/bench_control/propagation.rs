@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gateway_tests::http1::Wire;
-use gateway_tests::netns::{Netns, runtime};
+use gateway_tests::netns::runtime;
+use gateway_tests::numbered::{self, Spread};
 use gateway_tests::wait;
 use serde::Serialize;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 use crate::meter::{self, Writes};
-use crate::report::Spread;
 use crate::routes::{self, PROBES};
 use crate::world::World;
 
@@ -50,7 +49,18 @@ pub struct Propagation {
     pub changes: u64,
 }
 
-/// Asks one node again and again.
+/// What all nodes are asked for: the number that a probed route is to carry. Whoever has seen it asks no more until
+/// there is another one, which leaves the processor to those that are measured.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Which of the probed routes.
+    probe: AtomicUsize,
+    /// The number that has not been served everywhere yet.
+    number: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// What was seen of one node.
 #[derive(Debug, Default)]
 struct Seen {
     /// When the first answer with this number was read.
@@ -60,13 +70,12 @@ struct Seen {
 
 /// Changes the probed route so many times, idle or while other routes change.
 pub fn measure(world: &World, changes: usize, churn: bool) -> Result<Propagation> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let nodes = pollers(world, &asked, &stop)?;
-    let others = churn.then(|| churn_routes(world, &stop));
+    let asked = Arc::new(Asked::default());
+    let nodes = pollers(world, &asked)?;
+    let others = churn.then(|| churn_routes(world, &asked));
     let before = meter::writes(world)?;
     let outcome = change(world, changes, &nodes, &asked);
-    stop.store(true, Ordering::Relaxed);
+    asked.stop.store(true, Ordering::Relaxed);
     let churned = match others {
         Some(task) => world.block_on(task)??,
         None => 0,
@@ -83,14 +92,15 @@ fn change(
     world: &World,
     changes: usize,
     nodes: &[Arc<Mutex<Seen>>],
-    asked: &AtomicUsize,
+    asked: &Asked,
 ) -> Result<Propagation> {
     let mut number = first_number(world);
     let mut times = Times::new(nodes.len());
     for turn in 0..changes {
         number += 1;
         let index = turn % PROBES;
-        asked.store(index, Ordering::Relaxed);
+        asked.probe.store(index, Ordering::Relaxed);
+        asked.number.store(number, Ordering::Release);
         let (generation, returned) =
             world.apply(&routes::probe_name(index), &routes::probe(index, number))?;
         let written = Written {
@@ -182,29 +192,26 @@ impl Times {
 }
 
 /// One thread per node that asks it for the probed route whose turn it is.
-fn pollers(
-    world: &World,
-    asked: &Arc<AtomicUsize>,
-    stop: &Arc<AtomicBool>,
-) -> Result<Vec<Arc<Mutex<Seen>>>> {
-    let sources = world.sources();
+fn pollers(world: &World, asked: &Arc<Asked>) -> Result<Vec<Arc<Mutex<Seen>>>> {
     let mut all = Vec::new();
-    for node in world.cluster.nodes() {
+    for node in &world.site.nodes {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (source, to) = (sources[&node.name], world.address);
-        let (state, asked, stop) = (Arc::clone(&seen), Arc::clone(asked), Arc::clone(stop));
-        let client: Netns = world.cluster.client().clone();
-        client.spawn_thread(&format!("ask-{}", node.name), move || {
-            let outcome = runtime()
-                .map_err(anyhow::Error::from)
-                .and_then(|r| r.block_on(poll(source, to, &state, (&asked, &stop))));
-            lock(&state).failed = outcome.err().map(|error| format!("{error:#}"));
-        })?;
+        let (source, to) = (node.source, node.to);
+        let (state, asked) = (Arc::clone(&seen), Arc::clone(asked));
+        world
+            .site
+            .client
+            .spawn_thread(&format!("ask-{}", node.name), move || {
+                let outcome = runtime()
+                    .map_err(anyhow::Error::from)
+                    .and_then(|r| r.block_on(poll(source, to, &state, &asked)));
+                lock(&state).failed = outcome.err().map(|error| format!("{error:#}"));
+            })?;
         let ready = wait::until(&format!("{} answers", node.name), || {
             let seen = lock(&seen);
             (seen.failed.is_some() || !seen.numbers.is_empty()).then_some(())
         });
-        ready.with_context(|| format!("asked from {source}"))?;
+        ready?;
         ensure!(
             lock(&seen).failed.is_none(),
             "{}: {:?}",
@@ -217,53 +224,44 @@ fn pollers(
 }
 
 async fn poll(
-    source: IpAddr,
+    source: Option<IpAddr>,
     to: SocketAddr,
     seen: &Mutex<Seen>,
-    (asked, stop): (&AtomicUsize, &AtomicBool),
+    asked: &Asked,
 ) -> Result<()> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
-    socket.bind(SocketAddr::new(source, 0))?;
+    if let Some(source) = source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
     let stream = socket.connect(to).await.context("connect")?;
     stream.set_nodelay(true)?;
     let mut wire = Wire::new(stream);
-    while !stop.load(Ordering::Relaxed) {
-        let number = ask(&mut wire, asked.load(Ordering::Relaxed)).await?;
-        let at = Instant::now();
-        lock(seen).numbers.entry(number).or_insert(at);
+    let mut newest = None;
+    while !asked.stop.load(Ordering::Relaxed) {
+        let wanted = asked.number.load(Ordering::Acquire);
+        if newest.is_none_or(|newest| newest < wanted) {
+            let host = routes::probe_host(asked.probe.load(Ordering::Relaxed));
+            let number = numbered::ask(&mut wire, &host).await?;
+            let at = Instant::now();
+            lock(seen).numbers.entry(number).or_insert(at);
+            newest = newest.max(Some(number));
+        }
         // Nothing else runs on this thread, and the runtime's own clock counts in milliseconds.
         std::thread::sleep(PAUSE);
     }
     Ok(())
 }
 
-/// One request; the number that it is redirected to.
-async fn ask(wire: &mut Wire<TcpStream>, probe: usize) -> Result<u64> {
-    let head = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
-        routes::probe_host(probe)
-    );
-    wire.stream.write_all(head.as_bytes()).await?;
-    let response = wire.response("GET").await?;
-    let location = response
-        .header("location")
-        .with_context(|| format!("not a redirect: {response:?}"))?;
-    let (_, number) = location
-        .rsplit_once("/to-")
-        .context("a redirect elsewhere")?;
-    Ok(number.parse()?)
-}
-
 /// Changes other routes, one after another, until told to stop; gives how many.
-fn churn_routes(world: &World, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<Result<u64>> {
-    let (api, stop, count) = (world.api.clone(), Arc::clone(stop), world.routes);
+fn churn_routes(world: &World, asked: &Arc<Asked>) -> tokio::task::JoinHandle<Result<u64>> {
+    let (api, asked, count) = (world.api.clone(), Arc::clone(asked), world.routes);
     world.spawn(async move {
         let mut changed = 0;
-        while !stop.load(Ordering::Relaxed) {
+        while !asked.stop.load(Ordering::Relaxed) {
             // A stride that meets every route before any of them again, and not in order.
             let index = usize::try_from(changed)? * 7919 % count;
             let number = 1 + usize::try_from(changed)?;

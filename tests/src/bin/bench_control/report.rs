@@ -1,5 +1,6 @@
 //! What was measured, as a table and as JSON.
 
+use gateway_tests::numbered::Spread;
 use serde::Serialize;
 
 use crate::attached::{Attached, Counted};
@@ -15,37 +16,12 @@ const GOAL_ROUTES: usize = 3_000;
 const GOAL_MB: f64 = 40.0;
 const GOAL_MEMORY_ROUTES: usize = 5_000;
 
-/// A distribution in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Spread {
-    /// The middle one.
-    pub p50: f64,
-    /// All but one in a hundred.
-    pub p99: f64,
-    /// The largest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of these values.
-    pub fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |hundredths: usize| {
-            let index = (values.len() * hundredths / 100).min(values.len().saturating_sub(1));
-            values.get(index).copied().unwrap_or(0.0)
-        };
-        Self {
-            p50: at(50),
-            p99: at(99),
-            max: at(100),
-        }
-    }
-}
-
 /// All of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Nodes of the cluster.
+    /// Where: in a cluster, or processes beside an API server.
+    pub site: &'static str,
+    /// Nodes, or processes.
     pub nodes: usize,
     /// Attached routes.
     pub attached: Option<Attached>,
@@ -107,8 +83,9 @@ impl Report {
 
     fn print_propagation(&self) {
         println!(
-            "\nroute propagation to {} nodes: milliseconds after the write has returned, p50 / p99\n  {:<8}{:<7}{:>15}{:>17}{:>17}{:>19}{:>9}  status writes",
+            "\nroute propagation to {} nodes ({}): milliseconds after the write has returned, p50 / p99\n  {:<8}{:<7}{:>15}{:>17}{:>17}{:>19}{:>9}  status writes",
             self.nodes,
+            self.site,
             "routes",
             "load",
             "own watch",
@@ -171,29 +148,34 @@ impl Report {
     }
 
     fn print_memory(&self) {
-        println!("\nmemory of Sluice: the node with the most, MB resident (of it anonymous)");
-        let empty = self.memory.first();
+        println!(
+            "\nmemory of Sluice: the node with the most, MB; the goal is for all that is resident\n  {:>6}{:>10}{:>12}{:>8}{:>8}{:>13}",
+            "routes", "resident", "anonymous", "binary", "peak", "working set"
+        );
+        let anonymous = |memory: &Memory| memory.most_mb(|m| m.anonymous);
+        let empty = self.memory.first().map_or(0.0, anonymous);
         for memory in &self.memory {
-            let grown = empty.map_or(0.0, |empty| {
-                memory.most_anonymous_mb() - empty.most_anonymous_mb()
-            });
+            let resident = memory.most_mb(|m| m.resident);
+            let grown = anonymous(memory) - empty;
             let per_thousand = match memory.routes {
                 0 => String::new(),
-                routes => format!(", {:.2} MB per 1 000 routes", grown / (routes as f64 / 1e3)),
+                routes => format!("  {:.2} MB per 1 000 routes", grown / (routes as f64 / 1e3)),
             };
-            let goal = match (
-                memory.routes == GOAL_MEMORY_ROUTES,
-                memory.most_mb() < GOAL_MB,
-            ) {
+            let goal = match (memory.routes == GOAL_MEMORY_ROUTES, resident < GOAL_MB) {
                 (false, _) => "",
                 (true, true) => "  pass: less than 40 MB",
                 (true, false) => "  SHORT: more than 40 MB",
             };
+            let working_set = match memory.most_mb(|m| m.working_set.unwrap_or(0)) {
+                0.0 => "-".to_owned(),
+                some => format!("{some:.1}"),
+            };
             println!(
-                "  {:>6} routes {:>7.1} ({:.1}){per_thousand}{goal}",
+                "  {:>6}{resident:>10.1}{:>12.1}{:>8.1}{:>8.1}{working_set:>13}{per_thousand}{goal}",
                 memory.routes,
-                memory.most_mb(),
-                memory.most_anonymous_mb()
+                anonymous(memory),
+                memory.most_mb(|m| m.file),
+                memory.most_mb(|m| m.peak)
             );
         }
     }

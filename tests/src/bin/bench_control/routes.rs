@@ -1,11 +1,15 @@
 //! The objects of the measurement.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 /// Where everything of the measurement is.
 pub const NAMESPACE: &str = "sluice-bench-control";
 /// The Gateway that all routes are attached to.
 pub const GATEWAY: &str = "bench";
+/// The Gateway's port.
+pub const PORT: u16 = 80;
 /// Routes whose propagation is measured, in turn: a status writer may hold back an object that changes all the time.
 pub const PROBES: usize = 64;
 /// The route that changes under traffic.
@@ -30,47 +34,85 @@ pub fn gateway_path() -> String {
     format!("/apis/gateway.networking.k8s.io/v1/namespaces/{NAMESPACE}/gateways/{GATEWAY}")
 }
 
-/// Namespace, Gateway, Pods and Services, as `kubectl apply` takes them.
+/// The GatewayClass, where no deployment has made it.
+pub fn class() -> String {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "sluice"},
+        "spec": {"controllerName": "sluice.dev/gateway-controller"},
+    })
+    .to_string()
+}
+
+/// Namespace and Gateway, as `kubectl apply` takes them.
 pub fn fixtures() -> String {
-    let mut objects = vec![
+    documents(&[
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
             "metadata": {"name": GATEWAY, "namespace": NAMESPACE},
-            "spec": {"gatewayClassName": "sluice", "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]},
+            "spec": {"gatewayClassName": "sluice", "listeners": [{"name": "http", "port": PORT, "protocol": "HTTP"}]},
         }),
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "echo", "namespace": NAMESPACE},
-            "spec": {
-                "replicas": 2,
-                "selector": {"matchLabels": {"app": "echo"}},
-                "template": {
-                    "metadata": {"labels": {"app": "echo"}},
-                    "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
-                        "name": "echo",
-                        "image": "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0",
-                        "env": [
-                            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-                        ],
-                    }]},
-                },
+    ])
+}
+
+/// The backends' Services, and Pods behind them.
+pub fn pods() -> String {
+    let mut objects = vec![json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "echo", "namespace": NAMESPACE},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "echo"}},
+            "template": {
+                "metadata": {"labels": {"app": "echo"}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+                    "name": "echo",
+                    "image": "registry.k8s.io/gateway-api/conformance/echo-basic:v0.1.0",
+                    "env": [
+                        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                        {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+                    ],
+                }]},
             },
-        }),
-    ];
-    for backend in BACKENDS {
-        objects.push(json!({
+        },
+    })];
+    objects.extend(BACKENDS.map(|backend| {
+        json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": backend, "namespace": NAMESPACE},
             "spec": {"selector": {"app": "echo"}, "ports": [{"port": 80, "targetPort": 3000}]},
-        }));
-    }
-    objects
-        .iter()
-        .map(Value::to_string)
-        .collect::<Vec<_>>()
-        .join("\n---\n")
+        })
+    }));
+    documents(&objects)
+}
+
+/// The backends' Services where there are no Pods, and one server behind them.
+pub fn endpoints(server: SocketAddr) -> String {
+    let of_backend = BACKENDS.map(|backend| {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": backend, "namespace": NAMESPACE},
+            "spec": {"ports": [{"port": 80, "targetPort": server.port()}]},
+        });
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "name": backend, "namespace": NAMESPACE,
+                "labels": {"kubernetes.io/service-name": backend},
+            },
+            "addressType": "IPv4",
+            "ports": [{"port": server.port()}],
+            "endpoints": [{"addresses": [server.ip().to_string()], "conditions": {"ready": true}}],
+        });
+        [service, slice]
+    });
+    documents(of_backend.as_flattened())
+}
+
+fn documents(objects: &[Value]) -> String {
+    let document = |object: &Value| format!("{object}\n---\n");
+    objects.iter().map(document).collect()
 }
 
 /// One of many routes: a host of its own, a backend, and a response header that carries a number.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gateway_tests::Load;
+use gateway_tests::http1::Response;
+use gateway_tests::load::{Load, Running};
 use gateway_tests::wait;
 use serde::Serialize;
 
@@ -35,26 +36,17 @@ pub struct Traffic {
 /// Changes the route so many times. Each change waits until traffic has met it.
 pub fn measure(world: &World, changes: usize) -> Result<Traffic> {
     let newest = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&newest);
-    let load = Load::new(world.address, TRAFFIC_HOST)
-        .connections(CONNECTIONS)
-        .pause(PAUSE)
-        .check(move |exchange| {
-            let turn = exchange
-                .response
-                .header("x-turn")
-                .context("an answer without x-turn")?;
-            seen.fetch_max(turn.parse()?, Ordering::Relaxed);
-            ensure!(
-                exchange.response.status == 200,
-                "status {}",
-                exchange.response.status
-            );
-            Ok(())
-        });
-    let client = world.cluster.client();
-    let kept = load.clone().start(client)?;
-    let fresh = load.new_connections().start(client)?;
+    let targets = world.site.targets();
+    let mut loads = Vec::new();
+    for target in &targets {
+        let seen = Arc::clone(&newest);
+        let load = Load::new(*target, TRAFFIC_HOST)
+            .connections(CONNECTIONS / targets.len())
+            .pause(PAUSE)
+            .check(move |exchange| check(exchange.response, &seen));
+        loads.push(load.clone().start(&world.site.client)?);
+        loads.push(load.new_connections().start(&world.site.client)?);
+    }
     let started = Instant::now();
     for turn in 1..=changes {
         world.apply(TRAFFIC, &routes::traffic(turn))?;
@@ -63,7 +55,8 @@ pub fn measure(world: &World, changes: usize) -> Result<Traffic> {
         })?;
     }
     let seconds = started.elapsed().as_secs_f64();
-    let reports = [kept.stop()?, fresh.stop()?];
+    let reports = loads.into_iter().map(Running::stop);
+    let reports = reports.collect::<Result<Vec<_>>>()?;
     Ok(Traffic {
         changes,
         answered: reports.iter().map(|report| report.ok).sum(),
@@ -77,4 +70,13 @@ pub fn measure(world: &World, changes: usize) -> Result<Traffic> {
             .collect(),
         seconds,
     })
+}
+
+/// An answer has to be good and to say by which form of the route it was given.
+fn check(response: &Response, newest: &AtomicUsize) -> Result<()> {
+    let turn = response.header("x-turn");
+    let turn = turn.context("an answer without x-turn")?;
+    newest.fetch_max(turn.parse()?, Ordering::Relaxed);
+    ensure!(response.status == 200, "status {}", response.status);
+    Ok(())
 }

@@ -1,13 +1,10 @@
-//! The cluster with the measurement's objects in it.
+//! A site with the measurement's objects in it.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use gateway_tests::cluster::Cluster;
-use gateway_tests::cluster::api::Api;
+use gateway_tests::api::Api;
 use gateway_tests::wait;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +12,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::ledger::Watched;
-use crate::routes::{self, GATEWAY, NAMESPACE};
+use crate::routes;
+use crate::site::Site;
 
 /// Writes under way at once while routes are made.
 const WRITERS: usize = 16;
@@ -24,14 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Everything that a measurement needs.
 pub struct World {
-    /// The cluster.
-    pub cluster: Cluster,
+    /// Where it is.
+    pub site: Site,
     /// A connection to its API server.
     pub api: Api,
     /// What a watch of our own hears.
     pub watched: Watched,
-    /// The Gateway's address and port.
-    pub address: SocketAddr,
     /// Routes made so far, the probed ones not counted.
     pub routes: usize,
     runtime: Runtime,
@@ -54,31 +50,19 @@ pub struct Settled {
 
 impl World {
     /// Makes the Gateway and the routes that are probed; what an earlier run left is removed first.
-    pub fn new() -> Result<Self> {
-        let cluster = Cluster::running()?;
-        deployed(&cluster)?;
-        remove(&cluster)?;
-        cluster.apply(&routes::fixtures())?;
-        cluster.wait_rollout("deployment/echo", NAMESPACE)?;
-        let gateway = cluster.wait_condition("gateway", NAMESPACE, GATEWAY, "Programmed")?;
-        let address = gateway
-            .pointer("/status/addresses/0/value")
-            .and_then(Value::as_str)
-            .context("the Gateway has no address")?;
-        let ip: IpAddr = address
-            .parse()
-            .with_context(|| format!("the Gateway's address {address}"))?;
+    pub fn new(mut site: Site) -> Result<Self> {
+        site.remove()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let api = runtime.block_on(Api::connect(&cluster))?;
+        let api = runtime.block_on(Api::connect(&site.endpoint))?;
+        site.furnish(&runtime, &api)?;
         let world = Self {
-            watched: Watched::start(&cluster)?,
-            address: SocketAddr::new(ip, 80),
+            watched: Watched::start(&site.endpoint)?,
             routes: 0,
             runtime,
-            cluster,
+            site,
             api,
         };
         for index in 0..routes::PROBES {
@@ -91,7 +75,7 @@ impl World {
 
     /// Removes it all.
     pub fn remove(&self) -> Result<()> {
-        remove(&self.cluster)
+        self.site.remove()
     }
 
     /// Drives a future to its end.
@@ -195,40 +179,4 @@ impl World {
             )
         })
     }
-
-    /// A client's address on each node's way, of the Gateway's family.
-    pub fn sources(&self) -> HashMap<String, IpAddr> {
-        let nodes = self.cluster.nodes().iter();
-        let source = |[v4, v6]: [IpAddr; 2]| if self.address.is_ipv4() { v4 } else { v6 };
-        nodes
-            .map(|node| (node.name.clone(), source(node.client_addresses())))
-            .collect()
-    }
-}
-
-fn deployed(cluster: &Cluster) -> Result<()> {
-    let pods = cluster.kubectl(&[
-        "get",
-        "pods",
-        "--all-namespaces",
-        "--selector=app.kubernetes.io/name=sluice",
-        "--output=name",
-    ])?;
-    ensure!(
-        pods.lines().count() >= cluster.nodes().len(),
-        "Sluice does not run on every node: deploy it with `cargo xtask cluster deploy`"
-    );
-    Ok(())
-}
-
-fn remove(cluster: &Cluster) -> Result<()> {
-    cluster
-        .kubectl(&[
-            "delete",
-            "namespace",
-            NAMESPACE,
-            "--ignore-not-found",
-            "--timeout=10m",
-        ])
-        .map(drop)
 }

@@ -229,9 +229,9 @@ impl Config {
             matches: vec![RuleMatch { conditions, order }],
             action: spec.action,
             filters: spec.filters,
-            cors: spec.cors,
+            cors: spec.cors.map(Box::new),
             timeouts: spec.timeouts,
-            retry: spec.retry,
+            retry: spec.retry.map(Arc::new),
         };
         let hostnames = spec.hostnames.iter();
         let attachment = RouteAttachment {

@@ -9,21 +9,34 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Cluster;
+use crate::netns::Netns;
 
 /// Who is written into `managedFields`.
 const MANAGER: &str = "sluice-tests";
+
+/// Where an API server is, and how to be its administrator.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub server: SocketAddr,
+    /// From where it can be reached.
+    pub ns: Netns,
+    /// Whom to trust, and the administrator's certificate if it is known by one.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The administrator's token if it is known by one.
+    pub token: Option<String>,
+}
 
 /// One HTTP/2 connection to the API server, as the administrator. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Api {
     server: SocketAddr,
+    token: Option<String>,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -39,19 +52,24 @@ impl Api {
     ///
     /// # Errors
     /// When the API server does not answer.
-    pub async fn connect(cluster: &Cluster) -> Result<Self> {
-        let server = cluster.lab.server;
-        let connector = TlsConnector::from(Arc::new(client_config(cluster)?));
-        let stream = TcpStream::connect(server).await.context("the API server")?;
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let server = endpoint.server;
+        let connector = TlsConnector::from(Arc::clone(&endpoint.tls));
+        let stream = endpoint.ns.connect(server).context("the API server")?;
+        stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let stream = connector
-            .connect(ServerName::from(server.ip()), stream)
+            .connect(ServerName::from(server.ip()), TcpStream::from_std(stream)?)
             .await?;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
                 .await?;
         tokio::spawn(connection);
-        Ok(Self { server, sender })
+        Ok(Self {
+            server,
+            token: endpoint.token.clone(),
+            sender,
+        })
     }
 
     /// Reads an object or a list.
@@ -177,6 +195,9 @@ impl Api {
         if !kind.is_empty() {
             request = request.header("content-type", kind);
         }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
         let response = sender.send_request(request.body(Full::new(body))?).await;
         response.with_context(|| path.to_owned())
     }
@@ -207,20 +228,4 @@ impl Watch {
             }
         }
     }
-}
-
-/// The administrator's certificate, and trust in the cluster's authority alone.
-fn client_config(cluster: &Cluster) -> Result<rustls::ClientConfig> {
-    let file = |name: &str| cluster.lab.dir.join("pki").join(name);
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(file("ca.crt"))?)?;
-    let certificate = CertificateDer::from_pem_file(file("admin.crt"))?;
-    let key = PrivateKeyDer::from_pem_file(file("admin.key"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
 }
