@@ -4,7 +4,8 @@
 //! and name, separated by tabs; of one object the last line counts. Every life writes a log of its
 //! own and puts it in the place of the old one when it has listed everything. So a line is cut off
 //! only at the end of a log, where it does not count; and of two processes on a node, as while one
-//! takes over from the other, the newer one has the name, and the other one's log has none.
+//! takes over from the other, the newer one has the name, and the other one's log has none, unless the
+//! newer one ends: then the older one takes the name back.
 //!
 //! A thread of its own writes. What is live in a log is copied to a new one when most of it is not.
 

@@ -171,6 +171,26 @@ fn a_log_that_lost_its_name_leaves_its_successors_alone() {
 }
 
 #[test]
+fn a_successor_that_ends_gives_the_name_back() {
+    let disk = Disk::new();
+    let mut old = disk.log();
+    old.append(&mut records(&[("a", Some("{}")), ("b", Some("{}"))]))
+        .expect("append");
+    old.publish().expect("publish");
+    let mut successor = disk.log();
+    successor.publish().expect("publish");
+    drop(successor);
+    assert!(disk.names().is_empty());
+    old.append(&mut records(&[("b", None), ("c", Some("{}"))]))
+        .expect("append");
+    old.compact().expect("compact");
+    assert_eq!(disk.names(), ["a", "c"]);
+    old.append(&mut records(&[("d", Some("{}"))]))
+        .expect("append");
+    assert_eq!(disk.names(), ["a", "c", "d"]);
+}
+
+#[test]
 fn logs_left_behind_are_swept_away_when_they_are_old() {
     let disk = Disk::new();
     let mut log = disk.log();

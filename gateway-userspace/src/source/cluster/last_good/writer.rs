@@ -109,6 +109,8 @@ impl Log {
             .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
+        // Held as long as the process lives; see `is_forsaken`. Without locks a name is not given back.
+        drop(file.try_lock());
         file.write_all(HEADER)?;
         Ok(Self {
             path: path.to_owned(),
@@ -174,14 +176,18 @@ impl Log {
         Ok(())
     }
 
-    /// Copies what is live to a new log if most of this one is not. Does nothing for a log that has
-    /// lost its name to a successor's.
+    /// Copies what is live to a new log if most of this one is not, or if the successor that took
+    /// the name has ended. Does nothing for a log that has lost its name to a successor that lives.
     ///
     /// # Errors
     /// The disk is full or broken.
     pub fn compact(&mut self) -> io::Result<()> {
         let dead = self.len - self.live;
-        if dead < SLACK + self.live || !self.has_name() {
+        let is_due = match self.has_name() {
+            true => dead >= SLACK + self.live,
+            false => self.is_forsaken(),
+        };
+        if !is_due {
             return Ok(());
         }
         let mut new = Self::create(&self.path)?;
@@ -198,7 +204,7 @@ impl Log {
             new.len += len;
             new.live += len;
         }
-        if !self.has_name() {
+        if !self.has_name() && !self.is_forsaken() {
             return std::fs::remove_file(&new.temporary);
         }
         new.publish()?;
@@ -222,6 +228,16 @@ impl Log {
                 let _ = std::fs::remove_file(&path);
             }
         }
+    }
+
+    /// Whether the name went to a process that is gone, as a successor is that never took over:
+    /// nobody holds the lock of what has the name.
+    fn is_forsaken(&self) -> bool {
+        self.inode.is_some()
+            && match File::open(&self.path) {
+                Ok(other) => other.try_lock().is_ok(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            }
     }
 
     fn has_name(&self) -> bool {
