@@ -1,10 +1,6 @@
 //! The allocator, and how what a process does not need any more is given back to the system.
-#![allow(
-    unsafe_code,
-    reason = "madvise(2), and mimalloc's own functions are not in its crate"
-)]
+#![allow(unsafe_code, reason = "mimalloc's own functions are not in its crate")]
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -59,39 +55,8 @@ impl Garbage {
         if self.due().is_some_and(|due| due <= now) {
             self.changes = 0;
             mi_collect(true);
-            unmap_program();
         }
     }
-}
-
-/// Lets go of the program's own pages, most of which only a start or a list needs: what is still needed comes back, a
-/// few pages at a time, from the system's cache.
-fn unmap_program() {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let here = unmap_program as *const () as usize;
-    let Some(program) = program(&maps, here) else {
-        return;
-    };
-    // SAFETY: the range is a private mapping of a file that can be executed and not written, so that every page of it is
-    // as it is in the file, and comes back from there when it is touched.
-    unsafe {
-        libc::madvise(
-            program.start as *mut libc::c_void,
-            program.len(),
-            libc::MADV_DONTNEED,
-        );
-    }
-}
-
-/// The mapping around an address in `/proc/self/maps`, if it is of a file's code that nobody can have changed.
-fn program(maps: &str, address: usize) -> Option<Range<usize>> {
-    let mut mappings = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        (rest.starts_with("r-xp ") && rest.contains('/')).then_some(number(start)?..number(end)?)
-    });
-    mappings.find(|range| range.contains(&address))
 }
 
 #[cfg(test)]
@@ -103,20 +68,6 @@ mod tests {
         let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
         let text = line.map(|line| line.trim().trim_end_matches(" kB"));
         text.and_then(|text| text.parse().ok()).expect("a number")
-    }
-
-    #[test]
-    fn only_code_of_a_file_is_let_go_of() {
-        let maps = "10000-20000 r--p 00000000 fe:00 1 /sluice\n\
-                    20000-50000 r-xp 00010000 fe:00 1 /sluice\n\
-                    50000-60000 rw-p 00040000 fe:00 1 /sluice\n\
-                    60000-70000 r-xp 00000000 00:00 0 [vdso]\n";
-        assert_eq!(program(maps, 0x30000), Some(0x20000..0x50000));
-        for elsewhere in [0x10000, 0x50000, 0x60000, 0x70000] {
-            assert_eq!(program(maps, elsewhere), None);
-        }
-        let own = std::fs::read_to_string("/proc/self/maps").expect("a process");
-        assert!(program(&own, unmap_program as *const () as usize).is_some());
     }
 
     #[test]
