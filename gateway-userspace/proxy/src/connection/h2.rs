@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake};
@@ -27,6 +28,9 @@ pub(crate) use guard::IdleTasks;
 use guard::StreamState;
 use io::WatchedIo;
 use ping::Pings;
+
+/// What a client that has asked nothing yet when its connection is to end has for its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -67,7 +71,7 @@ pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
         reads: io.reads(),
         stage: Stage::Opening(builder(limits).handshake(io)),
         session,
-        told_to_end: false,
+        farewell: Farewell::NotDue,
     };
     poll_fn(|cx| serving.poll(cx)).await;
 }
@@ -94,13 +98,23 @@ struct Serving {
     session: Rc<Session>,
     /// How often the client has been read from.
     reads: Rc<Cell<u64>>,
-    told_to_end: bool,
+    farewell: Farewell,
 }
 
 enum Stage {
     /// The client's preface is awaited.
     Opening(Handshake<WatchedIo, Bytes>),
     Open(Connection<WatchedIo, Bytes>, Option<Pings>),
+}
+
+/// The GOAWAY of a connection that is to end while its streams are served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    NotDue,
+    /// The client has only come. Many take a request for failed that they were about to send when the
+    /// GOAWAY came, and this one came for its request.
+    WithFirstStream,
+    Said,
 }
 
 /// What is to be done with a connection.
@@ -122,17 +136,14 @@ impl Serving {
                 }
                 return Poll::Ready(());
             }
-            let is_opening = matches!(self.stage, Stage::Opening(_));
-            if is_opening && self.session.idle.is_expired() {
-                return Poll::Ready(());
-            }
-            let fate = self.session.poll_end(cx, &mut self.told_to_end);
-            match (fate, &mut self.stage) {
-                // A client that is only about to speak is told once it has.
-                (Fate::Lives, _) | (Fate::Ends, Stage::Opening(_)) => return Poll::Pending,
+            match (
+                self.session.poll_end(cx, &mut self.farewell),
+                &mut self.stage,
+            ) {
+                (Fate::Lives, _) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.
                 (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
-                (Fate::CutOff, _) => return Poll::Ready(()),
+                (Fate::Ends, Stage::Opening(_)) | (Fate::CutOff, _) => return Poll::Ready(()),
             }
         }
     }
@@ -144,9 +155,6 @@ impl Serving {
             let pings = connection
                 .ping_pong()
                 .map(|pings| Pings::new(pings, worker, Rc::clone(&self.reads)));
-            if self.told_to_end {
-                connection.graceful_shutdown();
-            }
             self.stage = Stage::Open(connection, pings);
         }
         let Stage::Open(connection, pings) = &mut self.stage else {
@@ -183,12 +191,16 @@ impl Session {
             self.resets.set(self.resets.get() + 1);
         }
         if self.active.get() == 0 {
-            self.idle
-                .set(self.downstream.worker.limits().time.keep_alive);
+            self.restart_idle();
         }
     }
 
-    fn poll_end(&self, cx: &mut Context<'_>, told_to_end: &mut bool) -> Fate {
+    fn restart_idle(&self) {
+        self.idle
+            .set(self.downstream.worker.limits().time.keep_alive);
+    }
+
+    fn poll_end(&self, cx: &mut Context<'_>, farewell: &mut Farewell) -> Fate {
         self.idle.register(cx);
         let worker = &self.downstream.worker;
         let sample = worker.limits().http2.reset_sample;
@@ -197,13 +209,18 @@ impl Session {
             return Fate::CutOff;
         }
         let idle = self.active.get() == 0 && self.idle.is_expired();
-        if *told_to_end {
+        if *farewell == Farewell::Said {
             return if idle { Fate::CutOff } else { Fate::Lives };
         }
-        if idle || self.downstream.is_ending() {
-            *told_to_end = true;
-            self.idle.set(worker.limits().time.keep_alive);
+        let is_ending = self.downstream.is_ending();
+        if idle || (is_ending && self.streams.get() > 0) {
+            *farewell = Farewell::Said;
+            self.restart_idle();
             return Fate::Ends;
+        }
+        if is_ending && *farewell == Farewell::NotDue {
+            *farewell = Farewell::WithFirstStream;
+            self.idle.set(FIRST_REQUEST);
         }
         Fate::Lives
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Ping, Reason, SendStream};
 use http::{HeaderMap, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::support::{Authority, Backend, Config, RouteSpec, World, eventually, tls_connect};
 
@@ -215,8 +216,11 @@ async fn a_client_that_answers_no_ping_is_given_up() {
         .await;
 }
 
-#[tokio::test]
-async fn a_client_that_has_only_come_when_draining_begins_is_served() {
+/// A client whose TLS handshake is over and whose preface comes once draining has begun, and what it
+/// does with its connection then.
+async fn only_come_when_draining_begins(
+    then: impl AsyncFnOnce(SendRequest<Bytes>, Connection<TlsStream<TcpStream>>),
+) {
     let authority = Authority::new();
     let certificate = authority.issue(&["shop.example"]);
     let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -234,13 +238,33 @@ async fn a_client_that_has_only_come_when_draining_begins_is_served() {
         while TcpStream::connect(world.address).await.is_ok() {
             tokio::task::yield_now().await;
         }
-        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        then(client, connection).await;
+    };
+    tokio::join!(world.proxy.drain(Duration::from_secs(30)), comes);
+}
+
+#[tokio::test]
+async fn a_client_that_has_only_come_when_draining_begins_is_served() {
+    only_come_when_draining_begins(async |mut client, mut connection| {
+        let mut pings = connection.ping_pong().unwrap();
         let connection = tokio::spawn(connection);
+        // What the proxy has to say before the first request has been heard with its pong.
+        pings.ping(Ping::opaque()).await.unwrap();
         let request = Request::get("https://shop.example/").body(()).unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
         assert_eq!(response.await.unwrap().status(), 204);
         drop(client);
         connection.await.unwrap().unwrap();
-    };
-    tokio::join!(world.proxy.drain(Duration::from_secs(30)), comes);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_nothing_once_draining_has_begun_is_told_to_go() {
+    only_come_when_draining_begins(async |client, connection| {
+        connection.await.unwrap();
+        drop(client);
+    })
+    .await;
 }
