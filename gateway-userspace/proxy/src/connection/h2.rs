@@ -14,7 +14,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake};
@@ -28,9 +27,6 @@ pub(crate) use guard::IdleTasks;
 use guard::StreamState;
 use io::WatchedIo;
 use ping::Pings;
-
-/// What a client that has asked nothing yet when its connection is to end has for its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -111,8 +107,8 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Farewell {
     NotDue,
-    /// The client has only come. Many take a request for failed that they were about to send when the
-    /// GOAWAY came, and this one came for its request.
+    /// The client has only come, and has a grace for its first request: many take a request for failed
+    /// that they were about to send when the GOAWAY came.
     WithFirstStream,
     Said,
 }
@@ -220,7 +216,7 @@ impl Session {
         }
         if is_ending && *farewell == Farewell::NotDue {
             *farewell = Farewell::WithFirstStream;
-            self.idle.set(FIRST_REQUEST);
+            self.idle.set(worker.limits().time.drain_grace);
         }
         Fate::Lives
     }

@@ -174,6 +174,7 @@ async fn frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
 }
 
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 
 async fn with_pings() -> World {
@@ -216,55 +217,72 @@ async fn a_client_that_answers_no_ping_is_given_up() {
         .await;
 }
 
-/// A client whose TLS handshake is over and whose preface comes once draining has begun, and what it
-/// does with its connection then.
-async fn only_come_when_draining_begins(
-    then: impl AsyncFnOnce(SendRequest<Bytes>, Connection<TlsStream<TcpStream>>),
-) {
+type Tls = TlsStream<TcpStream>;
+
+async fn tls_client(world: &World, authority: &Authority) -> (SendRequest<Bytes>, Connection<Tls>) {
+    let config = authority.client(&["h2"]);
+    let stream = tls_connect(&config, world.address, "shop.example").await;
+    h2::client::handshake(stream.unwrap()).await.unwrap()
+}
+
+async fn is_served(client: &mut SendRequest<Bytes>) {
+    let request = Request::get("https://shop.example/").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn a_client_that_has_only_come_when_draining_begins_is_served() {
     let authority = Authority::new();
     let certificate = authority.issue(&["shop.example"]);
     let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
     let mut config = Config::default().https("https", None, &certificate);
     let action = config.upstream("app", &[backend.address]);
-    let world = World::new(config.route(RouteSpec::new("https", "", action))).await;
-    let tls = authority.client(&["h2"]);
-    let stream = tls_connect(&tls, world.address, "shop.example")
-        .await
-        .unwrap();
+    let config = config.route(RouteSpec::new("https", "", action));
+    let world = World::with(config, |l| l.time.drain_grace = Duration::from_secs(60)).await;
+    let (mut witness, its_connection) = tls_client(&world, &authority).await;
+    let its_connection = tokio::spawn(its_connection);
+    is_served(&mut witness).await;
+    let (tls, name) = (authority.client(&["h2"]), "shop.example");
+    let stream = tls_connect(&tls, world.address, name).await.unwrap();
     world
-        .until("its handshake is over", |stats| stats.tls_handshakes == 1)
+        .until("its handshake is over", |stats| stats.tls_handshakes == 2)
         .await;
     let comes = async {
-        while TcpStream::connect(world.address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        then(client, connection).await;
-    };
-    tokio::join!(world.proxy.drain(Duration::from_secs(30)), comes);
-}
-
-#[tokio::test]
-async fn a_client_that_has_only_come_when_draining_begins_is_served() {
-    only_come_when_draining_begins(async |mut client, mut connection| {
+        // One that has been served is told to go at once.
+        let _ = its_connection.await.unwrap();
+        let (mut client, mut connection) = h2::client::handshake(stream).await.unwrap();
         let mut pings = connection.ping_pong().unwrap();
-        let connection = tokio::spawn(connection);
+        tokio::spawn(connection);
         // What the proxy has to say before the first request has been heard with its pong.
         pings.ping(Ping::opaque()).await.unwrap();
-        let request = Request::get("https://shop.example/").body(()).unwrap();
-        let (response, _) = client.send_request(request, true).unwrap();
-        assert_eq!(response.await.unwrap().status(), 204);
-        drop(client);
-        connection.await.unwrap().unwrap();
-    })
-    .await;
+        is_served(&mut client).await;
+    };
+    tokio::select! {
+        () = world.proxy.drain(Duration::from_secs(60)) => panic!("the drain ended first"),
+        () = comes => {}
+    }
 }
 
 #[tokio::test]
 async fn a_client_that_asks_nothing_once_draining_has_begun_is_told_to_go() {
-    only_come_when_draining_begins(async |client, connection| {
-        connection.await.unwrap();
-        drop(client);
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let world = World::with(Config::to(&[backend.address]), |l| {
+        l.time.drain_grace = Duration::from_millis(50);
     })
     .await;
+    let mut stream = silent(&world).await;
+    assert!(frame(&mut stream).await.is_some(), "its settings");
+    let told = async {
+        while let Some((kind, ..)) = frame(&mut stream).await {
+            if kind == GOAWAY {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::select! {
+        () = world.proxy.drain(Duration::from_secs(60)) => panic!("the drain ended first"),
+        told = told => assert!(told),
+    }
 }
