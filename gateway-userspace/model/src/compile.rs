@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 
-use crate::ir::{Ir, Route};
+use crate::ir::{Ir, Route, spread};
 use crate::names::{Hostname, ListenerKey, ObjectRef, Revision};
 use crate::route_index::RouteTable;
 use crate::route_index::matcher::CompiledMatch;
@@ -86,7 +86,7 @@ impl Compilation {
 
     fn routes(&mut self, previous: &Snapshot) {
         let routes = self.next.ir.routes.clone();
-        for change in previous.ir.routes.diff(&routes) {
+        for change in spread(previous.ir.routes.diff(&routes)) {
             match change {
                 DiffItem::Add(object, route)
                 | DiffItem::Update {

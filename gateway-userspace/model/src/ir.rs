@@ -48,3 +48,11 @@ pub struct Ir {
     /// Every certificate that a listener names, for its clients or for its backends.
     pub certificates: OrdMap<CertificateKey, Arc<Certificate>>,
 }
+
+/// Every second one of these, then the others: a tree's nodes stay half empty when it is filled in
+/// ascending order, and are full when it is filled in this one.
+pub fn spread<T>(ascending: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let numbered = ascending.into_iter().enumerate();
+    let (first, then): (Vec<_>, Vec<_>) = numbered.partition(|(at, _)| at % 2 == 0);
+    first.into_iter().chain(then).map(|(_, each)| each)
+}

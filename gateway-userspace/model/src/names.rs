@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -138,10 +139,18 @@ impl fmt::Display for ObjectKind {
     }
 }
 
-/// One configuration object: its kind, namespace and name. The namespace is empty for
-/// cluster-scoped kinds. Displays as `HTTPRoute shop/web`.
+/// One configuration object: its kind, namespace and name, which are read as fields. Displays as
+/// `HTTPRoute shop/web`.
+///
+/// An object's name stands in a dozen places at least, so this is a pointer: whoever has one passes
+/// on a clone, and does not build another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ObjectRef {
+#[serde(transparent)]
+pub struct ObjectRef(Arc<ObjectName>);
+
+/// What an [`ObjectRef`] points to.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectName {
     /// What kind of object.
     pub kind: ObjectKind,
     /// `metadata.namespace`; empty for cluster-scoped kinds.
@@ -150,15 +159,29 @@ pub struct ObjectRef {
     pub name: Arc<str>,
 }
 
+impl Deref for ObjectRef {
+    type Target = ObjectName;
+
+    fn deref(&self) -> &ObjectName {
+        &self.0
+    }
+}
+
 impl ObjectRef {
     /// Names an object; pass an empty namespace for cluster-scoped kinds.
     #[must_use]
     pub fn new(kind: ObjectKind, namespace: &str, name: &str) -> Self {
-        Self {
+        Self::of(kind, namespace.into(), name.into())
+    }
+
+    /// Names an object by texts that stand elsewhere too.
+    #[must_use]
+    pub fn of(kind: ObjectKind, namespace: Arc<str>, name: Arc<str>) -> Self {
+        Self(Arc::new(ObjectName {
             kind,
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+            namespace,
+            name,
+        }))
     }
 }
 
@@ -293,6 +316,23 @@ impl Hostname {
     /// # Errors
     /// [`HostnameError`] says which rule is broken.
     pub fn parse(text: &str) -> Result<Self, HostnameError> {
+        Self::check(text)?;
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The same of a text that stands elsewhere too, and is shared if it is in lower case.
+    ///
+    /// # Errors
+    /// [`HostnameError`] says which rule is broken.
+    pub fn sharing(text: &Arc<str>) -> Result<Self, HostnameError> {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Self::parse(text);
+        }
+        Self::check(text)?;
+        Ok(Self(Arc::clone(text)))
+    }
+
+    fn check(text: &str) -> Result<(), HostnameError> {
         if text.is_empty() || text.len() > 253 {
             return Err(HostnameError::Length);
         }
@@ -316,7 +356,7 @@ impl Hostname {
                 return Err(HostnameError::Label(label.to_owned()));
             }
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        Ok(())
     }
 
     /// The name as text, `*.` included.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use gateway_model::ir::spread;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use imbl::OrdMap;
 use serde_json::Value;
@@ -14,9 +15,9 @@ use super::ours::{self, Digest, Division};
 /// What was seen of every object with a status.
 pub type Observations = OrdMap<ObjectRef, Observed>;
 
-/// Takes what a source saw; kinds whose status is nobody's concern here are not kept.
+/// Takes what a source saw, each object once; kinds whose status is nobody's concern here are not kept.
 pub fn absorb(all: &mut Observations, seen: Vec<(ObjectRef, Option<Observed>)>) {
-    for (object, seen) in seen {
+    for (object, seen) in spread(seen) {
         match seen.filter(|_| Division::of(object.kind).is_some()) {
             Some(seen) => all.insert(object, seen),
             None => all.remove(&object),

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use gateway_model::names::ObjectRef;
 
 use crate::gateway_api::{References, service_of_gateway};
-use crate::objects::{
-    BackendTlsPolicy, Gateway, Listener, ListenerSet, ObjectReference, RouteObject,
-};
+use crate::objects::{BackendTlsPolicy, Gateway, Listener, ListenerSet, ObjectReference};
 use crate::small_set::SmallSet;
+use crate::translator::packed;
 
 /// A set of objects by key.
 #[derive(Clone, Debug)]
@@ -84,9 +83,15 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Gives back room that is not used.
+    pub(crate) fn pack(&mut self) {
+        packed(&mut self.routes_of_service.0);
+        let parents = self.routes_of_parent.0.values_mut();
+        parents.for_each(SmallSet::pack);
+    }
+
     /// Takes a route's references in or out.
-    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, route: RouteObject<'_>) {
-        let references = References::of(route, object);
+    pub(crate) fn route(&mut self, change: Change, object: &ObjectRef, references: &References) {
         for parent in &references.parents {
             change.make(&mut self.routes_of_parent, parent, object);
         }

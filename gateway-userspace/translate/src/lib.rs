@@ -11,6 +11,7 @@
 
 mod gateway_api;
 mod index;
+mod lately;
 pub mod objects;
 mod provision;
 mod secret;

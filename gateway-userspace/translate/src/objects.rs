@@ -177,7 +177,7 @@ impl Object {
     /// Its name among all objects.
     #[must_use]
     pub fn reference(&self) -> ObjectRef {
-        self.meta().reference(self.kind())
+        self.meta().object.clone()
     }
 }
 
@@ -270,8 +270,8 @@ fn read(kind: ObjectKind, root: &reader::Node<'_>) -> Option<Object> {
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(HttpRoute::read(root))),
         ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(GrpcRoute::read(root))),
         ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(StreamRoute::read_tls(root))),
-        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(StreamRoute::read(root))),
-        ObjectKind::UdpRoute => Object::UdpRoute(Arc::new(StreamRoute::read(root))),
+        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(StreamRoute::read(kind, root))),
+        ObjectKind::UdpRoute => Object::UdpRoute(Arc::new(StreamRoute::read(kind, root))),
         ObjectKind::BackendTlsPolicy => {
             Object::BackendTlsPolicy(Arc::new(BackendTlsPolicy::read(root)))
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_model::ir::{Endpoint, Endpoints, Upstream, UpstreamProtocol, UpstreamTls};
-use gateway_model::names::{UpstreamKey, UpstreamUse};
+use gateway_model::names::{ObjectRef, UpstreamKey, UpstreamUse};
 
 use crate::objects::{
     EndpointSlice, Known, Objects, Service, ServicePort, ServiceType, SliceEndpoint, TargetPort,
@@ -36,7 +36,7 @@ pub(crate) fn resolve(
     settings: &Settings,
 ) -> Resolution {
     let invalid = |reason, message| Resolution::Invalid(reason, message);
-    let named = format!("Service {}/{}", service.meta.namespace, service.meta.name);
+    let named = &service.meta.object;
     let is_external = match &service.kind {
         Known::Known(kind) => *kind == ServiceType::ExternalName,
         Known::Unknown(kind) => {
@@ -60,7 +60,7 @@ pub(crate) fn resolve(
         }
         None if is_external && service.ports.is_empty() => {}
         None => {
-            let (reason, message) = without_port(service, &named, key);
+            let (reason, message) = without_port(service, named, key);
             return invalid(reason, message);
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn resolve(
 }
 
 /// Why a Service has no port of that number and transport.
-fn without_port(service: &Service, named: &str, key: &UpstreamKey) -> (Reason, String) {
+fn without_port(service: &Service, named: &ObjectRef, key: &UpstreamKey) -> (Reason, String) {
     let of_number = service.ports.iter().find(|port| port.port == key.port);
     if let Some(port) = of_number {
         let message = format!(
@@ -233,5 +233,5 @@ fn addresses(mut addresses: Vec<SocketAddr>) -> Endpoints {
     addresses.sort_unstable();
     addresses.dedup();
     let endpoint = |address| Endpoint { address };
-    Endpoints::Addresses(addresses.into_iter().map(endpoint).collect())
+    Endpoints::Addresses(addresses.iter().copied().map(endpoint).collect())
 }

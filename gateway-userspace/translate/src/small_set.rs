@@ -55,6 +55,13 @@ impl<T: Ord> SmallSet<T> {
         }
     }
 
+    /// Gives back room that is not used.
+    pub(crate) fn pack(&mut self) {
+        if let Self::Many(many) = self {
+            **many = std::mem::take(&mut **many).into_iter().collect();
+        }
+    }
+
     /// Takes an element out, if it is there.
     pub(crate) fn remove(&mut self, gone: &T) {
         match self {

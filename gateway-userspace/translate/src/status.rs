@@ -9,11 +9,12 @@ mod condition;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
 use serde::Serialize;
+
+use crate::lately::Lately;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
 
@@ -165,20 +166,10 @@ pub struct Applied {
 impl Status {
     /// This status, or an equal one that stands elsewhere: most routes of a Gateway are owed the same.
     pub(crate) fn shared(self) -> Arc<Self> {
-        const PLACES: usize = 256;
         thread_local! {
-            static LATELY: RefCell<Vec<Option<Arc<Status>>>> = const { RefCell::new(Vec::new()) };
+            static LATELY: RefCell<Lately<Status, 256>> = const { RefCell::new(Lately::new()) };
         }
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
-        LATELY.with_borrow_mut(|lately| {
-            lately.resize(PLACES, None);
-            match &lately[at] {
-                Some(equal) if **equal == self => Arc::clone(equal),
-                _ => Arc::clone(lately[at].insert(Arc::new(self))),
-            }
-        })
+        LATELY.with_borrow_mut(|lately| lately.shared(self))
     }
 
     /// The status once a revision is applied: what waited for the data plane is now true, or says

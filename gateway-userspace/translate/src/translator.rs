@@ -13,7 +13,7 @@ mod gateways;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gateway_model::ir::{CertificateKey, Ir};
+use gateway_model::ir::{CertificateKey, Ir, spread};
 use gateway_model::names::{ListenerKey, ObjectRef, UpstreamKey};
 use imbl::OrdMap;
 
@@ -53,6 +53,8 @@ pub struct Translator {
     upstreams: Counts<UpstreamKey>,
     certificates: Counts<CertificateKey>,
     translation: Translation,
+    /// How many objects there were when the trees were last packed.
+    packed: usize,
 }
 
 impl Translator {
@@ -70,6 +72,7 @@ impl Translator {
             upstreams: Counts::default(),
             certificates: Counts::default(),
             translation: Translation::default(),
+            packed: 0,
         }
     }
 
@@ -104,7 +107,21 @@ impl Translator {
         self.upstreams();
         self.gateway_statuses();
         self.policy_statuses();
+        self.pack();
         self.translation.clone()
+    }
+
+    /// Gives back what trees that were filled in order leave empty, whenever there are twice as many
+    /// objects as the last time.
+    fn pack(&mut self) {
+        if self.objects.len() < 2 * self.packed {
+            return;
+        }
+        self.packed = self.objects.len();
+        self.objects.pack();
+        self.index.pack();
+        self.upstreams.pack();
+        packed(&mut self.routes);
     }
 
     fn classes(&mut self) {
@@ -129,7 +146,7 @@ impl Translator {
     }
 
     fn routes(&mut self) {
-        for name in std::mem::take(&mut self.dirty.routes) {
+        for name in spread(std::mem::take(&mut self.dirty.routes)) {
             self.route(name);
         }
     }
@@ -176,7 +193,7 @@ impl Translator {
         let used: Vec<_> = used.cloned().collect();
         self.dirty.upstreams.extend(used);
         let upstreams = &mut self.translation.ir.upstreams;
-        for key in std::mem::take(&mut self.dirty.upstreams) {
+        for key in spread(std::mem::take(&mut self.dirty.upstreams)) {
             if self.upstreams.of(&key) == 0 {
                 upstreams.remove(&key);
                 continue;
@@ -205,6 +222,11 @@ impl Translator {
             self.put_status(name, status);
         }
     }
+}
+
+/// The same tree with full nodes.
+pub(crate) fn packed<K: Ord, V>(tree: &mut BTreeMap<K, V>) {
+    *tree = std::mem::take(tree).into_iter().collect();
 }
 
 /// What these objects mean, from scratch.

@@ -120,9 +120,12 @@ impl PathMatch {
     /// A path as a user wrote it, with its escapes in the one form that requests are matched in
     /// (RFC 3986 §6.2.2): those of unreserved characters decoded, the digits of others in upper case.
     #[must_use]
-    pub fn normal(text: &str) -> Arc<str> {
+    pub fn normal(text: &Arc<str>) -> Arc<str> {
+        if !text.contains('%') {
+            return Arc::clone(text);
+        }
         let mut normal = String::with_capacity(text.len());
-        let mut rest = text;
+        let mut rest: &str = text;
         while let Some(at) = rest.find('%') {
             normal.push_str(&rest[..at]);
             let escape = rest.get(at..at + 3).unwrap_or(&rest[at..]);
@@ -174,7 +177,7 @@ pub enum Action {
     /// Sent to one of these backends, chosen by weight. Empty means that there is nowhere to go: 500.
     Forward(Vec<WeightedBackend>),
     /// Answered with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answered with this status and no body; `reason` is for the operator's log.
     Respond {
         /// 200-599.
@@ -252,7 +255,7 @@ mod tests {
             ("/a%", "/a%"),
             ("/é%4", "/é%4"),
         ] {
-            assert_eq!(&*PathMatch::normal(text), normal, "{text}");
+            assert_eq!(&*PathMatch::normal(&text.into()), normal, "{text}");
         }
     }
 }

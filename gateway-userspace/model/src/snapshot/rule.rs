@@ -47,7 +47,7 @@ pub enum CompiledAction {
     /// Sent to one of these backends.
     Forward(Forward),
     /// Answered with a redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answered with this status and no body; `reason` is for the operator's log.
     Respond {
         /// 200-599.

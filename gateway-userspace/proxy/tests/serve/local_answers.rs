@@ -9,13 +9,13 @@ use crate::support::{Backend, Config, RouteSpec, World};
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 fn redirect() -> Action {
-    Action::Redirect(Redirect {
+    Action::Redirect(Box::new(Redirect {
         scheme: Some(Scheme::Https),
         hostname: None,
         path: None,
         port: None,
         status: 301,
-    })
+    }))
 }
 
 #[tokio::test]

@@ -232,11 +232,14 @@ impl Catalog {
         self.kinds.entry(kind).or_default()
     }
 
-    fn present(&mut self, kind: ObjectKind, raw: Raw, heard: Instant) {
+    fn present(&mut self, kind: ObjectKind, mut raw: Raw, heard: Instant) {
         self.position.advance(kind, raw.version);
         let fingerprint = self.fingerprints.hash_one(&*raw.text);
         let of = self.kinds.entry(kind).or_default();
         let list = of.list;
+        if let Some((name, _)) = of.known.get_key_value(&raw.name) {
+            raw.name = name.clone();
+        }
         let mut was_in_force = false;
         if let Some(before) = of.known.get_mut(&raw.name) {
             if before.fingerprint == fingerprint {

@@ -95,7 +95,7 @@ impl Taker {
             let update = update.await.expect("in time").expect("a source");
             for event in &update.events {
                 match event {
-                    Event::Apply(object) => self.names.push(object.meta().name.to_string()),
+                    Event::Apply(object) => self.names.push(object.meta().object.name.to_string()),
                     Event::Delete(name) => self.names.retain(|n| **n != *name.name),
                 }
             }

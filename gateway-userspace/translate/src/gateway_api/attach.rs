@@ -18,17 +18,13 @@ pub(super) struct Origin<'a> {
 
 impl<'a> Origin<'a> {
     pub(super) fn new(objects: &Objects, route: &'a ObjectRef) -> Self {
-        let namespace = ObjectRef {
-            kind: ObjectKind::Namespace,
-            namespace: "".into(),
-            name: route.namespace.clone(),
-        };
+        let namespace = ObjectRef::of(ObjectKind::Namespace, "".into(), route.namespace.clone());
         let known = objects.namespaces.get(&namespace);
         Self {
             route,
             labels: known.map_or_else(
                 || Namespace::implied_labels(&route.namespace),
-                |namespace| namespace.meta.labels.clone(),
+                |namespace| namespace.meta.labels().clone(),
             ),
         }
     }

@@ -42,14 +42,13 @@ enum Backend {
 
 /// The Service that a reference of this route means; none for another kind.
 pub(super) fn service_of(route: &ObjectRef, reference: &BackendRef) -> Option<ObjectRef> {
-    reference.is_service().then(|| ObjectRef {
-        kind: ObjectKind::Service,
-        namespace: reference
-            .namespace
-            .as_ref()
-            .unwrap_or(&route.namespace)
-            .clone(),
-        name: reference.name.clone(),
+    reference.is_service().then(|| {
+        let namespace = reference.namespace.as_ref().unwrap_or(&route.namespace);
+        ObjectRef::of(
+            ObjectKind::Service,
+            namespace.clone(),
+            reference.name.clone(),
+        )
     })
 }
 
@@ -134,15 +133,15 @@ impl<'a> Resolver<'a> {
                 grant::advice(self.route, &backend),
             ));
         }
-        let Some(service) = self.objects.services.get(&backend) else {
+        let Some((backend, service)) = self.objects.services.get_key_value(&backend) else {
             return Err(Finding::new(
                 Reason::BackendNotFound,
                 format!("{backend} does not exist"),
             ));
         };
-        let has_slices = self.objects.slices_of(&backend).next().is_some();
+        let has_slices = self.objects.slices_of(backend).next().is_some();
         let key = UpstreamKey {
-            backend,
+            backend: backend.clone(),
             port,
             usage: self.usage,
         };

@@ -32,11 +32,7 @@ pub(crate) enum ClassState {
 /// In files the object may be missing altogether.
 pub(crate) fn class_state(objects: &Objects, settings: &Settings, name: &Arc<str>) -> ClassState {
     let stands_in = settings.stands_in_for(name);
-    let reference = ObjectRef {
-        kind: ObjectKind::GatewayClass,
-        namespace: "".into(),
-        name: name.clone(),
-    };
+    let reference = ObjectRef::of(ObjectKind::GatewayClass, "".into(), name.clone());
     match objects.classes.get(&reference) {
         Some(class) if is_ours(class, settings) => match parameters_fault(class) {
             None => ClassState::Ours,
@@ -53,7 +49,8 @@ pub(crate) fn class_state(objects: &Objects, settings: &Settings, name: &Arc<str
 }
 
 fn is_ours(class: &GatewayClass, settings: &Settings) -> bool {
-    class.controller_name == settings.controller_name || settings.stands_in_for(&class.meta.name)
+    class.controller_name == settings.controller_name
+        || settings.stands_in_for(&class.meta.object.name)
 }
 
 fn parameters_fault(class: &GatewayClass) -> Option<String> {

@@ -126,7 +126,8 @@ impl Filters {
             return Err(format!("header host cannot be set to {host:?}"));
         }
         let mut others = filter.clone();
-        others.set.retain(|header| !is_host(&header));
+        let kept = filter.set.iter().filter(|header| !is_host(header));
+        others.set = kept.cloned().collect();
         self.steps.push(Filter::Rewrite(Rewrite {
             hostname: Some(host.clone()),
             path: None,

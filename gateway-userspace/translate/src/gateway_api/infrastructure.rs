@@ -24,11 +24,8 @@ const MAX_LABEL: usize = 63;
 
 /// The Service that is kept for a Gateway, whether it is there or not.
 pub(crate) fn service_of(object: &ObjectRef, gateway: &Gateway) -> ObjectRef {
-    ObjectRef {
-        kind: ObjectKind::Service,
-        namespace: object.namespace.clone(),
-        name: service_name(&object.name, &gateway.class_name).into(),
-    }
+    let name = service_name(&object.name, &gateway.class_name);
+    ObjectRef::of(ObjectKind::Service, object.namespace.clone(), name.into())
 }
 
 impl GatewayUnit {
@@ -63,8 +60,8 @@ impl GatewayUnit {
             _ => return None,
         };
         Some(Arc::new(ProvisionedService {
-            name: service_of(&self.object, &self.spec).name,
-            owner: self.spec.meta.uid.clone(),
+            name: service_of(&self.object, &self.spec).name.clone(),
+            owner: self.spec.meta.uid().cloned(),
             labels: self.labels(),
             annotations: self.spec.infrastructure.annotations.clone(),
             kind,

@@ -102,7 +102,7 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
         Known::Known(PathMatchType::Exact) => PathMatch::Exact(PathMatch::normal(&matched.path)),
         // "When specified, a trailing `/` is ignored."
         Known::Known(PathMatchType::PathPrefix) => {
-            PathMatch::Prefix(PathMatch::normal(matched.path.trim_end_matches('/')))
+            PathMatch::Prefix(PathMatch::normal(&trimmed(&matched.path)))
         }
         Known::Known(PathMatchType::RegularExpression) => {
             PathMatch::Regex(regex("path.value", &matched.path)?)
@@ -120,6 +120,13 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
         headers: headers(&matched.headers)?,
         query: query_params(&matched.query_params)?,
     })
+}
+
+fn trimmed(path: &Arc<str>) -> Arc<str> {
+    match path.trim_end_matches('/') {
+        trimmed if trimmed.len() == path.len() => Arc::clone(path),
+        trimmed => trimmed.into(),
+    }
 }
 
 /// "If multiple entries specify equivalent header names, only the first entry with an equivalent

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::backend::service_of;
-use crate::objects::{GATEWAY_API_GROUP, HttpRouteFilter, ParentRef, RouteObject, WeightedRef};
+use crate::objects::{
+    GATEWAY_API_GROUP, HttpRouteFilter, Objects, ParentRef, RouteObject, WeightedRef,
+};
 
 /// What a route refers to, whether it is there or not.
 pub(crate) struct References {
@@ -16,7 +18,7 @@ pub(crate) struct References {
 }
 
 impl References {
-    pub(crate) fn of(route: RouteObject<'_>, object: &ObjectRef) -> Self {
+    pub(crate) fn of(route: RouteObject<'_>, object: &ObjectRef, objects: &Objects) -> Self {
         let rules: Vec<(&[WeightedRef], &[HttpRouteFilter])> = match route {
             RouteObject::Http(route) => {
                 let rules = route.rules.iter();
@@ -40,9 +42,10 @@ impl References {
             });
             backends.iter().map(|b| &b.backend).chain(mirrored)
         });
+        let services = backends.filter_map(|b| service_of(object, b));
         let parents = route.parent_refs().iter();
         Self {
-            services: backends.filter_map(|b| service_of(object, b)).collect(),
+            services: services.map(|name| objects.service_name(name)).collect(),
             parents: parents.filter_map(|p| parent_of(object, p)).collect(),
         }
     }
@@ -56,9 +59,5 @@ pub(super) fn parent_of(route: &ObjectRef, parent: &ParentRef) -> Option<ObjectR
         _ => return None,
     };
     let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
-    Some(ObjectRef {
-        kind,
-        namespace: namespace.clone(),
-        name: parent.name.clone(),
-    })
+    Some(ObjectRef::of(kind, namespace.clone(), parent.name.clone()))
 }

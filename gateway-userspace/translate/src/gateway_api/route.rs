@@ -143,7 +143,7 @@ fn hostnames(route: RouteObject<'_>) -> Result<Vec<Hostname>, Finding> {
     let mut seen = BTreeSet::new();
     let mut hostnames = Vec::with_capacity(route.hostnames().len());
     for text in route.hostnames() {
-        match Hostname::parse(text) {
+        match Hostname::sharing(text) {
             Ok(hostname) if !seen.insert(hostname.clone()) => {}
             Ok(hostname) => hostnames.push(hostname),
             Err(e) => {

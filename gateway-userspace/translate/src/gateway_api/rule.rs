@@ -32,10 +32,10 @@ pub(super) fn http(first: Place<'_>, rule: &HttpRouteRule, resolver: &mut Resolv
     let done = done(&rule.filters, &rule.backend_refs, resolver);
     let outcome = outcome(first, rule.name.as_ref(), conditions, done);
     outcome.map(|built| Rule {
-        timeouts: Timeouts {
-            request: rule.timeouts.request,
-            backend_request: rule.timeouts.backend_request,
-        },
+        timeouts: (rule.timeouts.as_ref()).map_or_else(Timeouts::default, |written| Timeouts {
+            request: written.request,
+            backend_request: written.backend_request,
+        }),
         retry: rule.retry.as_ref().map(|retry| {
             Arc::new(Retry {
                 attempts: retry.attempts,
@@ -135,10 +135,10 @@ fn done(
     }
     Ok(Done {
         action: match filters.redirect {
-            Some(redirect) => Action::Redirect(redirect),
+            Some(redirect) => Action::Redirect(Box::new(redirect)),
             None => Action::Forward(backends),
         },
-        filters: filters.steps,
+        filters: shrunk(filters.steps),
         cors: filters.cors.map(Box::new),
     })
 }
@@ -158,6 +158,11 @@ fn backend(
             },
             None => target,
         },
-        filters: filters.steps,
+        filters: shrunk(filters.steps),
     })
+}
+
+fn shrunk<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
 }

@@ -53,6 +53,7 @@ impl Rules {
                 rules.add(0, None, Outcome::Valid(rule));
             }
         }
+        rules.served.shrink_to_fit();
         rules
     }
 

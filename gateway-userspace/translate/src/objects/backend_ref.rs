@@ -28,15 +28,15 @@ pub struct WeightedRef {
     /// 0 to 1 000 000, default 1.
     pub weight: u32,
     /// Up to 16.
-    pub filters: Vec<HttpRouteFilter>,
+    pub filters: Box<[HttpRouteFilter]>,
 }
 
 impl WeightedRef {
     /// `backendRefs` of a rule, up to 16, each with the filters that `filters` reads.
     pub(super) fn list(
         rule: &Node<'_>,
-        filters: impl Fn(&Node<'_>) -> Vec<HttpRouteFilter>,
-    ) -> Vec<Self> {
+        filters: impl Fn(&Node<'_>) -> Box<[HttpRouteFilter]>,
+    ) -> Box<[Self]> {
         let read = |node: &Node<'_>| {
             let weight = node.field("weight").integer(0..=1_000_000);
             Self {

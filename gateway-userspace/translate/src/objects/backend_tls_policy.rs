@@ -58,7 +58,7 @@ impl BackendTlsPolicy {
         let well_known = validation.field("wellKnownCACertificates");
         let names = validation.field("subjectAltNames").items(5);
         let policy = Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::BackendTlsPolicy, root),
             target_refs: targets(&spec.field("targetRefs")),
             ca_certificate_refs: references.iter().map(ObjectReference::read_local).collect(),
             well_known: well_known
@@ -81,11 +81,10 @@ impl BackendTlsPolicy {
     /// The Services that it names, itself or a port of theirs.
     pub(crate) fn services(&self) -> BTreeSet<ObjectRef> {
         let services = self.target_refs.iter().filter(|target| target.is_service());
+        let namespace = &self.meta.object.namespace;
         services
-            .map(|target| ObjectRef {
-                kind: ObjectKind::Service,
-                namespace: self.meta.namespace.clone(),
-                name: target.name.clone(),
+            .map(|target| {
+                ObjectRef::of(ObjectKind::Service, namespace.clone(), target.name.clone())
             })
             .collect()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use gateway_model::ir::TrustAnchors;
+use gateway_model::names::ObjectKind;
 
 use super::Meta;
 use super::reader::Node;
@@ -11,7 +12,7 @@ use super::secret::base64;
 use crate::secret::{AUTHORITIES, CertificateFault, parse_authorities};
 
 /// Kubernetes core `ConfigMap`, as far as it matters here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConfigMap {
     /// `metadata`.
     pub meta: Meta,
@@ -30,7 +31,7 @@ impl ConfigMap {
             None => decoded().map(Into::into),
         };
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::ConfigMap, root),
             authorities_pem: pem,
             authorities: OnceLock::new(),
         }
@@ -52,7 +53,7 @@ impl PartialEq for ConfigMap {
 impl Eq for ConfigMap {}
 
 /// Kubernetes core `Namespace`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// `metadata`, with the label `kubernetes.io/metadata.name` that the API server adds.
     pub meta: Meta,
@@ -60,8 +61,8 @@ pub struct Namespace {
 
 impl Namespace {
     pub(super) fn read(root: &Node<'_>) -> Self {
-        let mut meta = Meta::cluster_scoped(root);
-        meta.labels.extend(Self::implied_labels(&meta.name));
+        let mut meta = Meta::read(ObjectKind::Namespace, root);
+        meta.add_labels(Self::implied_labels(&meta.object.name));
         Self { meta }
     }
 

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::Meta;
 use super::reader::{Node, shared};
 
@@ -12,15 +14,15 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Kubernetes discovery `EndpointSlice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
-    /// `metadata`, without labels.
+    /// `metadata`.
     pub meta: Meta,
     /// The Service that this slice belongs to, in the same namespace; by the label
     /// `kubernetes.io/service-name`.
     pub service_name: Option<Arc<str>>,
     /// `endpoints`, if `addressType` is `IPv4` or `IPv6`; empty otherwise (`FQDN` is deprecated).
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
     /// `ports`.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// Kubernetes discovery `Endpoint`.
@@ -55,12 +57,10 @@ impl EndpointSlice {
         let ports = root.field("ports").items(20_000);
         let is_ip = matches!(address_type, "IPv4" | "IPv6");
         let read = |item: &Node<'_>| is_ip.then(|| SliceEndpoint::read(item)).flatten();
-        let mut meta = Meta::namespaced(root);
-        let service_name = meta.labels.remove(SERVICE_NAME);
-        meta.labels.clear();
+        let labels = root.field("metadata").field("labels");
         Self {
-            meta,
-            service_name,
+            meta: Meta::read(ObjectKind::EndpointSlice, root),
+            service_name: labels.field(SERVICE_NAME).text().map(shared),
             endpoints: endpoints.iter().filter_map(read).collect(),
             ports: ports.iter().map(SlicePort::read).collect(),
         }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::frontend::FrontendTls;
 use super::listener::listeners;
 use super::reader::Node;
@@ -113,7 +115,7 @@ impl Gateway {
         let backend = tls.field("backend").mapping();
         let client_certificate = backend.field("clientCertificateRef").mapping();
         Self {
-            meta: Meta::of_owner(root),
+            meta: Meta::read(ObjectKind::Gateway, root),
             class_name: spec
                 .field("gatewayClassName")
                 .required_checked(check::object_name),

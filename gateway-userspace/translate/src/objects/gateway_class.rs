@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::reader::Node;
 use super::{Meta, ParametersRef, check};
 
@@ -23,7 +25,7 @@ impl GatewayClass {
         description.checked(|text| check::length(text, 0, 64));
         let parameters_ref = spec.field("parametersRef").mapping();
         Self {
-            meta: Meta::cluster_scoped(root),
+            meta: Meta::read(ObjectKind::GatewayClass, root),
             controller_name: spec
                 .field("controllerName")
                 .required_checked(check::controller_name),

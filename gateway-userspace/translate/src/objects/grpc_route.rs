@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::parent_ref::{self, ParentRef};
 use super::reader::Node;
 use super::route_filter::{self, HttpRouteFilter};
@@ -15,11 +17,11 @@ pub struct GrpcRoute {
     /// `metadata`.
     pub meta: Meta,
     /// `spec.parentRefs`, up to 32.
-    pub parent_refs: Vec<ParentRef>,
+    pub parent_refs: Arc<[ParentRef]>,
     /// `spec.hostnames` as written, up to 16; empty means every host.
-    pub hostnames: Vec<Arc<str>>,
+    pub hostnames: Box<[Arc<str>]>,
     /// `spec.rules`, up to 16; without any nothing is routed.
-    pub rules: Vec<GrpcRouteRule>,
+    pub rules: Box<[GrpcRouteRule]>,
 }
 
 /// Gateway API v1 `GRPCRouteRule`.
@@ -28,11 +30,11 @@ pub struct GrpcRouteRule {
     /// Unique within the route.
     pub name: Option<Arc<str>>,
     /// 1 to 64.
-    pub matches: Vec<GrpcRouteMatch>,
+    pub matches: Box<[GrpcRouteMatch]>,
     /// Up to 16; of `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestMirror` and `ExtensionRef`.
-    pub filters: Vec<HttpRouteFilter>,
+    pub filters: Box<[HttpRouteFilter]>,
     /// Up to 16.
-    pub backend_refs: Vec<WeightedRef>,
+    pub backend_refs: Box<[WeightedRef]>,
 }
 
 /// Gateway API v1 `GRPCRouteMatch`: all of it must hold.
@@ -41,7 +43,7 @@ pub struct GrpcRouteMatch {
     /// `method`; none means every one.
     pub method: Option<GrpcMethodMatch>,
     /// `headers`, up to 16.
-    pub headers: Vec<NamedMatch>,
+    pub headers: Box<[NamedMatch]>,
 }
 
 /// Gateway API v1 `GRPCMethodMatch`.
@@ -64,7 +66,7 @@ impl GrpcRoute {
         let hostnames = spec.field("hostnames").items(16);
         let hostname = |node: &Node<'_>| node.required_checked(check::hostname);
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::GrpcRoute, root),
             parent_refs: parent_ref::list(&spec),
             hostnames: hostnames.iter().map(hostname).collect(),
             rules: rules(&spec.field("rules")),
@@ -72,7 +74,7 @@ impl GrpcRoute {
     }
 }
 
-fn rules(node: &Node<'_>) -> Vec<GrpcRouteRule> {
+fn rules(node: &Node<'_>) -> Box<[GrpcRouteRule]> {
     let mut names = BTreeSet::new();
     let read = |item: &Node<'_>| {
         let rule = GrpcRouteRule::read(item);
@@ -81,7 +83,7 @@ fn rules(node: &Node<'_>) -> Vec<GrpcRouteRule> {
         }
         rule
     };
-    let rules: Vec<_> = node.items(MAX_RULES).iter().map(read).collect();
+    let rules: Box<[_]> = node.items(MAX_RULES).iter().map(read).collect();
     let matches: usize = rules.iter().map(|r| r.matches.len()).sum();
     if matches > MAX_MATCHES {
         node.problem(format!(
@@ -94,16 +96,15 @@ fn rules(node: &Node<'_>) -> Vec<GrpcRouteRule> {
 impl GrpcRouteRule {
     fn read(node: &Node<'_>) -> Self {
         let matches = node.field("matches").items(64);
-        let mut rule = Self {
+        Self {
             name: node.field("name").checked(check::subdomain),
-            matches: matches.iter().map(GrpcRouteMatch::read).collect(),
+            matches: match &matches[..] {
+                [] => [GrpcRouteMatch::default()].into(),
+                written => written.iter().map(GrpcRouteMatch::read).collect(),
+            },
             filters: route_filter::grpc_list(node),
             backend_refs: WeightedRef::list(node, route_filter::grpc_list),
-        };
-        if rule.matches.is_empty() {
-            rule.matches.push(GrpcRouteMatch::default());
         }
-        rule
     }
 }
 

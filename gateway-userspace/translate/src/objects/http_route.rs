@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_model::names::ObjectKind;
+
 use super::parent_ref::{self, ParentRef};
 use super::reader::Node;
 use super::route_filter::{self, HttpRouteFilter};
@@ -16,11 +18,11 @@ pub struct HttpRoute {
     /// `metadata`.
     pub meta: Meta,
     /// `spec.parentRefs`, up to 32.
-    pub parent_refs: Vec<ParentRef>,
+    pub parent_refs: Arc<[ParentRef]>,
     /// `spec.hostnames` as written, up to 16; empty means every host.
-    pub hostnames: Vec<Arc<str>>,
+    pub hostnames: Box<[Arc<str>]>,
     /// `spec.rules`, 1 to 16.
-    pub rules: Vec<HttpRouteRule>,
+    pub rules: Box<[HttpRouteRule]>,
 }
 
 /// Gateway API v1 `HTTPRouteRule`.
@@ -29,15 +31,15 @@ pub struct HttpRouteRule {
     /// Unique within the route.
     pub name: Option<Arc<str>>,
     /// 1 to 64.
-    pub matches: Vec<HttpRouteMatch>,
+    pub matches: Box<[HttpRouteMatch]>,
     /// Up to 16.
-    pub filters: Vec<HttpRouteFilter>,
+    pub filters: Box<[HttpRouteFilter]>,
     /// Up to 16.
-    pub backend_refs: Vec<WeightedRef>,
+    pub backend_refs: Box<[WeightedRef]>,
     /// `timeouts`.
-    pub timeouts: HttpRouteTimeouts,
+    pub timeouts: Option<Box<HttpRouteTimeouts>>,
     /// `retry`.
-    pub retry: Option<HttpRouteRetry>,
+    pub retry: Option<Box<HttpRouteRetry>>,
 }
 
 /// Gateway API v1 `HTTPRouteTimeouts`; zero switches a timeout off.
@@ -69,7 +71,7 @@ impl HttpRoute {
         let hostnames = spec.field("hostnames").items(16);
         let hostname = |node: &Node<'_>| Some(node.required_checked(check::hostname));
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::HttpRoute, root),
             parent_refs: parent_ref::list(&spec),
             hostnames: hostnames.iter().filter_map(hostname).collect(),
             rules: rules(&spec),
@@ -77,10 +79,10 @@ impl HttpRoute {
     }
 }
 
-fn rules(spec: &Node<'_>) -> Vec<HttpRouteRule> {
+fn rules(spec: &Node<'_>) -> Box<[HttpRouteRule]> {
     let node = spec.field("rules");
     if node.is_absent() {
-        return vec![HttpRouteRule::read(&node)];
+        return [HttpRouteRule::read(&node)].into();
     }
     let items = node.items(MAX_RULES);
     if items.is_empty() {
@@ -94,7 +96,7 @@ fn rules(spec: &Node<'_>) -> Vec<HttpRouteRule> {
         }
         rule
     };
-    let rules: Vec<_> = items.iter().map(read).collect();
+    let rules: Box<[_]> = items.iter().map(read).collect();
     let matches: usize = rules.iter().map(|r| r.matches.len()).sum();
     if matches > MAX_MATCHES {
         node.problem(format!(
@@ -107,18 +109,19 @@ fn rules(spec: &Node<'_>) -> Vec<HttpRouteRule> {
 impl HttpRouteRule {
     fn read(node: &Node<'_>) -> Self {
         let matches = node.field("matches").items(64);
+        let timeouts = node.field("timeouts").mapping();
         let retry = node.field("retry").mapping();
-        let mut rule = Self {
+        let rule = Self {
             name: node.field("name").checked(check::subdomain),
-            matches: matches.iter().map(HttpRouteMatch::read).collect(),
+            matches: match &matches[..] {
+                [] => [HttpRouteMatch::everything()].into(),
+                written => written.iter().map(HttpRouteMatch::read).collect(),
+            },
             filters: route_filter::list(node),
             backend_refs: WeightedRef::list(node, route_filter::list),
-            timeouts: HttpRouteTimeouts::read(&node.field("timeouts").mapping()),
-            retry: retry.present().map(HttpRouteRetry::read),
+            timeouts: (timeouts.present()).map(|node| Box::new(HttpRouteTimeouts::read(node))),
+            retry: (retry.present()).map(|node| Box::new(HttpRouteRetry::read(node))),
         };
-        if rule.matches.is_empty() {
-            rule.matches.push(HttpRouteMatch::everything());
-        }
         rule.check(node);
         rule
     }

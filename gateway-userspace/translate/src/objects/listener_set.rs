@@ -39,7 +39,7 @@ impl ListenerSet {
         let group = parent.field("group").checked(check::group);
         let kind = parent.field("kind").checked(check::kind);
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::ListenerSet, root),
             parent: ParentGateway {
                 group: group.unwrap_or_else(|| shared(GATEWAY_API_GROUP)),
                 kind: kind.unwrap_or_else(|| shared("Gateway")),
@@ -60,10 +60,9 @@ impl ListenerSet {
             namespace,
         } = &self.parent;
         let is_gateway = **group == *GATEWAY_API_GROUP && &**kind == "Gateway";
-        is_gateway.then(|| ObjectRef {
-            kind: ObjectKind::Gateway,
-            namespace: namespace.as_ref().unwrap_or(&self.meta.namespace).clone(),
-            name: name.clone(),
+        is_gateway.then(|| {
+            let namespace = namespace.as_ref().unwrap_or(&self.meta.object.namespace);
+            ObjectRef::of(ObjectKind::Gateway, namespace.clone(), name.clone())
         })
     }
 }

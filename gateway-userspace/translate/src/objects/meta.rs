@@ -10,92 +10,89 @@ use super::reader::{Node, shared};
 use super::{Known, check};
 
 /// `metadata` of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// The name.
-    pub name: Arc<str>,
-    /// The namespace; `default` if the manifest names none, empty for cluster-scoped kinds.
-    pub namespace: Arc<str>,
-    /// Labels; of namespaced objects only those that mean something to Sluice, for nothing selects
-    /// the others and tools write many.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
-    /// Annotations under `sluice.dev/`.
-    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Kind, namespace and name; the namespace is `default` if the manifest names none.
+    pub object: ObjectRef,
     /// `generation`; 1 if the manifest has none.
     pub generation: i64,
     /// `creationTimestamp` in seconds since the Unix epoch; 0, older than everything that has
     /// one, if the manifest has none.
     pub created: i64,
-    /// The identity that the API server gave, of Gateways.
-    pub uid: Option<Arc<str>>,
+    /// What most objects do not have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rare {
+    labels: BTreeMap<Arc<str>, Arc<str>>,
+    annotations: BTreeMap<Arc<str>, Arc<str>>,
+    uid: Option<Arc<str>>,
 }
 
 impl Meta {
-    /// Names the object.
+    /// Labels; of namespaced objects only those that mean something to Sluice, for nothing selects
+    /// the others and tools write many.
     #[must_use]
-    pub fn reference(&self, kind: ObjectKind) -> ObjectRef {
-        ObjectRef {
-            kind,
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
+    pub fn labels(&self) -> &BTreeMap<Arc<str>, Arc<str>> {
+        static NONE: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        self.rare.as_ref().map_or(&NONE, |rare| &rare.labels)
     }
 
-    /// An annotation by its name.
+    /// An annotation by its name, which begins with `sluice.dev/`.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.annotations.get(name).map(|value| &**value)
+        let value = self.rare.as_ref()?.annotations.get(name)?;
+        Some(value)
     }
 
-    pub(super) fn namespaced(root: &Node<'_>) -> Self {
-        let namespace = root.field("metadata").field("namespace");
-        Self {
-            namespace: namespace
-                .checked(check::label)
-                .unwrap_or_else(|| shared("default")),
-            uid: None,
-            ..Self::read(root, is_asked_for)
-        }
+    /// The identity that the API server gave, of Gateways.
+    #[must_use]
+    pub fn uid(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.uid.as_ref()
     }
 
-    /// `metadata` of an object that others can be owned by: with its identity.
-    pub(super) fn of_owner(root: &Node<'_>) -> Self {
-        let uid = root.field("metadata").field("uid");
-        Self {
-            uid: uid.text().map(Into::into),
-            ..Self::namespaced(root)
-        }
+    pub(super) fn add_labels(&mut self, labels: BTreeMap<Arc<str>, Arc<str>>) {
+        self.rare.get_or_insert_default().labels.extend(labels);
     }
 
-    pub(super) fn cluster_scoped(root: &Node<'_>) -> Self {
-        Self::read(root, |_| true)
-    }
-
-    fn read(root: &Node<'_>, label: impl Fn(&str) -> bool) -> Self {
+    pub(super) fn read(kind: ObjectKind, root: &Node<'_>) -> Self {
         let meta = root.field("metadata").mapping();
         let created = meta.field("creationTimestamp");
-        Self {
-            name: meta.field("name").required_checked(check::subdomain),
-            namespace: shared(""),
-            labels: meta.field("labels").texts(label),
+        let uid = meta.field("uid");
+        let rare = Rare {
+            labels: meta
+                .field("labels")
+                .texts(|name| !kind.is_namespaced() || is_asked_for(name)),
             annotations: meta
                 .field("annotations")
                 .texts(|name| name.starts_with(OURS)),
+            uid: (kind == ObjectKind::Gateway)
+                .then(|| uid.text().map(Into::into))
+                .flatten(),
+        };
+        let name = meta.field("name").required_checked(check::subdomain);
+        Self {
+            object: ObjectRef::of(kind, namespace(kind, &meta), name),
             generation: meta.field("generation").integer(0..=i64::MAX).unwrap_or(1),
             created: created.text().map_or(0, |text| seconds(&created, text)),
-            uid: meta.field("uid").text().map(Into::into),
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
         }
     }
+}
+
+fn namespace(kind: ObjectKind, meta: &Node<'_>) -> Arc<str> {
+    if !kind.is_namespaced() {
+        return shared("");
+    }
+    let namespace = meta.field("namespace").checked(check::label);
+    namespace.unwrap_or_else(|| shared("default"))
 }
 
 const OURS: &str = "sluice.dev/";
 
 fn is_asked_for(label: &str) -> bool {
-    const PREFIXES: [&str; 3] = [
-        OURS,
-        "gateway.networking.k8s.io/",
-        "kubernetes.io/service-name",
-    ];
+    const PREFIXES: [&str; 2] = [OURS, "gateway.networking.k8s.io/"];
     PREFIXES.iter().any(|prefix| label.starts_with(prefix))
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use gateway_model::names::ObjectKind;
+
 use super::Meta;
 use super::reader;
 
@@ -9,7 +11,7 @@ use super::reader;
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// Kubernetes core `Node`, as far as it matters here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// `metadata`.
     pub meta: Meta,
@@ -22,8 +24,9 @@ pub struct Node {
 impl Node {
     pub(super) fn read(root: &reader::Node<'_>) -> Self {
         let mut node = Self {
-            meta: Meta::cluster_scoped(root),
-            ..Self::default()
+            meta: Meta::read(ObjectKind::Node, root),
+            external: Vec::new(),
+            internal: Vec::new(),
         };
         for item in root.field("status").field("addresses").items(usize::MAX) {
             let address = item.field("address").text().and_then(|a| a.parse().ok());
@@ -40,7 +43,7 @@ impl Node {
     /// left out.
     #[must_use]
     pub fn public(&self) -> &[IpAddr] {
-        if self.meta.labels.contains_key(EXCLUDED) {
+        if self.meta.labels().contains_key(EXCLUDED) {
             return &[];
         }
         match &self.external[..] {

@@ -1,5 +1,6 @@
 //! Gateway API `ParentReference`: what a route asks to be attached to.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::reader::{Node, shared};
 use super::{GATEWAY_API_GROUP, check};
+use crate::lately::Lately;
 
 /// Gateway API v1 `ParentReference`, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -29,12 +31,15 @@ pub struct ParentRef {
     pub port: Option<u16>,
 }
 
-/// `spec.parentRefs` of a route, up to 32.
-pub(super) fn list(spec: &Node<'_>) -> Vec<ParentRef> {
+/// `spec.parentRefs` of a route, up to 32. Most routes of a Gateway have the same.
+pub(super) fn list(spec: &Node<'_>) -> Arc<[ParentRef]> {
+    thread_local! {
+        static LATELY: RefCell<Lately<[ParentRef], 256>> = const { RefCell::new(Lately::new()) };
+    }
     let nodes = spec.field("parentRefs").items(32);
     let parents: Vec<_> = nodes.iter().map(ParentRef::read).collect();
     check_distinct(&parents, &nodes);
-    parents
+    LATELY.with_borrow_mut(|lately| lately.shared(parents))
 }
 
 /// "sectionName must be specified / unique when parentRefs includes 2 or more references to the

@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Known, Problem, check};
+use crate::lately::Lately;
 
 /// Everything found wrong so far.
 #[derive(Default)]
@@ -256,24 +256,12 @@ impl<'a> Node<'a> {
 /// A text as objects keep it. Most texts of manifests stand in many of them (kinds, groups,
 /// namespaces, names of parents and backends), so those that were read lately are shared.
 pub(super) fn shared(text: &str) -> Arc<str> {
-    const PLACES: usize = 1024;
     const LONGEST: usize = 64;
     thread_local! {
-        static LATELY: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+        static LATELY: RefCell<Lately<str, 1024>> = const { RefCell::new(Lately::new()) };
     }
     if text.len() > LONGEST {
         return text.into();
     }
-    let mut hasher = DefaultHasher::new();
-    hasher.write(text.as_bytes());
-    let at = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
-    LATELY.with_borrow_mut(|lately| {
-        if lately.is_empty() {
-            lately.resize(PLACES, Arc::from(""));
-        }
-        if *lately[at] != *text {
-            lately[at] = text.into();
-        }
-        Arc::clone(&lately[at])
-    })
+    LATELY.with_borrow_mut(|lately| lately.shared(text))
 }

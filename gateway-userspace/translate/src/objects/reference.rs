@@ -63,10 +63,6 @@ impl ObjectReference {
             _ => return None,
         };
         let namespace = self.namespace.as_ref().unwrap_or(&from.namespace);
-        Some(ObjectRef {
-            kind,
-            namespace: namespace.clone(),
-            name: self.name.clone(),
-        })
+        Some(ObjectRef::of(kind, namespace.clone(), self.name.clone()))
     }
 }

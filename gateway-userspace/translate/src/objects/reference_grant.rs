@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::reader::Node;
 use super::{Meta, check};
 
@@ -50,7 +52,7 @@ impl ReferenceGrant {
             items
         };
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::ReferenceGrant, root),
             from: list("from").iter().map(GrantFrom::read).collect(),
             to: list("to").iter().map(GrantTo::read).collect(),
         }

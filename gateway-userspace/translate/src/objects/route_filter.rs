@@ -15,13 +15,13 @@ pub enum HttpRouteFilter {
     /// `ResponseHeaderModifier`.
     ResponseHeaderModifier(HeaderFilter),
     /// `RequestMirror`.
-    RequestMirror(MirrorFilter),
+    RequestMirror(Box<MirrorFilter>),
     /// `RequestRedirect`.
-    RequestRedirect(RedirectFilter),
+    RequestRedirect(Box<RedirectFilter>),
     /// `URLRewrite`.
-    UrlRewrite(RewriteFilter),
+    UrlRewrite(Box<RewriteFilter>),
     /// `CORS`.
-    Cors(CorsFilter),
+    Cors(Box<CorsFilter>),
     /// `ExtensionRef`.
     ExtensionRef(ParametersRef),
     /// A type that is not known.
@@ -32,11 +32,11 @@ pub enum HttpRouteFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderFilter {
     /// Names and values, up to 16.
-    pub set: Vec<(Arc<str>, Arc<str>)>,
+    pub set: Box<[(Arc<str>, Arc<str>)]>,
     /// Names and values, up to 16.
-    pub add: Vec<(Arc<str>, Arc<str>)>,
+    pub add: Box<[(Arc<str>, Arc<str>)]>,
     /// Names, up to 16.
-    pub remove: Vec<Arc<str>>,
+    pub remove: Box<[Arc<str>]>,
 }
 
 /// Gateway API v1 `HTTPPathModifier`.
@@ -118,23 +118,23 @@ const GRPC_TYPES: [&str; 4] = [
 ];
 
 /// The `filters` of a rule or a backend of an HTTPRoute.
-pub(super) fn list(parent: &Node<'_>) -> Vec<HttpRouteFilter> {
+pub(super) fn list(parent: &Node<'_>) -> Box<[HttpRouteFilter]> {
     list_of(parent, |_| true)
 }
 
 /// The `filters` of a rule or a backend of a GRPCRoute.
-pub(super) fn grpc_list(parent: &Node<'_>) -> Vec<HttpRouteFilter> {
+pub(super) fn grpc_list(parent: &Node<'_>) -> Box<[HttpRouteFilter]> {
     list_of(parent, |kind| GRPC_TYPES.contains(&kind))
 }
 
-fn list_of(parent: &Node<'_>, is_known: impl Fn(&str) -> bool) -> Vec<HttpRouteFilter> {
+fn list_of(parent: &Node<'_>, is_known: impl Fn(&str) -> bool) -> Box<[HttpRouteFilter]> {
     let node = parent.field("filters");
     let items = node.items(16);
     let read = |item: &Node<'_>| match item.field("type").text() {
         Some(kind) if !is_known(kind) => HttpRouteFilter::Unknown(kind.into()),
         _ => HttpRouteFilter::read(item),
     };
-    let filters: Vec<_> = items.iter().map(read).collect();
+    let filters: Box<[_]> = items.iter().map(read).collect();
     let has = |wanted: fn(&HttpRouteFilter) -> bool| filters.iter().any(wanted);
     if has(|f| matches!(f, HttpRouteFilter::RequestRedirect(_)))
         && has(|f| matches!(f, HttpRouteFilter::UrlRewrite(_)))
@@ -178,12 +178,14 @@ impl HttpRouteFilter {
             "ResponseHeaderModifier" => {
                 Self::ResponseHeaderModifier(HeaderFilter::read(&member("responseHeaderModifier")))
             }
-            "RequestMirror" => Self::RequestMirror(MirrorFilter::read(&member("requestMirror"))),
-            "RequestRedirect" => {
-                Self::RequestRedirect(RedirectFilter::read(&member("requestRedirect")))
+            "RequestMirror" => {
+                Self::RequestMirror(MirrorFilter::read(&member("requestMirror")).into())
             }
-            "URLRewrite" => Self::UrlRewrite(RewriteFilter::read(&member("urlRewrite"))),
-            "CORS" => Self::Cors(CorsFilter::read(&member("cors"))),
+            "RequestRedirect" => {
+                Self::RequestRedirect(RedirectFilter::read(&member("requestRedirect")).into())
+            }
+            "URLRewrite" => Self::UrlRewrite(RewriteFilter::read(&member("urlRewrite")).into()),
+            "CORS" => Self::Cors(CorsFilter::read(&member("cors")).into()),
             "ExtensionRef" => Self::ExtensionRef(ParametersRef::read(&member("extensionRef"))),
             other => Self::Unknown(other.into()),
         }
@@ -205,7 +207,7 @@ impl HeaderFilter {
 }
 
 /// A `listType=map` by name.
-fn headers(node: &Node<'_>) -> Vec<(Arc<str>, Arc<str>)> {
+fn headers(node: &Node<'_>) -> Box<[(Arc<str>, Arc<str>)]> {
     let mut seen = BTreeSet::new();
     let read = |item: &Node<'_>| {
         let name = item.field("name").required_checked(check::header_name);

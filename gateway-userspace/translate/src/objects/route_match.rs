@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reader::Node;
+use super::reader::{Node, shared};
 use super::{Known, check};
 
 /// Gateway API v1 `HTTPRouteMatch`: all of it must hold.
@@ -15,9 +15,9 @@ pub struct HttpRouteMatch {
     /// `method`, one of nine.
     pub method: Option<Known<&'static str>>,
     /// `headers`, up to 16.
-    pub headers: Vec<NamedMatch>,
+    pub headers: Box<[NamedMatch]>,
     /// `queryParams`, up to 16.
-    pub query_params: Vec<NamedMatch>,
+    pub query_params: Box<[NamedMatch]>,
 }
 
 /// Gateway API v1 `PathMatchType`.
@@ -68,10 +68,10 @@ impl HttpRouteMatch {
     pub(super) fn everything() -> Self {
         Self {
             path_type: Known::Known(PathMatchType::PathPrefix),
-            path: "/".into(),
+            path: shared("/"),
             method: None,
-            headers: Vec::new(),
-            query_params: Vec::new(),
+            headers: Box::default(),
+            query_params: Box::default(),
         }
     }
 
@@ -92,7 +92,7 @@ impl HttpRouteMatch {
         };
         let value = path.field("value").checked(check_path);
         Self {
-            path: value.unwrap_or_else(|| "/".into()),
+            path: value.unwrap_or_else(|| shared("/")),
             path_type,
             method: node.field("method").known(&METHODS),
             headers: NamedMatch::list(&node.field("headers"), 4096),
@@ -110,7 +110,7 @@ impl ValueMatchType {
 
 impl NamedMatch {
     /// Up to 16, each value of 1 to `max_length` characters.
-    pub(super) fn list(node: &Node<'_>, max_length: usize) -> Vec<Self> {
+    pub(super) fn list(node: &Node<'_>, max_length: usize) -> Box<[Self]> {
         let read = |node: &Node<'_>| Self {
             name: node.field("name").required_checked(check::header_name),
             kind: node

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use gateway_model::names::ObjectKind;
+
 use gateway_model::ir::{Certificate, TrustAnchors};
 
 use super::Meta;
@@ -39,7 +41,7 @@ impl Secret {
             }
         }
         Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::Secret, root),
             data,
             certificate: OnceLock::new(),
             authorities: OnceLock::new(),

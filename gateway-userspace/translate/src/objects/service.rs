@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::reader::{Node, shared};
 use super::{Known, Meta};
 
@@ -16,9 +18,9 @@ pub struct Service {
     /// `spec.externalName`.
     pub external_name: Option<Arc<str>>,
     /// `spec.ports`.
-    pub ports: Vec<ServicePort>,
+    pub ports: Box<[ServicePort]>,
     /// `status.loadBalancer.ingress`.
-    pub load_balancer: Vec<LoadBalancerAddress>,
+    pub load_balancer: Box<[LoadBalancerAddress]>,
 }
 
 /// Kubernetes core `LoadBalancerIngress`.
@@ -75,7 +77,7 @@ impl Service {
         let kind = spec.field("type").known(&types);
         let external_name = spec.field("externalName");
         let service = Self {
-            meta: Meta::namespaced(root),
+            meta: Meta::read(ObjectKind::Service, root),
             kind: kind.unwrap_or(Known::Known(ServiceType::Addresses)),
             external_name: external_name.text().map(trim_dot),
             ports: ports(&spec),
@@ -98,7 +100,7 @@ impl Service {
 }
 
 /// `status.loadBalancer.ingress`; what cannot be read there is not the user's mistake.
-fn load_balancer(root: &Node<'_>) -> Vec<LoadBalancerAddress> {
+fn load_balancer(root: &Node<'_>) -> Box<[LoadBalancerAddress]> {
     let status = root.field("status").field("loadBalancer");
     let read = |item: &Node<'_>| {
         let ip = item.field("ip").text().and_then(|text| text.parse().ok());
@@ -114,7 +116,7 @@ fn trim_dot(text: &str) -> Arc<str> {
     text.trim_end_matches('.').to_ascii_lowercase().into()
 }
 
-fn ports(spec: &Node<'_>) -> Vec<ServicePort> {
+fn ports(spec: &Node<'_>) -> Box<[ServicePort]> {
     let items = spec.field("ports").items(usize::MAX);
     let several = items.len() > 1;
     let read = |item: &Node<'_>| {

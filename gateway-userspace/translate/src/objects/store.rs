@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::small_set::SmallSet;
+use crate::translator::packed;
 use gateway_model::names::{ObjectKind, ObjectRef};
 
 use super::{
@@ -160,6 +161,15 @@ impl Objects {
         self.len() == 0
     }
 
+    /// Gives back room that is not used.
+    pub(crate) fn pack(&mut self) {
+        packed(&mut self.http_routes);
+        packed(&mut self.grpc_routes);
+        packed(&mut self.services);
+        packed(&mut self.slices);
+        packed(&mut self.slices_of);
+    }
+
     /// The slices of a Service, sorted by name.
     pub(crate) fn slices_of(&self, service: &ObjectRef) -> impl Iterator<Item = &EndpointSlice> {
         let names = self
@@ -168,6 +178,12 @@ impl Objects {
             .into_iter()
             .flat_map(SmallSet::iter);
         names.filter_map(|name| self.slices.get(name).map(|s| &**s))
+    }
+
+    /// A Service's name; the very one that the Service has, if it is there.
+    pub(crate) fn service_name(&self, name: ObjectRef) -> ObjectRef {
+        let known = self.services.get_key_value(&name);
+        known.map_or(name, |(known, _)| known.clone())
     }
 
     /// The policies that name a Service, or one of its ports, as their target, sorted by name.
@@ -234,13 +250,9 @@ impl Objects {
         &self,
         namespace: &Arc<str>,
     ) -> Cow<'_, BTreeMap<Arc<str>, Arc<str>>> {
-        let name = ObjectRef {
-            kind: ObjectKind::Namespace,
-            namespace: "".into(),
-            name: namespace.clone(),
-        };
+        let name = ObjectRef::of(ObjectKind::Namespace, "".into(), namespace.clone());
         match self.namespaces.get(&name) {
-            Some(known) => Cow::Borrowed(&known.meta.labels),
+            Some(known) => Cow::Borrowed(known.meta.labels()),
             None => Cow::Owned(Namespace::implied_labels(namespace)),
         }
     }
@@ -296,6 +308,7 @@ impl Objects {
     fn insert_slice(&mut self, name: ObjectRef, slice: Arc<EndpointSlice>) -> Option<Object> {
         let old = self.remove_slice(&name);
         if let Some(service) = service_of(&slice) {
+            let service = self.service_name(service);
             let slices = self.slices_of.entry(service).or_default();
             slices.insert(name.clone());
         }
@@ -365,9 +378,10 @@ fn stream_route(name: &ObjectRef, route: Arc<StreamRoute>) -> Object {
 /// The Service that a slice belongs to.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Option<ObjectRef> {
     let name = slice.service_name.as_ref()?;
-    Some(ObjectRef {
-        kind: ObjectKind::Service,
-        namespace: slice.meta.namespace.clone(),
-        name: name.clone(),
-    })
+    let namespace = &slice.meta.object.namespace;
+    Some(ObjectRef::of(
+        ObjectKind::Service,
+        namespace.clone(),
+        name.clone(),
+    ))
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gateway_model::names::ObjectKind;
+
 use super::parent_ref::{self, ParentRef};
 use super::reader::Node;
 use super::{Meta, WeightedRef, check};
@@ -13,13 +15,13 @@ pub struct StreamRoute {
     /// `metadata`.
     pub meta: Meta,
     /// `spec.parentRefs`, up to 32.
-    pub parent_refs: Vec<ParentRef>,
+    pub parent_refs: Arc<[ParentRef]>,
     /// `spec.hostnames` as written: of a TLSRoute 1 to 1024, of the others none.
-    pub hostnames: Vec<Arc<str>>,
+    pub hostnames: Box<[Arc<str>]>,
     /// `spec.rules[0].name`.
     pub rule_name: Option<Arc<str>>,
     /// `spec.rules[0].backendRefs`, 1 to 16, without filters.
-    pub backend_refs: Vec<WeightedRef>,
+    pub backend_refs: Box<[WeightedRef]>,
 }
 
 impl StreamRoute {
@@ -32,31 +34,32 @@ impl StreamRoute {
         let hostname = |node: &Node<'_>| node.required_checked(check::hostname);
         Self {
             hostnames: items.iter().map(hostname).collect(),
-            ..Self::read(root)
+            ..Self::read(ObjectKind::TlsRoute, root)
         }
     }
 
-    pub(super) fn read(root: &Node<'_>) -> Self {
+    pub(super) fn read(kind: ObjectKind, root: &Node<'_>) -> Self {
+        let meta = Meta::read(kind, root);
         let spec = root.field("spec").mapping();
         let rules = spec.field("rules");
         let items = rules.items(1);
         let Some(rule) = items.first() else {
             rules.problem("must hold exactly one rule");
-            return Self::new(root, &spec, &rules);
+            return Self::new(meta, &spec, &rules);
         };
-        Self::new(root, &spec, rule)
+        Self::new(meta, &spec, rule)
     }
 
-    fn new(root: &Node<'_>, spec: &Node<'_>, rule: &Node<'_>) -> Self {
-        let backend_refs = WeightedRef::list(rule, |_| Vec::new());
+    fn new(meta: Meta, spec: &Node<'_>, rule: &Node<'_>) -> Self {
+        let backend_refs = WeightedRef::list(rule, |_| Box::default());
         if backend_refs.is_empty() {
             rule.field("backendRefs")
                 .problem("must hold at least one backend");
         }
         Self {
-            meta: Meta::namespaced(root),
+            meta,
             parent_refs: parent_ref::list(spec),
-            hostnames: Vec::new(),
+            hostnames: Box::default(),
             rule_name: rule.field("name").checked(check::subdomain),
             backend_refs,
         }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_model::names::{ObjectRef, UpstreamKey, UpstreamUse};
 
+use super::packed;
+
 /// Counts by key.
 #[derive(Clone, Debug)]
 pub(super) struct Counts<K>(BTreeMap<K, u32>);
@@ -15,6 +17,11 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Ord + Clone> Counts<K> {
+    /// Gives back room that is not used.
+    pub(super) fn pack(&mut self) {
+        packed(&mut self.0);
+    }
+
     /// How many refer to it.
     pub(super) fn of(&self, key: &K) -> u32 {
         self.0.get(key).copied().unwrap_or(0)

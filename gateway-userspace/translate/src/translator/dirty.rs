@@ -101,8 +101,9 @@ impl Dirty {
                 }
                 Some(object) => {
                     if let Some(route) = object.route() {
-                        index.route(change, name, route);
-                        self.policies_of(objects, &References::of(route, name));
+                        let references = References::of(route, name, objects);
+                        index.route(change, name, &references);
+                        self.policies_of(objects, &references);
                     }
                 }
                 None => {}
@@ -173,7 +174,7 @@ impl Dirty {
     /// Other Gateways lead to the backends of a route.
     pub(super) fn policies_of_route(&mut self, objects: &Objects, name: &ObjectRef) {
         if let Some(route) = objects.route(name) {
-            self.policies_of(objects, &References::of(route, name));
+            self.policies_of(objects, &References::of(route, name, objects));
         }
     }
 
@@ -231,7 +232,7 @@ impl Dirty {
         old: Option<&Object>,
         new: Option<&Object>,
     ) {
-        let labels = |object: Option<&Object>| object.map(|o| o.meta().labels.clone());
+        let labels = |object: Option<&Object>| object.map(|o| o.meta().labels().clone());
         if labels(old) == labels(new) {
             return;
         }
@@ -244,7 +245,7 @@ impl Dirty {
     /// Marks all of a translation that knows nothing yet.
     pub(super) fn everything(&mut self, objects: &Objects, index: &mut Index) {
         for (name, route) in objects.routes() {
-            index.route(Change::Add, name, route);
+            index.route(Change::Add, name, &References::of(route, name, objects));
             self.routes.insert(name.clone());
         }
         for (name, policy) in &objects.policies {

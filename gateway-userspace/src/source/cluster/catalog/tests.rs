@@ -89,7 +89,7 @@ impl Heard {
 
     fn names(&mut self) -> Vec<String> {
         let describe = |event: &Event| match event {
-            Event::Apply(object) => format!("+{}", object.meta().name),
+            Event::Apply(object) => format!("+{}", object.meta().object.name),
             Event::Delete(name) => format!("-{}", name.name),
         };
         self.take().events.iter().map(describe).collect()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use gateway_model::names::ObjectRef;
+use gateway_model::names::{ObjectName, ObjectRef};
 
 use super::super::backoff::random_below;
 use super::super::catalog::Records;
@@ -248,11 +248,11 @@ impl Log {
 
 fn line(name: &ObjectRef, object: Option<&[u8]>, out: &mut Vec<u8>) {
     let sign = if object.is_some() { '+' } else { '-' };
-    let ObjectRef {
+    let ObjectName {
         kind,
         namespace,
         name,
-    } = name;
+    } = &**name;
     let head = format!("{sign}\t{kind}\t{namespace}\t{name}");
     out.extend_from_slice(head.as_bytes());
     if let Some(object) = object {

@@ -63,7 +63,7 @@ impl World {
                     let at = value.find("\"key\": ").map_or(0, |at| at + 7);
                     let value = value[at..].chars().filter(|c| c.is_ascii_alphanumeric());
                     let value: String = value.take_while(|c| c.is_ascii_alphanumeric()).collect();
-                    self.objects.insert(map.meta.name.to_string(), value);
+                    self.objects.insert(map.meta.object.name.to_string(), value);
                 }
                 Event::Apply(other) => panic!("{other:?}"),
                 Event::Delete(object) => {
