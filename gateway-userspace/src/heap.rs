@@ -12,6 +12,11 @@ unsafe extern "C" {
     safe fn mi_collect(force: bool);
 }
 
+/// Gives back what this thread has freed, after it has done something that it will not do again.
+pub fn give_back() {
+    mi_collect(true);
+}
+
 /// After so many changes there is something to give back.
 const MANY: usize = 256;
 /// But not before nothing has changed for so long.
@@ -54,7 +59,7 @@ impl Garbage {
     pub fn give_back(&mut self, now: Instant) {
         if self.due().is_some_and(|due| due <= now) {
             self.changes = 0;
-            mi_collect(true);
+            give_back();
         }
     }
 }

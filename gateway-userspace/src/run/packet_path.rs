@@ -7,6 +7,7 @@ use gateway_l4::{L4, Outcome, SteeringSocket};
 
 use crate::config::Config;
 use crate::controller::PacketPath;
+use crate::heap;
 use crate::telemetry::chain;
 
 /// The packet path, or why there is none.
@@ -14,6 +15,8 @@ pub async fn start(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<S
     let outcome = L4::start(config.l4_settings())
         .await
         .context("cannot start the packet path")?;
+    // The loader has read every type of the kernel, and kept none.
+    heap::give_back();
     match outcome {
         Outcome::Bpf(l4) => {
             for attachment in &l4.status()?.attachments {
