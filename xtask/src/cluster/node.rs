@@ -151,6 +151,7 @@ fn configure(lab: &Lab, n: usize) -> anyhow::Result<()> {
         fs::write(&path, text).with_context(|| path.display().to_string())
     };
     cgroups::make(&pods_group(node))?;
+    cgroups::weigh()?;
     let subject = format!("/O=system:nodes/CN=system:node:{}", node.name);
     pki::client(
         lab,
