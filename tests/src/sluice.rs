@@ -215,8 +215,9 @@ impl Sluice {
             if let Ok(Some(status)) = self.process.try_status() {
                 return Some(Err(status));
             }
-            let answer = self.admin("/healthz/ready").ok()?;
-            (answer.0 == 200 && self.owns_admin_socket()).then_some(Ok(()))
+            // In this order: until it has the socket, its predecessor answers.
+            let is_ready = self.owns_admin_socket() && self.admin("/healthz/ready").ok()?.0 == 200;
+            is_ready.then_some(Ok(()))
         });
         match ready {
             Ok(Ok(())) => Ok(()),
