@@ -37,6 +37,19 @@ fn a_plan_goes_live_in_the_other_half() {
     assert_eq!(bed.reasons().expect("counters")["not_ours"], 1);
 }
 
+/// A flip costs the next one a wait for every program that runs, and most revisions change routes alone.
+#[test]
+fn a_plan_that_is_live_is_not_written_again() {
+    let mut bed = Bed::new(&[], &denying(&["192.0.2.0/24"])).expect("a bed");
+    let first = bed.l4.status().expect("status").tables_half;
+    bed.apply(&denying(&["192.0.2.0/24"])).expect("apply");
+    assert_eq!(bed.l4.status().expect("status").tables_half, first);
+    assert!(!passes(&bed));
+    bed.apply(&denying(&[])).expect("apply");
+    assert_eq!(bed.l4.status().expect("status").tables_half, 1 - first);
+    assert!(passes(&bed));
+}
+
 #[test]
 fn a_frontends_counters_outlive_a_revision_and_its_slot_starts_anew() {
     let mut bed = Bed::new(&[], &denying(&[])).expect("a bed");

@@ -126,8 +126,8 @@ impl L4 {
         })
     }
 
-    /// Makes a plan live: fills the idle half of the tables and flips the control word; routes addresses
-    /// that no interface has to this node. Before [`L4::take_over`] the plan is only kept, and goes live with it.
+    /// Makes a plan live: fills the idle half of the tables and flips the control word, unless the live half
+    /// says the same; routes addresses that no interface has to this node. Before [`L4::take_over`] the plan is only kept, and goes live with it.
     ///
     /// # Errors
     /// The tables that are live stay as they are.
@@ -271,15 +271,19 @@ impl L4 {
         {
             let mut inner = self.shared.lock();
             inner.maps.set_node_addresses(&transitional)?;
-            let tables = Tables::build(plan, &routed, &inner.maps.live_tables()?)?;
-            let half = inner.maps.write_idle_tables(&tables)?;
-            let mut word = inner.maps.control()?.with_tables(half);
-            if let Some(sockets) = sockets {
-                let (half, workers) = inner.maps.write_idle_sockets(sockets)?;
-                word = word.with_sockets(half, workers).with_tracing(false);
-                self.pins.become_owner()?;
+            let live = inner.maps.live_tables()?;
+            let tables = Tables::build(plan, &routed, &live)?;
+            // Most revisions change routes alone, and a flip makes the next one wait for running programs.
+            if sockets.is_some() || tables != live {
+                let half = inner.maps.write_idle_tables(&tables)?;
+                let mut word = inner.maps.control()?.with_tables(half);
+                if let Some(sockets) = sockets {
+                    let (half, workers) = inner.maps.write_idle_sockets(sockets)?;
+                    word = word.with_sockets(half, workers).with_tracing(false);
+                    self.pins.become_owner()?;
+                }
+                inner.maps.set_control(word)?;
             }
-            inner.maps.set_control(word)?;
             inner.maps.set_node_addresses(&addresses)?;
             inner.routed = routed;
         }
