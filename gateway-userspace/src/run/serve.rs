@@ -6,14 +6,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway_proxy::{ListenMode, Proxy};
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::handover::{Predecessor, Server, TakenOver};
 use super::origin::Origin;
 use super::packet_path;
 use super::signals::{Asked, Signals};
-use super::state_dir::{SocketFile, StateDir};
+use super::socket_file::SocketFile;
+use super::state_dir::StateDir;
+use super::successor::{Serving, Successor};
 use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
@@ -76,7 +79,7 @@ async fn live(
                     parts.rescan.request();
                 }
             },
-            Ok(taken_over) = &mut successor => break End::Successor(taken_over),
+            Ok(taken_over) = &mut successor.taken_over => break End::Successor(taken_over),
             ended = &mut parts.controller, if !is_deaf => {
                 is_deaf = true;
                 let error = ended.err().map(|error| error.to_string());
@@ -84,7 +87,7 @@ async fn live(
             }
         }
     };
-    parts.end(end, &mut signals).await;
+    parts.end(end, successor.moving, &mut signals).await;
     Ok(())
 }
 
@@ -180,17 +183,16 @@ impl Parts {
             clerks: None,
         };
         if parts.predecessor.is_none() {
-            parts.open_admin(state)?;
+            parts.open_admin(state)?.publish()?;
         }
         Ok(parts)
     }
 
-    fn open_admin(&mut self, state: &StateDir) -> anyhow::Result<()> {
+    fn open_admin(&mut self, state: &StateDir) -> anyhow::Result<&mut Admin> {
         let path = state.admin_socket();
         let admin = Admin::start(&path, self.admin.clone())
             .with_context(|| format!("cannot open the admin socket {}", path.display()))?;
-        self.admin_server = Some(admin);
-        Ok(())
+        Ok(self.admin_server.insert(admin))
     }
 
     /// Waits for the first revision.
@@ -210,27 +212,17 @@ impl Parts {
     }
 
     /// Takes the place of the predecessor, if there is one, and waits for a successor.
-    async fn take_over(
-        &mut self,
-        state: &StateDir,
-    ) -> anyhow::Result<oneshot::Receiver<TakenOver>> {
-        let is_steered = self.steer().await?;
+    async fn take_over(&mut self, state: &StateDir) -> anyhow::Result<Successor> {
         if self.admin_server.is_none() {
             self.open_admin(state)?;
         }
         let (server, file) =
             Server::bind(&state.handover_socket()).context("cannot open the hand-over socket")?;
-        self.handover = Some(file);
-        if let Some(old) = self.predecessor.take() {
-            let pid = old.pid;
-            let told = tokio::task::spawn_blocking(move || old.taken_over(is_steered)).await?;
-            match told {
-                Ok(()) => tracing::info!(pid, "took over"),
-                Err(error) => {
-                    tracing::warn!(pid, error = %error, "took over from a process that does not answer");
-                }
-            }
-        }
+        let is_steered = packet_path::take_over(&self.l4, &self.proxy).await?;
+        let predecessor = self.tell_predecessor(is_steered).await?;
+        self.publish(file)
+            .context("cannot take the names of the sockets")?;
+        drop(predecessor);
         // The old process has answered what the sockets held, or is gone.
         self.proxy.receive_datagrams().await;
         self.admin.life.send_replace(Life::Serving);
@@ -239,18 +231,28 @@ impl Parts {
         Ok(self.await_successor(server))
     }
 
-    async fn steer(&self) -> anyhow::Result<bool> {
-        let mut l4 = self.l4.lock().await;
-        let Some(l4) = l4.as_mut() else {
-            return Ok(false);
+    /// From its answer on it drains, and the names are this process's to take. It waits for that until
+    /// what this returns is dropped.
+    async fn tell_predecessor(&mut self, is_steered: bool) -> anyhow::Result<Option<Predecessor>> {
+        let Some(old) = self.predecessor.take() else {
+            return Ok(None);
         };
-        let sockets = self.proxy.steering_sockets().await?;
-        let sockets: Vec<_> = sockets.iter().map(packet_path::socket).collect();
-        l4.take_over(&sockets)
-            .await
-            .context("cannot steer connections to this process")?;
-        tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
-        Ok(true)
+        let tell = move || (old.taken_over(is_steered), old);
+        let (told, old) = tokio::task::spawn_blocking(tell).await?;
+        let pid = old.pid;
+        match told {
+            Ok(()) => tracing::info!(pid, "took over"),
+            Err(error) => {
+                tracing::warn!(pid, error = %error, "took over from a process that does not answer");
+            }
+        }
+        Ok(Some(old))
+    }
+
+    fn publish(&mut self, mut handover: SocketFile) -> std::io::Result<()> {
+        handover.publish()?;
+        self.handover = Some(handover);
+        self.admin_server.as_mut().map_or(Ok(()), Admin::publish)
     }
 
     /// Only now, for a predecessor had the same address and lets go of it when it hears.
@@ -277,37 +279,19 @@ impl Parts {
         }
     }
 
-    fn await_successor(&self, server: Server) -> oneshot::Receiver<TakenOver> {
-        let (sender, receiver) = oneshot::channel();
-        let runtime = tokio::runtime::Handle::current();
-        let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
-        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
-        let leave = move || on.block_on(leaving.leave_datagrams());
-        let estate = move || {
-            let revision = world
-                .borrow()
-                .as_ref()
-                .map(|world| world.revision())
-                .unwrap_or_default();
-            Ok(Estate {
-                revision,
-                sockets: runtime.block_on(proxy.listening_sockets())?,
-            })
+    fn await_successor(&self, server: Server) -> Successor {
+        let serving = Serving {
+            proxy: Arc::clone(&self.proxy),
+            l4: Arc::clone(&self.l4),
+            world: self.world.clone(),
+            life: self.admin.life.clone(),
+            runtime: Handle::current(),
         };
-        let serve = move || {
-            let _ = sender.send(server.serve(&estate, &leave));
-        };
-        let thread = std::thread::Builder::new()
-            .name("hand-over".to_owned())
-            .spawn(serve);
-        if let Err(error) = thread {
-            tracing::error!(error = %error, "no successor can take over");
-        }
-        receiver
+        Successor::wait_for(server, serving)
     }
 
     /// Drains and cleans up. A second signal cuts the drain short.
-    async fn end(mut self, end: End, signals: &mut Signals) {
+    async fn end(mut self, end: End, moving: oneshot::Receiver<()>, signals: &mut Signals) {
         let timeout = self.admin.config.drain_timeout;
         self.controller.abort();
         self.admin.life.send_replace(Life::Draining);
@@ -334,7 +318,12 @@ impl Parts {
                 clerks.end().await;
             }
         };
-        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell) };
+        let moved = async {
+            if end != End::Signal {
+                let _ = moving.await;
+            }
+        };
+        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell, moved) };
         let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
             _ = drained => tracing::info!("drained"),

@@ -66,17 +66,18 @@ impl Channel {
     /// # Errors
     /// The socket is no socket any more.
     pub fn new(socket: Socket, patience: Duration) -> io::Result<Self> {
-        socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
-        Ok(Self(socket))
+        let channel = Self(socket);
+        channel.set_patience(Some(patience))?;
+        Ok(channel)
     }
 
-    /// Waits for the next message for as long as the other end is there.
+    /// How long to wait for the next message; without a limit, for as long as the other end is there.
     ///
     /// # Errors
     /// The socket is no socket any more.
-    pub fn be_patient(&self) -> io::Result<()> {
-        self.0.set_read_timeout(None)
+    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(patience)
     }
 
     /// Sends a message with descriptors beside it.
