@@ -175,6 +175,26 @@ fn a_successor_that_dies_before_it_is_heard_leaves_everything_to_its_predecessor
 }
 
 #[test]
+fn a_successor_whose_predecessor_dies_gives_way_to_a_process_that_serves_already() -> Result<()> {
+    let (mut edge, start) = Edge::plan(Mode::Native).prepare()?;
+    let old = start.clone().ready()?;
+    let between = Between::step_in(&old)?;
+    let mut successor = start.clone().spawn()?;
+    let third = between.keep_the_first_word(|| {
+        drop(old.kill()?);
+        start.ready()
+    })?;
+    edge.put_sluice(third);
+    let status = successor.wait_exit(Duration::from_secs(10))?;
+    assert_eq!(status.code(), Some(1), "{}", successor.log());
+    edge.sluice().wait_ready()?;
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    let mut third = edge.sluice().upgrade()?;
+    assert!(third.wait_exit(Duration::from_secs(10))?.success());
+    Ok(())
+}
+
+#[test]
 fn an_upgrade_may_change_the_number_of_workers() -> Result<()> {
     for mode in [Mode::Native, Mode::Sockets] {
         let (mut edge, start) = Edge::plan(mode).prepare()?;

@@ -9,7 +9,8 @@
 //! - The new one, before the old one has heard: the old one has its names and serves on; connections that were
 //!   steered away it takes back ([`Old::resume`]).
 //! - The new one, after that: the old one drains, and whoever starts next serves without a predecessor.
-//! - The old one, at any time: the new one goes on without it.
+//! - The old one, at any time: the new one goes on without it, unless a third one has begun to serve meanwhile:
+//!   the new one ends then, to start again as its successor.
 //!
 //! While the new one takes the names the old one still listens, though it answers nobody any more ([`Moving`]):
 //! a third process fails then, and does not believe that nobody serves.
@@ -138,6 +139,11 @@ impl Predecessor {
             revision,
             sockets,
         })
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        self.channel.is_over()
     }
 
     /// Says that this process serves; the old one begins to drain. Returns when it has heard. It listens until

@@ -34,6 +34,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let origin = Origin::of(&config).await?;
     let state = StateDir::open(&config.state_dir)?;
     let predecessor = connect(&state).await?;
+    if let Some(old) = &predecessor {
+        tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
+    }
     let (l4, reason) = packet_path::start(&config).await?;
     let path: PacketPath = Arc::new(Mutex::new(l4));
     let served = live(
@@ -114,11 +117,7 @@ struct Parts {
 
 async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
     let path = state.handover_socket();
-    let predecessor = tokio::task::spawn_blocking(move || Predecessor::connect(&path)).await??;
-    if let Some(old) = &predecessor {
-        tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
-    }
-    Ok(predecessor)
+    tokio::task::spawn_blocking(move || Predecessor::connect(&path)).await?
 }
 
 impl Parts {
@@ -213,6 +212,7 @@ impl Parts {
 
     /// Takes the place of the predecessor, if there is one, and waits for a successor.
     async fn take_over(&mut self, state: &StateDir) -> anyhow::Result<Successor> {
+        self.look_again(state).await?;
         if self.admin_server.is_none() {
             self.open_admin(state)?;
         }
@@ -229,6 +229,21 @@ impl Parts {
         tracing::info!(state = %self.admin.config.state_dir.display(), "serving");
         self.open_admin_address().await;
         Ok(self.await_successor(server))
+    }
+
+    /// Without a predecessor, or when it has ended, another process may have begun to serve while this one got ready.
+    /// What that one listens on would be missed here, and it would not drain.
+    async fn look_again(&self, state: &StateDir) -> anyhow::Result<()> {
+        if self.predecessor.as_ref().is_some_and(|old| !old.is_gone()) {
+            return Ok(());
+        }
+        if let Some(other) = connect(state).await? {
+            anyhow::bail!(
+                "process {} has begun to serve meanwhile; start again to take over from it",
+                other.pid
+            );
+        }
+        Ok(())
     }
 
     /// From its answer on it drains, and the names are this process's to take. It waits for that until

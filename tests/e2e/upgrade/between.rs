@@ -1,5 +1,5 @@
-//! Somebody between a process and its successor, who passes on what they say to each other until the successor
-//! serves. So a successor can be killed at that very moment.
+//! Somebody between a process and its successor, who passes on what they say to each other, and keeps some of it.
+//! So one of them can be killed at that very moment.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -36,19 +36,35 @@ impl Between {
         })
     }
 
-    /// Passes messages on until the successor says that it has taken over. This one is kept: `then` is
+    /// Passes messages on until the successor says that it has taken over. This is kept: `then` is
     /// called, and the process sees its successor leave.
     ///
     /// Descriptors are not passed on, so the process must hand over no sockets.
     pub fn keep_the_last_word(&self, then: impl FnOnce() -> Result<()>) -> Result<()> {
+        let (old, new) = self.introduce()?;
+        pass_on(&old, &new, "welcome")?;
+        receive(&new, "taken-over")?;
+        then()
+    }
+
+    /// Takes the name away, and keeps what the process says to its successor until `then` has been called.
+    /// The successor hears no more.
+    pub fn keep_the_first_word<T>(self, then: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (old, new) = self.introduce()?;
+        let welcome = receive(&old, "welcome")?;
+        std::fs::remove_file(&self.name)?;
+        let done = then()?;
+        (&new).write_all(&welcome)?;
+        Ok(done)
+    }
+
+    fn introduce(&self) -> Result<(Socket, Socket)> {
         let old = socket()?;
         old.connect(&SockAddr::unix(&self.aside)?)?;
         let (new, _) = self.listener.accept().context("no successor comes")?;
         new.set_read_timeout(Some(PATIENCE))?;
         pass_on(&new, &old, "hello")?;
-        pass_on(&old, &new, "welcome")?;
-        receive(&new, "taken-over")?;
-        then()
+        Ok((old, new))
     }
 
     /// Gives the process its name back, which nobody has taken.
@@ -71,11 +87,9 @@ fn inode(path: &Path) -> Result<u64> {
     Ok(std::fs::symlink_metadata(path)?.ino())
 }
 
-fn pass_on(from: &Socket, to: &Socket, kind: &str) -> Result<()> {
+fn pass_on(from: &Socket, mut to: &Socket, kind: &str) -> Result<()> {
     let message = receive(from, kind)?;
-    let mut to = to;
-    to.write_all(&message)?;
-    Ok(())
+    Ok(to.write_all(&message)?)
 }
 
 fn receive(mut from: &Socket, kind: &str) -> Result<Vec<u8>> {

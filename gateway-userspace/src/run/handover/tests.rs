@@ -97,6 +97,7 @@ fn every_socket_arrives_and_the_old_process_ends_when_told() {
         assert_eq!(socket.local_addr().expect("address"), *address);
     }
     assert!(old.ended.try_recv().is_err());
+    assert!(!predecessor.is_gone());
     predecessor.taken_over(true).expect("heard");
     let taken_over = old.ended.recv_timeout(PATIENCE).expect("ended");
     assert_eq!(
