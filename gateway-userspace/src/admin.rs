@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::controller::{PacketPath, StageTimes};
-use crate::run::state_dir::SocketFile;
+use crate::run::socket_file::SocketFile;
 use crate::source::cluster::Health;
 use crate::status::Stats;
 use crate::view::process::{Life, ProcessView};
@@ -66,7 +66,7 @@ pub struct Admin {
     state: Arc<AdminState>,
     runtime: Handle,
     address: Option<JoinHandle<()>>,
-    _file: SocketFile,
+    file: SocketFile,
     _stop: oneshot::Sender<()>,
 }
 
@@ -104,7 +104,7 @@ impl AdminState {
 }
 
 impl Admin {
-    /// Opens the socket, in place of a predecessor's, and serves it.
+    /// Opens the socket and serves it; nobody finds it before it is [published](Self::publish).
     ///
     /// # Errors
     /// The socket or the thread cannot be made.
@@ -129,9 +129,17 @@ impl Admin {
             state,
             runtime: handle,
             address: None,
-            _file: file,
+            file,
             _stop: stop,
         })
+    }
+
+    /// Puts the socket in the place of a predecessor's.
+    ///
+    /// # Errors
+    /// The directory cannot be written any more.
+    pub fn publish(&mut self) -> io::Result<()> {
+        self.file.publish()
     }
 
     /// Serves a loopback address too.

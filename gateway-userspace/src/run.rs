@@ -5,7 +5,9 @@ mod origin;
 mod packet_path;
 mod serve;
 mod signals;
+pub mod socket_file;
 pub mod state_dir;
+mod successor;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! Processes that follow each other: upgrades, kills and stops, and what is left behind.
 
+mod between;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use gateway_tests::websocket::WebSocket;
 use gateway_tests::{Netns, Sluice, manifests, process, until, wait};
 
 use crate::edge::{Edge, Mode};
+use between::Between;
 
 /// How often a process is replaced.
 const UPGRADES: usize = 20;
@@ -149,6 +152,46 @@ fn a_successor_that_dies_before_it_is_ready_changes_nothing() -> Result<()> {
         load.wait_more(20)?;
     }
     load.stop()?.expect_clean()
+}
+
+#[test]
+fn a_successor_that_dies_before_it_is_heard_leaves_everything_to_its_predecessor() -> Result<()> {
+    let (mut edge, start) = Edge::plan(Mode::Native).prepare()?;
+    edge.put_sluice(start.clone().ready()?);
+    let between = Between::step_in(edge.sluice())?;
+    let successor = start.spawn()?;
+    between.keep_the_last_word(|| successor.kill().map(drop))?;
+    between.step_back()?;
+    edge.sluice().wait_ready()?;
+    edge.wait_served("http://a.example.com/", |answer| answer.status == 200)?;
+    let mut old = edge.sluice().upgrade()?;
+    let status = old.wait_exit(Duration::from_secs(10))?;
+    assert!(status.success(), "{status}\n{}", old.log());
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    edge.sluice().terminate()?;
+    edge.sluice().wait_exit(Duration::from_secs(10))?;
+    assert_eq!(left_behind(&edge)?, BTreeSet::new());
+    Ok(())
+}
+
+#[test]
+fn a_successor_whose_predecessor_dies_gives_way_to_a_process_that_serves_already() -> Result<()> {
+    let (mut edge, start) = Edge::plan(Mode::Native).prepare()?;
+    let old = start.clone().ready()?;
+    let between = Between::step_in(&old)?;
+    let mut successor = start.clone().spawn()?;
+    let third = between.keep_the_first_word(|| {
+        drop(old.kill()?);
+        start.ready()
+    })?;
+    edge.put_sluice(third);
+    let status = successor.wait_exit(Duration::from_secs(10))?;
+    assert_eq!(status.code(), Some(1), "{}", successor.log());
+    edge.sluice().wait_ready()?;
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    let mut third = edge.sluice().upgrade()?;
+    assert!(third.wait_exit(Duration::from_secs(10))?.success());
+    Ok(())
 }
 
 #[test]

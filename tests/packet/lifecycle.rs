@@ -180,6 +180,36 @@ fn drain(workers: &Workers) {
     }
 }
 
+#[test]
+fn the_place_of_a_successor_that_dies_is_taken_back() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let workers = Workers::listen(1);
+        let mut old = live(&wire, &workers, &open()).await;
+        let program = front(&old).program_id;
+        let new_workers = Workers::listen(2);
+        let new = live(&wire, &new_workers, &open()).await;
+        assert!(!old.is_live() && !old.is_forsaken());
+        drop(new);
+        drop(new_workers);
+        while !old.is_forsaken() {
+            tokio::task::yield_now().await;
+        }
+        wire.try_connect(VIP[0], 443, Duration::from_secs(1))
+            .expect_err("nobody listens");
+        old.take_over(&workers.steering()).await.expect("take over");
+        assert!(old.is_live() && !old.is_forsaken());
+        assert_eq!(front(&old).program_id, program);
+        for vip in VIP {
+            wire.try_connect(vip, 443, Duration::from_secs(1))
+                .expect("steered again");
+        }
+        old.apply(&open()).await.expect("apply");
+        old.detach().await.expect("detach");
+        is_clean(&wire);
+    });
+}
+
 /// Closing all descriptors is what the kernel sees of kill -9.
 #[test]
 fn what_a_killed_process_leaves_harms_nobody_and_is_taken_over() {

@@ -30,7 +30,7 @@ struct Held {
     fd: OwnedFd,
     /// Where it is pinned until the take-over; then it moves to this layout's directory.
     path: std::path::PathBuf,
-    /// Whether it still carries a predecessor's program.
+    /// Whether it still carries the program of another process: a predecessor, or a successor that died.
     inherited: bool,
 }
 
@@ -103,6 +103,15 @@ impl Attachments {
             }
         }
         pins.remove_other_layouts()
+    }
+
+    /// Takes every link for one that carries another process's program.
+    pub fn inherit(&mut self) {
+        let fronts = self.fronts.values_mut();
+        let fronts = fronts.filter_map(|front| front.held.as_mut());
+        for held in self.steer.iter_mut().chain(fronts) {
+            held.inherited = true;
+        }
     }
 
     /// Every attachment, as the kernel has it now.

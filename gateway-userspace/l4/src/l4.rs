@@ -146,17 +146,19 @@ impl L4 {
 
     /// Puts this process's sockets, one per worker and family, and its plan in the place of a
     /// predecessor's, by one store. Connections that the predecessor has taken, or has queued, stay with it.
-    /// Called again, it puts other sockets of this process in place.
+    /// Called again, it puts other sockets of this process in place, or takes the place of a successor that died.
     ///
     /// # Errors
     /// What was live stays live.
     pub async fn take_over(&mut self, sockets: &[SteeringSocket<'_>]) -> Result<(), L4Error> {
-        let locked = if self.taken_over {
-            self.lock_as_owner().await?
-        } else {
-            self.pins.restore()?;
-            self.pins.lock().await?
-        };
+        self.pins.restore()?;
+        let locked = self.pins.lock().await?;
+        if self.taken_over && !self.pins.is_owner() {
+            if self.pins.another_is_live() {
+                return Err(L4Error::Superseded);
+            }
+            self.attachments.inherit();
+        }
         self.programs.repin_maps(&self.pins)?;
         self.shared.lock().maps.forget();
         let plan = self.plan.clone();
@@ -171,6 +173,12 @@ impl L4 {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.taken_over && self.pins.is_owner()
+    }
+
+    /// Whether a successor has taken over and died, and nobody is live.
+    #[must_use]
+    pub fn is_forsaken(&self) -> bool {
+        self.taken_over && !self.pins.is_owner() && !self.pins.another_is_live()
     }
 
     /// Detaches everything, unpins it and removes the local routes, also what a killed process left; unless another

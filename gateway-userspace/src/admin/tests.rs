@@ -66,7 +66,8 @@ impl Server {
             started_at: Timestamp::now(),
             life: life.clone(),
         };
-        let admin = Admin::start(&dir.path().join("admin.sock"), state).expect("a server");
+        let mut admin = Admin::start(&dir.path().join("admin.sock"), state).expect("a server");
+        admin.publish().expect("published");
         Self {
             dir,
             world,

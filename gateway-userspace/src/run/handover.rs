@@ -2,9 +2,20 @@
 //!
 //! A sequenced-packet socket; each message is one JSON value, descriptors travel beside it. The
 //! new process asks, the old one sends what it listens on, and nothing else happens until the new
-//! one says that it has taken over: if it ends before, the old one never noticed. What both listen on
-//! for datagrams is read by the old one until it answers that it drains, and by the new one from then on. Only processes
-//! of the same user (or root) can ask: the socket's mode is 0600 and the kernel minds it. Credentials
+//! one says that it has taken over. What both listen on for datagrams is read by the old one until it answers
+//! that it drains, and by the new one from then on. After that answer the new one takes the names of the
+//! sockets in STATE, and then closes the connection. So, whichever is killed, and when:
+//!
+//! - The new one, before the old one has heard: the old one has its names and serves on; connections that were
+//!   steered away it takes back ([`Old::resume`]).
+//! - The new one, after that: the old one drains, and whoever starts next serves without a predecessor.
+//! - The old one, at any time: the new one goes on without it, unless a third one has begun to serve meanwhile:
+//!   the new one ends then, to start again as its successor.
+//!
+//! While the new one takes the names the old one still listens, though it answers nobody any more ([`Moving`]):
+//! a third process fails then, and does not believe that nobody serves.
+//!
+//! Only processes of the same user (or root) can ask: the socket's mode is 0600 and the kernel minds it. Credentials
 //! are not looked at besides, for a process of another Pod has none here: its id is 0 in this process's
 //! namespace, which rustix 1.1 takes for a failure.
 
@@ -20,7 +31,7 @@ use anyhow::Context as _;
 use gateway_model::names::Revision;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::state_dir::SocketFile;
+use super::socket_file::SocketFile;
 use message::{Channel, Message, SOCKETS_PER_MESSAGE};
 
 /// Changes when a message means something else.
@@ -130,7 +141,13 @@ impl Predecessor {
         })
     }
 
-    /// Says that this process serves; the old one begins to drain. Returns when it has heard.
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        self.channel.is_over()
+    }
+
+    /// Says that this process serves; the old one begins to drain. Returns when it has heard. It listens until
+    /// this is dropped, which is to be done when this process has the names.
     ///
     /// # Errors
     /// The old process is gone, which changes nothing for this one.
@@ -149,13 +166,35 @@ pub struct Server {
     socket: Socket,
 }
 
+/// What the old process does when a successor comes.
+pub trait Old {
+    /// What it tells it.
+    ///
+    /// # Errors
+    /// The sockets cannot be told.
+    fn estate(&self) -> io::Result<Estate>;
+
+    /// Leaves to it what only one of the two can do.
+    fn leave(&self);
+
+    /// Takes back what it may have taken: it is gone and has not taken over.
+    fn resume(&self);
+}
+
+/// A successor that serves, and takes the names of the sockets. Until it has them the old socket stays open.
+#[derive(Debug)]
+pub struct Moving {
+    channel: Channel,
+    _socket: Socket,
+}
+
 impl Server {
-    /// Puts the socket in place of a predecessor's.
+    /// Opens the socket, which takes the place of a predecessor's when its file is published.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub fn bind(path: &Path) -> io::Result<(Self, SocketFile)> {
-        let (file, socket) = SocketFile::replace(path, |at| {
+        let (file, socket) = SocketFile::bind(path, |at| {
             let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
             socket.bind(&SockAddr::unix(at)?)?;
             socket.listen(4)?;
@@ -164,35 +203,47 @@ impl Server {
         Ok((Self { socket }, file))
     }
 
-    /// Answers successors until one has taken over, and calls `leave` before it hears that this process
-    /// drains. Blocks; for a thread of its own.
-    pub fn serve(self, estate: &dyn Fn() -> io::Result<Estate>, leave: &dyn Fn()) -> TakenOver {
+    /// Answers successors until one has taken over. Blocks; for a thread of its own.
+    pub fn serve(self, old: &dyn Old) -> (TakenOver, Moving) {
         loop {
-            match self.socket.accept() {
-                Ok((socket, _)) => match session(socket, estate, leave) {
-                    Ok(Some(taken_over)) => return taken_over,
-                    Ok(None) => tracing::info!("successor left before it took over"),
-                    Err(error) => tracing::warn!(error = %error, "hand-over failed; serving on"),
-                },
+            let socket = match self.socket.accept() {
+                Ok((socket, _)) => socket,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot accept a successor");
                     std::thread::sleep(Duration::from_secs(1));
+                    continue;
                 }
+            };
+            match session(socket, old) {
+                Ok(Some((taken_over, channel))) => {
+                    let moving = Moving {
+                        channel,
+                        _socket: self.socket,
+                    };
+                    return (taken_over, moving);
+                }
+                Ok(None) => tracing::info!("successor left before it took over"),
+                Err(error) => tracing::warn!(error = %error, "hand-over failed; serving on"),
             }
+            old.resume();
         }
     }
 }
 
-fn session(
-    socket: Socket,
-    estate: &dyn Fn() -> io::Result<Estate>,
-    leave: &dyn Fn(),
-) -> io::Result<Option<TakenOver>> {
+impl Moving {
+    /// Waits until the successor has its names or is gone. Blocks.
+    pub fn wait(self) {
+        // It says no more. Whatever comes, its turn is over.
+        let _ = self.channel.receive();
+    }
+}
+
+fn session(socket: Socket, old: &dyn Old) -> io::Result<Option<(TakenOver, Channel)>> {
     let channel = Channel::new(socket, PATIENCE)?;
     let (Message::Hello { protocol: _, pid }, _) = channel.receive()? else {
         return Err(io::Error::other("a successor that does not say hello"));
     };
-    let Estate { revision, sockets } = estate()?;
+    let Estate { revision, sockets } = old.estate()?;
     let welcome = Message::Welcome {
         protocol: PROTOCOL,
         pid: std::process::id(),
@@ -207,18 +258,18 @@ fn session(
     }
     drop(sockets);
     tracing::info!(pid, "successor is getting ready");
-    channel.be_patient()?;
-    match channel.receive() {
-        Ok((Message::TakenOver { l4 }, _)) => {
-            leave();
-            // Whether it hears this or not, it serves.
-            let _ = channel.send(&Message::Draining, &[]);
-            Ok(Some(TakenOver { pid, l4 }))
-        }
-        Ok((other, _)) => Err(io::Error::other(format!("unexpected message {other:?}"))),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
+    channel.set_patience(None)?;
+    let l4 = match channel.receive() {
+        Ok((Message::TakenOver { l4 }, _)) => l4,
+        Ok((other, _)) => return Err(io::Error::other(format!("unexpected message {other:?}"))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    channel.set_patience(Some(PATIENCE))?;
+    old.leave();
+    // Whether it hears this or not, it serves.
+    let _ = channel.send(&Message::Draining, &[]);
+    Ok(Some((TakenOver { pid, l4 }, channel)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! Starting and leaving the packet path.
+//! Starting, taking over and leaving the packet path.
 
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway_l4::{L4, Outcome, SteeringSocket};
+use gateway_proxy::Proxy;
 
 use crate::config::Config;
 use crate::controller::PacketPath;
@@ -47,8 +49,47 @@ pub async fn leave(path: &PacketPath) {
     }
 }
 
+/// Steers connections to this process. False without a packet path.
+///
+/// # Errors
+/// What was live stays live.
+pub async fn take_over(path: &PacketPath, proxy: &Proxy) -> anyhow::Result<bool> {
+    match path.lock().await.as_mut() {
+        Some(l4) => steer(l4, proxy).await.map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Steers connections to this process again, if one that is gone had taken them.
+///
+/// # Errors
+/// They go to another process, or nowhere.
+pub async fn resume(path: &PacketPath, proxy: &Proxy) -> anyhow::Result<()> {
+    for _ in 0..200 {
+        match path.lock().await.as_mut() {
+            None => return Ok(()),
+            Some(l4) if l4.is_live() => return Ok(()),
+            Some(l4) if l4.is_forsaken() => return steer(l4, proxy).await,
+            Some(_) => {}
+        }
+        // Its connections may be closed a moment before its locks.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("another process steers connections; stop it, or restart this one")
+}
+
+async fn steer(l4: &mut L4, proxy: &Proxy) -> anyhow::Result<()> {
+    let sockets = proxy.steering_sockets().await?;
+    let sockets: Vec<_> = sockets.iter().map(socket).collect();
+    l4.take_over(&sockets)
+        .await
+        .context("cannot steer connections to this process")?;
+    tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
+    Ok(())
+}
+
 /// A worker's socket as the packet path wants it.
-pub fn socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
+fn socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
     SteeringSocket {
         worker: u32::try_from(socket.worker).unwrap_or(u32::MAX),
         v6: socket.v6,

@@ -6,14 +6,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use gateway_proxy::{ListenMode, Proxy};
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::handover::{Estate, Predecessor, Server, TakenOver};
+use super::handover::{Predecessor, Server, TakenOver};
 use super::origin::Origin;
 use super::packet_path;
 use super::signals::{Asked, Signals};
-use super::state_dir::{SocketFile, StateDir};
+use super::socket_file::SocketFile;
+use super::state_dir::StateDir;
+use super::successor::{Serving, Successor};
 use crate::admin::{Admin, AdminState};
 use crate::config::Config;
 use crate::controller::{Controller, PacketPath, StageTimes};
@@ -31,6 +34,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let origin = Origin::of(&config).await?;
     let state = StateDir::open(&config.state_dir)?;
     let predecessor = connect(&state).await?;
+    if let Some(old) = &predecessor {
+        tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
+    }
     let (l4, reason) = packet_path::start(&config).await?;
     let path: PacketPath = Arc::new(Mutex::new(l4));
     let served = live(
@@ -76,7 +82,7 @@ async fn live(
                     parts.rescan.request();
                 }
             },
-            Ok(taken_over) = &mut successor => break End::Successor(taken_over),
+            Ok(taken_over) = &mut successor.taken_over => break End::Successor(taken_over),
             ended = &mut parts.controller, if !is_deaf => {
                 is_deaf = true;
                 let error = ended.err().map(|error| error.to_string());
@@ -84,7 +90,7 @@ async fn live(
             }
         }
     };
-    parts.end(end, &mut signals).await;
+    parts.end(end, successor.moving, &mut signals).await;
     Ok(())
 }
 
@@ -111,11 +117,7 @@ struct Parts {
 
 async fn connect(state: &StateDir) -> anyhow::Result<Option<Predecessor>> {
     let path = state.handover_socket();
-    let predecessor = tokio::task::spawn_blocking(move || Predecessor::connect(&path)).await??;
-    if let Some(old) = &predecessor {
-        tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
-    }
-    Ok(predecessor)
+    tokio::task::spawn_blocking(move || Predecessor::connect(&path)).await?
 }
 
 impl Parts {
@@ -180,17 +182,16 @@ impl Parts {
             clerks: None,
         };
         if parts.predecessor.is_none() {
-            parts.open_admin(state)?;
+            parts.open_admin(state)?.publish()?;
         }
         Ok(parts)
     }
 
-    fn open_admin(&mut self, state: &StateDir) -> anyhow::Result<()> {
+    fn open_admin(&mut self, state: &StateDir) -> anyhow::Result<&mut Admin> {
         let path = state.admin_socket();
         let admin = Admin::start(&path, self.admin.clone())
             .with_context(|| format!("cannot open the admin socket {}", path.display()))?;
-        self.admin_server = Some(admin);
-        Ok(())
+        Ok(self.admin_server.insert(admin))
     }
 
     /// Waits for the first revision.
@@ -210,27 +211,18 @@ impl Parts {
     }
 
     /// Takes the place of the predecessor, if there is one, and waits for a successor.
-    async fn take_over(
-        &mut self,
-        state: &StateDir,
-    ) -> anyhow::Result<oneshot::Receiver<TakenOver>> {
-        let is_steered = self.steer().await?;
+    async fn take_over(&mut self, state: &StateDir) -> anyhow::Result<Successor> {
+        self.look_again(state).await?;
         if self.admin_server.is_none() {
             self.open_admin(state)?;
         }
         let (server, file) =
             Server::bind(&state.handover_socket()).context("cannot open the hand-over socket")?;
-        self.handover = Some(file);
-        if let Some(old) = self.predecessor.take() {
-            let pid = old.pid;
-            let told = tokio::task::spawn_blocking(move || old.taken_over(is_steered)).await?;
-            match told {
-                Ok(()) => tracing::info!(pid, "took over"),
-                Err(error) => {
-                    tracing::warn!(pid, error = %error, "took over from a process that does not answer");
-                }
-            }
-        }
+        let is_steered = packet_path::take_over(&self.l4, &self.proxy).await?;
+        let predecessor = self.tell_predecessor(is_steered).await?;
+        self.publish(file)
+            .context("cannot take the names of the sockets")?;
+        drop(predecessor);
         // The old process has answered what the sockets held, or is gone.
         self.proxy.receive_datagrams().await;
         self.admin.life.send_replace(Life::Serving);
@@ -239,18 +231,43 @@ impl Parts {
         Ok(self.await_successor(server))
     }
 
-    async fn steer(&self) -> anyhow::Result<bool> {
-        let mut l4 = self.l4.lock().await;
-        let Some(l4) = l4.as_mut() else {
-            return Ok(false);
+    /// Without a predecessor, or when it has ended, another process may have begun to serve while this one got ready.
+    /// What that one listens on would be missed here, and it would not drain.
+    async fn look_again(&self, state: &StateDir) -> anyhow::Result<()> {
+        if self.predecessor.as_ref().is_some_and(|old| !old.is_gone()) {
+            return Ok(());
+        }
+        if let Some(other) = connect(state).await? {
+            anyhow::bail!(
+                "process {} has begun to serve meanwhile; start again to take over from it",
+                other.pid
+            );
+        }
+        Ok(())
+    }
+
+    /// From its answer on it drains, and the names are this process's to take. It waits for that until
+    /// what this returns is dropped.
+    async fn tell_predecessor(&mut self, is_steered: bool) -> anyhow::Result<Option<Predecessor>> {
+        let Some(old) = self.predecessor.take() else {
+            return Ok(None);
         };
-        let sockets = self.proxy.steering_sockets().await?;
-        let sockets: Vec<_> = sockets.iter().map(packet_path::socket).collect();
-        l4.take_over(&sockets)
-            .await
-            .context("cannot steer connections to this process")?;
-        tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
-        Ok(true)
+        let tell = move || (old.taken_over(is_steered), old);
+        let (told, old) = tokio::task::spawn_blocking(tell).await?;
+        let pid = old.pid;
+        match told {
+            Ok(()) => tracing::info!(pid, "took over"),
+            Err(error) => {
+                tracing::warn!(pid, error = %error, "took over from a process that does not answer");
+            }
+        }
+        Ok(Some(old))
+    }
+
+    fn publish(&mut self, mut handover: SocketFile) -> std::io::Result<()> {
+        handover.publish()?;
+        self.handover = Some(handover);
+        self.admin_server.as_mut().map_or(Ok(()), Admin::publish)
     }
 
     /// Only now, for a predecessor had the same address and lets go of it when it hears.
@@ -277,37 +294,19 @@ impl Parts {
         }
     }
 
-    fn await_successor(&self, server: Server) -> oneshot::Receiver<TakenOver> {
-        let (sender, receiver) = oneshot::channel();
-        let runtime = tokio::runtime::Handle::current();
-        let (proxy, world) = (Arc::clone(&self.proxy), self.world.clone());
-        let (leaving, on) = (Arc::clone(&self.proxy), runtime.clone());
-        let leave = move || on.block_on(leaving.leave_datagrams());
-        let estate = move || {
-            let revision = world
-                .borrow()
-                .as_ref()
-                .map(|world| world.revision())
-                .unwrap_or_default();
-            Ok(Estate {
-                revision,
-                sockets: runtime.block_on(proxy.listening_sockets())?,
-            })
+    fn await_successor(&self, server: Server) -> Successor {
+        let serving = Serving {
+            proxy: Arc::clone(&self.proxy),
+            l4: Arc::clone(&self.l4),
+            world: self.world.clone(),
+            life: self.admin.life.clone(),
+            runtime: Handle::current(),
         };
-        let serve = move || {
-            let _ = sender.send(server.serve(&estate, &leave));
-        };
-        let thread = std::thread::Builder::new()
-            .name("hand-over".to_owned())
-            .spawn(serve);
-        if let Err(error) = thread {
-            tracing::error!(error = %error, "no successor can take over");
-        }
-        receiver
+        Successor::wait_for(server, serving)
     }
 
     /// Drains and cleans up. A second signal cuts the drain short.
-    async fn end(mut self, end: End, signals: &mut Signals) {
+    async fn end(mut self, end: End, moving: oneshot::Receiver<()>, signals: &mut Signals) {
         let timeout = self.admin.config.drain_timeout;
         self.controller.abort();
         self.admin.life.send_replace(Life::Draining);
@@ -334,7 +333,12 @@ impl Parts {
                 clerks.end().await;
             }
         };
-        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell) };
+        let moved = async {
+            if end != End::Signal {
+                let _ = moving.await;
+            }
+        };
+        let drained = async { tokio::join!(self.proxy.drain(timeout), farewell, moved) };
         let stops = if end == End::Signal { 1 } else { 2 };
         tokio::select! {
             _ = drained => tracing::info!("drained"),

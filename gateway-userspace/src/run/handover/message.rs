@@ -7,9 +7,10 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use gateway_model::names::Revision;
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
@@ -66,17 +67,27 @@ impl Channel {
     /// # Errors
     /// The socket is no socket any more.
     pub fn new(socket: Socket, patience: Duration) -> io::Result<Self> {
-        socket.set_read_timeout(Some(patience))?;
         socket.set_write_timeout(Some(patience))?;
-        Ok(Self(socket))
+        let channel = Self(socket);
+        channel.set_patience(Some(patience))?;
+        Ok(channel)
     }
 
-    /// Waits for the next message for as long as the other end is there.
+    /// How long to wait for the next message; without a limit, for as long as the other end is there.
     ///
     /// # Errors
     /// The socket is no socket any more.
-    pub fn be_patient(&self) -> io::Result<()> {
-        self.0.set_read_timeout(None)
+    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(patience)
+    }
+
+    /// Whether the other end is gone and has left nothing to receive.
+    pub fn is_over(&self) -> bool {
+        let mut byte = [0; 1];
+        match recv(&self.0, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, bytes)) => bytes == 0,
+            Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+        }
     }
 
     /// Sends a message with descriptors beside it.
@@ -111,7 +122,7 @@ impl Channel {
         let received = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 other => break other?,
             }
         };

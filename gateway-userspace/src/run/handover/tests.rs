@@ -5,14 +5,29 @@ use std::sync::mpsc;
 
 use super::*;
 
-fn estate_of(listeners: &[TcpListener]) -> io::Result<Estate> {
-    let sockets = listeners
-        .iter()
-        .map(|listener| Ok((listener.local_addr()?, listener.try_clone()?.into())));
-    Ok(Estate {
-        revision: Revision(7),
-        sockets: sockets.collect::<io::Result<_>>()?,
-    })
+/// A process that listens, and tells when a successor has left.
+struct Listening {
+    listeners: Vec<TcpListener>,
+    left: mpsc::Sender<()>,
+}
+
+impl Old for Listening {
+    fn estate(&self) -> io::Result<Estate> {
+        let sockets = self
+            .listeners
+            .iter()
+            .map(|listener| Ok((listener.local_addr()?, listener.try_clone()?.into())));
+        Ok(Estate {
+            revision: Revision(7),
+            sockets: sockets.collect::<io::Result<_>>()?,
+        })
+    }
+
+    fn leave(&self) {}
+
+    fn resume(&self) {
+        let _ = self.left.send(());
+    }
 }
 
 fn listeners(count: usize) -> Vec<TcpListener> {
@@ -21,32 +36,41 @@ fn listeners(count: usize) -> Vec<TcpListener> {
         .collect()
 }
 
-struct Old {
+struct Process {
     path: std::path::PathBuf,
     _file: SocketFile,
     _dir: tempfile::TempDir,
+    left: mpsc::Receiver<()>,
     ended: mpsc::Receiver<TakenOver>,
 }
 
-fn old(count: usize) -> (Old, Vec<SocketAddr>) {
+fn old(count: usize) -> (Process, Vec<SocketAddr>) {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("handover.sock");
-    let (server, file) = Server::bind(&path).expect("bind");
+    let (server, mut file) = Server::bind(&path).expect("bind");
+    file.publish().expect("published");
     let listeners = listeners(count);
     let addresses = listeners
         .iter()
         .map(|l| l.local_addr().expect("address"))
         .collect();
     let (sender, ended) = mpsc::channel();
+    let (leaving, left) = mpsc::channel();
+    let listening = Listening {
+        listeners,
+        left: leaving,
+    };
     std::thread::spawn(move || {
-        let taken_over = server.serve(&|| estate_of(&listeners), &|| {});
+        let (taken_over, moving) = server.serve(&listening);
         let _ = sender.send(taken_over);
+        moving.wait();
     });
     (
-        Old {
+        Process {
             path,
             _file: file,
             _dir: dir,
+            left,
             ended,
         },
         addresses,
@@ -73,6 +97,7 @@ fn every_socket_arrives_and_the_old_process_ends_when_told() {
         assert_eq!(socket.local_addr().expect("address"), *address);
     }
     assert!(old.ended.try_recv().is_err());
+    assert!(!predecessor.is_gone());
     predecessor.taken_over(true).expect("heard");
     let taken_over = old.ended.recv_timeout(PATIENCE).expect("ended");
     assert_eq!(
@@ -94,6 +119,45 @@ fn a_successor_that_fails_changes_nothing() {
     assert_eq!(second.sockets[0].0, addresses[0]);
     second.taken_over(false).expect("heard");
     assert!(!old.ended.recv_timeout(PATIENCE).expect("ended").l4);
+}
+
+#[test]
+fn a_successor_killed_before_it_took_over_leaves_the_name_where_it_was() {
+    let (old, addresses) = old(1);
+    let killed = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is there");
+    let (server, file) = Server::bind(&old.path).expect("bind");
+    // A kill closes descriptors and leaves files.
+    std::mem::forget(file);
+    drop((server, killed));
+    let next = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is still there");
+    assert_eq!(next.sockets[0].0, addresses[0]);
+    old.left.recv_timeout(PATIENCE).expect("takes back");
+    next.taken_over(false).expect("heard");
+    old.ended.recv_timeout(PATIENCE).expect("ended");
+}
+
+#[test]
+fn nobody_is_refused_before_the_successor_has_its_names() {
+    let (old, _) = old(1);
+    let predecessor = Predecessor::connect(&old.path)
+        .expect("connects")
+        .expect("is there");
+    predecessor.taken_over(true).expect("heard");
+    old.ended.recv_timeout(PATIENCE).expect("drains");
+    let third = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("socket");
+    third
+        .connect(&SockAddr::unix(&old.path).expect("address"))
+        .expect("not refused");
+    drop(predecessor);
+    assert_eq!(
+        old.ended.recv_timeout(PATIENCE),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    );
+    assert!(Predecessor::connect(&old.path).expect("no error").is_none());
 }
 
 #[test]
