@@ -1,7 +1,7 @@
-//! `cargo xtask ci`: the static checks, and then every test.
+//! `cargo xtask ci`: the static checks, every test, and the public suite of the Gateway API.
 //!
 //! The steps run in the order of what they cost, each as the command a person would type, so that a
-//! failure can be repeated by hand. `.ci/run` calls this twice: `--checks`, then `--tests`.
+//! failure can be repeated by hand. `.ci/run` runs the tests first, as a fresh machine's first command.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ pub struct Args {
     /// Only the static checks: fmt, tidy, deny, clippy, rustdoc
     #[arg(long, conflicts_with = "tests")]
     checks: bool,
-    /// Only `cargo xtask test`
+    /// Only `cargo xtask test` and `cargo xtask conformance --check`
     #[arg(long)]
     tests: bool,
 }
@@ -44,6 +44,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     if !args.checks {
         step("test", xtask("test")?)?;
+        let mut conformance = xtask("conformance")?;
+        conformance.arg("--check");
+        step("conformance", conformance)?;
     }
     println!(
         "ci: all steps passed in {:.0} s",
