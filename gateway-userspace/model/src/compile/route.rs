@@ -266,6 +266,6 @@ fn dedup_hostnames(source: &Arc<Route>) -> Arc<Route> {
         attachment.hostnames.sort();
         attachment.hostnames.dedup();
     }
-    route.attachments = merged;
+    route.attachments = merged.into();
     Arc::new(route)
 }

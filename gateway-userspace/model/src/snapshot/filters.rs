@@ -204,14 +204,14 @@ mod tests {
     fn later_edits_act_on_what_earlier_ones_wrote() {
         let edits = compile(&[
             Filter::RequestHeaders(HeaderEdits {
-                set: vec![line("a", "1")],
-                add: vec![line("b", "1"), line("c", "1")],
-                remove: Vec::new(),
+                set: [line("a", "1")].into(),
+                add: [line("b", "1"), line("c", "1")].into(),
+                remove: Box::default(),
             }),
             Filter::RequestHeaders(HeaderEdits {
-                set: vec![line("b", "2")],
-                add: vec![line("a", "2")],
-                remove: vec![line("c", "").name],
+                set: [line("b", "2")].into(),
+                add: [line("a", "2")].into(),
+                remove: [line("c", "").name].into(),
             }),
         ])
         .request_headers
@@ -224,9 +224,9 @@ mod tests {
     #[test]
     fn edits_leave_framing_alone() {
         let edits = compile(&[Filter::RequestHeaders(HeaderEdits {
-            set: vec![line("Content-Length", "5"), line("a", "1")],
-            add: vec![line("transfer-encoding", "chunked")],
-            remove: vec![line("Host", "").name],
+            set: [line("Content-Length", "5"), line("a", "1")].into(),
+            add: [line("transfer-encoding", "chunked")].into(),
+            remove: [line("Host", "").name].into(),
         })])
         .request_headers
         .clone();

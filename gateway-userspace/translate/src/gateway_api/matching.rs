@@ -124,6 +124,8 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
 
 fn trimmed(path: &Arc<str>) -> Arc<str> {
     match path.trim_end_matches('/') {
+        // Made once: it is what most routes have.
+        "" => Arc::default(),
         trimmed if trimmed.len() == path.len() => Arc::clone(path),
         trimmed => trimmed.into(),
     }
@@ -135,7 +137,7 @@ pub(super) fn headers(matches: &[NamedMatch]) -> Result<Vec<HeaderMatch>, String
     let mut seen = BTreeSet::new();
     let mut headers = Vec::with_capacity(matches.len());
     for matched in matches {
-        let Some(name) = HeaderName::parse(&matched.name) else {
+        let Some(name) = HeaderName::sharing(&matched.name) else {
             return Err(format!("headers: {:?} is not a header name", matched.name));
         };
         if seen.insert(name.clone()) {
