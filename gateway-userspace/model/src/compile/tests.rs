@@ -319,11 +319,8 @@ fn a_backends_filters_come_after_the_rules() {
         panic!("forwards")
     };
     let picked = forward.pick(0).expect("a backend");
-    assert_eq!(
-        &picked.filters.request_headers.wire()[..],
-        b"x-a: backend\r\n"
-    );
-    assert_eq!(&rule.filters.request_headers.wire()[..], b"x-a: rule\r\n");
+    assert_eq!(picked.filters.request_headers.wire(), b"x-a: backend\r\n");
+    assert_eq!(rule.filters.request_headers.wire(), b"x-a: rule\r\n");
 }
 
 #[test]
