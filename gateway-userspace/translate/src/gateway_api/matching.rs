@@ -109,7 +109,15 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
         }
         Known::Unknown(kind) => return Err(format!("path.type {kind:?} is not known")),
     };
-    let method = match &matched.method {
+    let Some(more) = &matched.more else {
+        return Ok(HttpMatch {
+            path,
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        });
+    };
+    let method = match &more.method {
         None => None,
         Some(Known::Known(method)) => Some(Arc::from(*method)),
         Some(Known::Unknown(method)) => return Err(format!("method {method:?} is not known")),
@@ -117,8 +125,8 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
     Ok(HttpMatch {
         path,
         method,
-        headers: headers(&matched.headers)?,
-        query: query_params(&matched.query_params)?,
+        headers: headers(&more.headers)?,
+        query: query_params(&more.query_params)?,
     })
 }
 
