@@ -391,14 +391,15 @@ fn route(shape: Shape, i: usize, listener: &ListenerKey) -> Route {
     let object = route_object(i);
     let length = u32::try_from(shape.prefix(i).len()).expect("short");
     Route {
-        attachments: vec![RouteAttachment {
+        attachments: [RouteAttachment {
             listener: listener.clone(),
             hostnames: vec![Hostname::parse(&shape.host(i)).expect("a hostname")],
-        }],
+        }]
+        .into(),
         rules: vec![Arc::new(Rule {
             name: None,
             index: 0,
-            matches: vec![RuleMatch {
+            matches: [RuleMatch {
                 conditions: HttpMatch {
                     path: shape.condition(i),
                     method: None,
@@ -412,13 +413,14 @@ fn route(shape: Shape, i: usize, listener: &ListenerKey) -> Route {
                     rule: 0,
                     alternative: 0,
                 },
-            }],
-            action: Action::Forward(vec![WeightedBackend {
+            }]
+            .into(),
+            action: Action::Forward(Box::new([WeightedBackend {
                 weight: 1,
                 target: BackendTarget::Upstream(upstream(i, 1).key),
-                filters: Vec::new(),
-            }]),
-            filters: Vec::new(),
+                filters: Box::default(),
+            }])),
+            filters: Box::default(),
             cors: None,
             timeouts: Timeouts::default(),
             retry: None,

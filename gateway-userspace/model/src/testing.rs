@@ -197,12 +197,12 @@ pub(crate) fn route(
             name: None,
             index,
             matches: matches.collect(),
-            action: Action::Forward(vec![WeightedBackend {
+            action: Action::Forward(Box::new([WeightedBackend {
                 weight: 1,
                 target: BackendTarget::Upstream(upstream_key(&format!("b{index}"))),
-                filters: Vec::new(),
-            }]),
-            filters: Vec::new(),
+                filters: Box::default(),
+            }])),
+            filters: Box::default(),
             cors: None,
             timeouts: Timeouts::default(),
             retry: None,
@@ -210,10 +210,11 @@ pub(crate) fn route(
     });
     Route {
         rules: rules.collect(),
-        attachments: vec![RouteAttachment {
+        attachments: [RouteAttachment {
             listener: listener_key(section),
             hostnames: hosts.iter().map(|host| hostname(host)).collect(),
-        }],
+        }]
+        .into(),
         object,
     }
 }

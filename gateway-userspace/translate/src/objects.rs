@@ -68,7 +68,7 @@ pub use route_filter::{
     CorsFilter, HeaderFilter, HttpRouteFilter, MirrorFilter, PathModifier, RedirectFilter,
     RewriteFilter,
 };
-pub use route_match::{HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType};
+pub use route_match::{BeyondPath, HttpRouteMatch, NamedMatch, PathMatchType, ValueMatchType};
 pub use secret::Secret;
 pub use service::{LoadBalancerAddress, Service, ServicePort, ServiceType, TargetPort};
 pub use store::Objects;

@@ -161,10 +161,11 @@ impl Translator {
         let old = old.unwrap_or_default();
         let gone = RouteUnit::default();
         let unit = new.as_ref().unwrap_or(&gone);
-        for key in self.attached.replace(&old.attached, &unit.attached) {
+        let (before, now) = (&old.reach, &unit.reach);
+        for key in self.attached.replace(&before.attached, &now.attached) {
             self.dirty.statuses.insert(key.gateway);
         }
-        if old.ancestors != unit.ancestors {
+        if before.ancestors != now.ancestors {
             self.dirty.policies_of_route(&self.objects, &name);
         }
         let used = self.upstreams.replace(&old.upstreams, &unit.upstreams);
@@ -214,7 +215,7 @@ impl Translator {
                     let routes = self.index.routes_of_service.of(service);
                     let units = routes.filter_map(|route| self.routes.get(route));
                     units
-                        .flat_map(|unit| unit.ancestors.iter().cloned())
+                        .flat_map(|unit| unit.reach.ancestors.iter().cloned())
                         .collect()
                 };
                 policy_status(&self.objects, &self.settings, &name, policy, ancestors)

@@ -15,8 +15,8 @@ use crate::snapshot::{
 #[derive(Debug)]
 pub(crate) struct CompiledRoute {
     source: Arc<Route>,
-    rules: Vec<Arc<CompiledRule>>,
-    matches: Vec<Arc<CompiledMatch>>,
+    rules: Box<[Arc<CompiledRule>]>,
+    matches: Box<[Arc<CompiledMatch>]>,
 }
 
 impl CompiledRoute {
@@ -31,17 +31,20 @@ impl CompiledRoute {
     ) -> Result<Self, String> {
         let mut route = Self {
             source: dedup_hostnames(source),
-            rules: Vec::with_capacity(source.rules.len()),
-            matches: Vec::with_capacity(source.rules.iter().map(|rule| rule.matches.len()).sum()),
+            rules: Box::default(),
+            matches: Box::default(),
         };
         route.acquire(old, next);
         let route_label: Arc<str> = source.object.route_label().into();
+        let mut parts = Parts::of(&source.object, route_label);
         for rule in &source.rules {
-            if let Err(reason) = route.add_rule(rule, &route_label, old, &next.upstreams) {
+            if let Err(reason) = parts.add(rule, old, &next.upstreams) {
                 route.release(old, &mut next.upstreams);
                 return Err(reason);
             }
         }
+        route.rules = parts.rules.into();
+        route.matches = parts.matches.into();
         Ok(route)
     }
 
@@ -88,11 +91,41 @@ impl CompiledRoute {
             .collect()
     }
 
-    fn add_rule(
+    /// The counters of the rule of that name, or, if it has none, of the unnamed one at that position.
+    fn stats_of(&self, rule: &Rule) -> Option<Arc<RuleStats>> {
+        let same = |old: &&Arc<CompiledRule>| match (&rule.name, old.name()) {
+            (None, None) => old.index == rule.index,
+            (new, old) => new.as_ref() == old,
+        };
+        self.rules
+            .iter()
+            .find(same)
+            .map(|old| Arc::clone(&old.stats))
+    }
+}
+
+/// What a route is compiled into, rule by rule.
+struct Parts<'a> {
+    route: &'a ObjectRef,
+    route_label: Arc<str>,
+    rules: Vec<Arc<CompiledRule>>,
+    matches: Vec<Arc<CompiledMatch>>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(route: &'a ObjectRef, route_label: Arc<str>) -> Self {
+        Self {
+            route,
+            route_label,
+            rules: Vec::new(),
+            matches: Vec::new(),
+        }
+    }
+
+    fn add(
         &mut self,
         rule: &Arc<Rule>,
-        route_label: &Arc<str>,
-        old: Option<&Self>,
+        old: Option<&CompiledRoute>,
         upstreams: &UpstreamTable,
     ) -> Result<(), String> {
         let (at, first) = (self.rules.len(), self.matches.len());
@@ -109,9 +142,9 @@ impl CompiledRoute {
         }
         let stats = old.and_then(|old| old.stats_of(rule)).unwrap_or_default();
         let compiled = Arc::new(compile_rule(
-            &self.source.object,
+            self.route,
             rule,
-            route_label,
+            &self.route_label,
             stats,
             upstreams,
         ));
@@ -123,18 +156,6 @@ impl CompiledRoute {
         }
         self.rules.push(compiled);
         Ok(())
-    }
-
-    /// The counters of the rule of that name, or, if it has none, of the unnamed one at that position.
-    fn stats_of(&self, rule: &Rule) -> Option<Arc<RuleStats>> {
-        let same = |old: &&Arc<CompiledRule>| match (&rule.name, &old.name) {
-            (None, None) => old.index == rule.index,
-            (new, old) => new == old,
-        };
-        self.rules
-            .iter()
-            .find(same)
-            .map(|old| Arc::clone(&old.stats))
     }
 }
 
@@ -155,7 +176,7 @@ fn compile_rule(
     CompiledRule {
         route: route.clone(),
         index: rule.index,
-        name: rule.name.clone(),
+        is_named: rule.name.is_some(),
         labels: RuleLabels {
             route: Arc::clone(route_label),
             rule: rule.name.clone().unwrap_or_else(|| position(rule.index)),
@@ -266,6 +287,6 @@ fn dedup_hostnames(source: &Arc<Route>) -> Arc<Route> {
         attachment.hostnames.sort();
         attachment.hostnames.dedup();
     }
-    route.attachments = merged;
+    route.attachments = merged.into();
     Arc::new(route)
 }

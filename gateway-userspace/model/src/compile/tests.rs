@@ -300,36 +300,34 @@ fn a_backends_filters_come_after_the_rules() {
     let set = |value: &str| {
         let name = crate::ir::HeaderName::parse("x-a").expect("a token");
         Filter::RequestHeaders(crate::ir::HeaderEdits {
-            set: vec![crate::ir::HeaderLine {
+            set: [crate::ir::HeaderLine {
                 name,
                 value: value.into(),
-            }],
+            }]
+            .into(),
             ..Default::default()
         })
     };
-    rule.filters = vec![set("rule")];
+    rule.filters = [set("rule")].into();
     let crate::ir::Action::Forward(backends) = &mut rule.action else {
         panic!("forwards")
     };
-    backends[0].filters = vec![set("backend")];
+    backends[0].filters = [set("backend")].into();
     let snapshot = fresh(&one_listener([route]));
     let rule = snapshot.rules().next().expect("a rule");
     let CompiledAction::Forward(forward) = &rule.action else {
         panic!("forwards")
     };
     let picked = forward.pick(0).expect("a backend");
-    assert_eq!(
-        &picked.filters.request_headers.wire()[..],
-        b"x-a: backend\r\n"
-    );
-    assert_eq!(&rule.filters.request_headers.wire()[..], b"x-a: rule\r\n");
+    assert_eq!(picked.filters.request_headers.wire(), b"x-a: backend\r\n");
+    assert_eq!(rule.filters.request_headers.wire(), b"x-a: rule\r\n");
 }
 
 #[test]
 fn a_hostname_written_twice_counts_once() {
     let mut twice = route("r", "http", &["a.example"], vec![vec![on("/a")]]);
-    let again = twice.attachments[0].clone();
-    twice.attachments.push(again);
+    let once = twice.attachments[0].clone();
+    twice.attachments = [once.clone(), once].into();
     let first = fresh(&one_listener([twice]));
     assert_eq!(won(&first, "a.example/a").as_deref(), Some("r/0"));
     let second = compile(&one_listener([]), Revision(2), Some(&first)).snapshot;
@@ -365,7 +363,7 @@ fn drawn(listeners: u8, routes: &[(u8, u8, u8)], upstreams: &[(u8, u8)]) -> Ir {
             vec![vec![conditions]],
         );
         let sections = ["http", "shop", "alt", "https"];
-        let template = route.attachments.remove(0);
+        let template = route.attachments[0].clone();
         route.attachments = (0..)
             .zip(sections)
             .filter(|(bit, _)| attached >> bit & 1 == 1)

@@ -26,11 +26,16 @@ impl HeaderName {
     /// Parses a field name; nothing if it is no token.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let token = !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-        token.then(|| Self(text.to_ascii_lowercase().into()))
+        is_token(text).then(|| Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The same of a text that stands elsewhere too, and is shared if it is in lower case.
+    #[must_use]
+    pub fn sharing(text: &Arc<str>) -> Option<Self> {
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Self::parse(text);
+        }
+        is_token(text).then(|| Self(Arc::clone(text)))
     }
 
     /// The name in lower case.
@@ -38,6 +43,13 @@ impl HeaderName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// A header line to write. The value holds no CR, LF or NUL and no outer white space.
@@ -53,11 +65,11 @@ pub struct HeaderLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Replaces every line of that name.
-    pub set: Vec<HeaderLine>,
+    pub set: Box<[HeaderLine]>,
     /// Adds a line and leaves the others.
-    pub add: Vec<HeaderLine>,
+    pub add: Box<[HeaderLine]>,
     /// Drops every line of that name.
-    pub remove: Vec<HeaderName>,
+    pub remove: Box<[HeaderName]>,
 }
 
 /// Gateway API v1 `HTTPURLRewriteFilter`.

@@ -17,7 +17,7 @@ pub struct Route {
     /// The object it came from.
     pub object: ObjectRef,
     /// The listeners it is reachable through, sorted by listener.
-    pub attachments: Vec<RouteAttachment>,
+    pub attachments: Box<[RouteAttachment]>,
     /// Gateway API v1 `HTTPRoute.spec.rules`.
     pub rules: Vec<Arc<Rule>>,
 }
@@ -39,11 +39,11 @@ pub struct Rule {
     /// Its position in the route, from 0.
     pub index: u32,
     /// Alternatives; never empty (a rule without matches has one that matches every path).
-    pub matches: Vec<RuleMatch>,
+    pub matches: Box<[RuleMatch]>,
     /// What is done with a matching request.
     pub action: Action,
     /// Edits and mirrors of the rule, in the order they were written.
-    pub filters: Vec<Filter>,
+    pub filters: Box<[Filter]>,
     /// Gateway API v1 `HTTPRoute.spec.rules.filters` of type `CORS`, which answers preflights by itself.
     pub cors: Option<Box<Cors>>,
     /// How long things may take.
@@ -175,7 +175,7 @@ pub enum ValueMatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Sent to one of these backends, chosen by weight. Empty means that there is nowhere to go: 500.
-    Forward(Vec<WeightedBackend>),
+    Forward(Box<[WeightedBackend]>),
     /// Answered with a redirect.
     Redirect(Box<Redirect>),
     /// Answered with this status and no body; `reason` is for the operator's log.
@@ -195,7 +195,7 @@ pub struct WeightedBackend {
     /// Where it goes.
     pub target: BackendTarget,
     /// Filters of this backend alone, applied after the rule's.
-    pub filters: Vec<Filter>,
+    pub filters: Box<[Filter]>,
 }
 
 /// Where a backend's share goes.
@@ -227,7 +227,7 @@ pub struct Retry {
     /// Further attempts after the first; 0 switches retries off.
     pub attempts: u32,
     /// Response codes that are tried again, besides connections that were never made.
-    pub codes: Vec<u16>,
+    pub codes: Box<[u16]>,
     /// Pause before the first retry; none means the process's default.
     pub backoff: Option<Duration>,
 }

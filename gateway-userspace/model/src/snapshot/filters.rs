@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
-
 use super::UpstreamId;
 use crate::ir::{Filter, Fraction, HeaderEdits, HeaderLine, HeaderName, Rewrite};
 use crate::names::UpstreamKey;
@@ -47,7 +45,7 @@ impl CompiledMirror {
 pub struct CompiledEdits {
     drop: Box<[HeaderName]>,
     append: Box<[HeaderLine]>,
-    wire: Bytes,
+    wire: Box<[u8]>,
 }
 
 impl CompiledEdits {
@@ -79,7 +77,7 @@ impl CompiledEdits {
 
     /// The added lines as HTTP/1.1 writes them: `name: value` CRLF, each.
     #[must_use]
-    pub fn wire(&self) -> &Bytes {
+    pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 }
@@ -152,17 +150,14 @@ impl NetEdits {
     }
 
     fn seal(self) -> CompiledEdits {
-        let mut wire = BytesMut::new();
-        for line in &self.append {
-            wire.put_slice(line.name.as_str().as_bytes());
-            wire.put_slice(b": ");
-            wire.put_slice(line.value.as_bytes());
-            wire.put_slice(b"\r\n");
-        }
+        let lines = self.append.iter();
+        let wire: String = lines
+            .flat_map(|line| [line.name.as_str(), ": ", &line.value, "\r\n"])
+            .collect();
         CompiledEdits {
             drop: self.drop.into(),
             append: self.append.into(),
-            wire: wire.freeze(),
+            wire: wire.into_bytes().into(),
         }
     }
 }
@@ -204,19 +199,19 @@ mod tests {
     fn later_edits_act_on_what_earlier_ones_wrote() {
         let edits = compile(&[
             Filter::RequestHeaders(HeaderEdits {
-                set: vec![line("a", "1")],
-                add: vec![line("b", "1"), line("c", "1")],
-                remove: Vec::new(),
+                set: [line("a", "1")].into(),
+                add: [line("b", "1"), line("c", "1")].into(),
+                remove: Box::default(),
             }),
             Filter::RequestHeaders(HeaderEdits {
-                set: vec![line("b", "2")],
-                add: vec![line("a", "2")],
-                remove: vec![line("c", "").name],
+                set: [line("b", "2")].into(),
+                add: [line("a", "2")].into(),
+                remove: [line("c", "").name].into(),
             }),
         ])
         .request_headers
         .clone();
-        assert_eq!(&edits.wire()[..], b"a: 1\r\nb: 2\r\na: 2\r\n");
+        assert_eq!(edits.wire(), b"a: 1\r\nb: 2\r\na: 2\r\n");
         assert!(edits.drops(b"A") && edits.drops(b"B") && edits.drops(b"c"));
         assert!(!edits.drops(b"d"));
     }
@@ -224,13 +219,13 @@ mod tests {
     #[test]
     fn edits_leave_framing_alone() {
         let edits = compile(&[Filter::RequestHeaders(HeaderEdits {
-            set: vec![line("Content-Length", "5"), line("a", "1")],
-            add: vec![line("transfer-encoding", "chunked")],
-            remove: vec![line("Host", "").name],
+            set: [line("Content-Length", "5"), line("a", "1")].into(),
+            add: [line("transfer-encoding", "chunked")].into(),
+            remove: [line("Host", "").name].into(),
         })])
         .request_headers
         .clone();
-        assert_eq!(&edits.wire()[..], b"a: 1\r\n");
+        assert_eq!(edits.wire(), b"a: 1\r\n");
         assert!(!edits.drops(b"content-length") && !edits.drops(b"host"));
     }
 

@@ -13,8 +13,8 @@ pub struct CompiledRule {
     pub route: ObjectRef,
     /// The rule's position in the route, from 0.
     pub index: u32,
-    /// The rule's name.
-    pub name: Option<Arc<str>>,
+    /// Whether the rule has a name of its own.
+    pub(crate) is_named: bool,
     /// Texts for logs and metrics.
     pub labels: RuleLabels,
     /// What is done.
@@ -30,6 +30,14 @@ pub struct CompiledRule {
     pub retry: Option<Arc<Retry>>,
     /// Counters; they outlive a recompilation of the rule.
     pub stats: Arc<RuleStats>,
+}
+
+impl CompiledRule {
+    /// The rule's name, which is its label too.
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.is_named.then_some(&self.labels.rule)
+    }
 }
 
 /// A rule's texts for logs and metrics.
@@ -61,7 +69,6 @@ pub enum CompiledAction {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Forward {
     backends: Box<[CompiledBackend]>,
-    total: u64,
 }
 
 /// One of a rule's backends.
@@ -114,7 +121,7 @@ impl Forward {
                 }
             })
             .collect();
-        Self { backends, total }
+        Self { backends }
     }
 
     /// Every backend, in the order written.
@@ -126,14 +133,14 @@ impl Forward {
     /// The sum of the weights.
     #[must_use]
     pub fn total_weight(&self) -> u64 {
-        self.total
+        self.backends.last().map_or(0, |last| last.up_to)
     }
 
     /// The backend for a point that the caller draws evenly from all of `u32`, for instance by
     /// [`super::StatsSlot::draw`]. Nothing when no backend has a weight: the answer is 500.
     #[must_use]
     pub fn pick(&self, point: u32) -> Option<&CompiledBackend> {
-        let at = (u128::from(point) * u128::from(self.total)) >> 32;
+        let at = (u128::from(point) * u128::from(self.total_weight())) >> 32;
         self.backends
             .iter()
             .find(|backend| at < u128::from(backend.up_to))

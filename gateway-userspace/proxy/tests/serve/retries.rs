@@ -21,7 +21,7 @@ const FAIL: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\
 fn retry(attempts: u32, codes: &[u16]) -> Option<Retry> {
     Some(Retry {
         attempts,
-        codes: codes.to_vec(),
+        codes: codes.into(),
         backoff: Some(Duration::from_millis(1)),
     })
 }

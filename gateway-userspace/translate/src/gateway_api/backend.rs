@@ -121,9 +121,9 @@ impl<'a> Resolver<'a> {
                 Reason::InvalidKind,
                 format!(
                     "backend {} {} of group {} is not supported; refer to a Service",
-                    reference.kind,
+                    reference.kind(),
                     reference.name,
-                    group_name(&reference.group)
+                    group_name(reference.group())
                 ),
             ));
         };

@@ -146,14 +146,14 @@ fn header_edits(filter: &HeaderFilter) -> Result<HeaderEdits, String> {
         remove: filter
             .remove
             .iter()
-            .map(|name| header_name(name))
+            .map(header_name)
             .collect::<Result<BTreeSet<_>, _>>()?
             .into_iter()
             .collect(),
     })
 }
 
-fn header_lines(headers: &[(Arc<str>, Arc<str>)]) -> Result<Vec<HeaderLine>, String> {
+fn header_lines(headers: &[(Arc<str>, Arc<str>)]) -> Result<Box<[HeaderLine]>, String> {
     let mut seen = BTreeSet::new();
     let mut lines = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -169,11 +169,11 @@ fn header_lines(headers: &[(Arc<str>, Arc<str>)]) -> Result<Vec<HeaderLine>, Str
         };
         lines.push(HeaderLine { name, value });
     }
-    Ok(lines)
+    Ok(lines.into())
 }
 
-fn header_name(text: &str) -> Result<HeaderName, String> {
-    let Some(name) = HeaderName::parse(text) else {
+fn header_name(text: &Arc<str>) -> Result<HeaderName, String> {
+    let Some(name) = HeaderName::sharing(text) else {
         return Err(format!("{text:?} is not a header name"));
     };
     match name.as_str() {

@@ -34,7 +34,7 @@ enum Kind {
 /// A value that is not supported, in words.
 pub(super) fn conditions(matched: &GrpcRouteMatch) -> Result<(Rank, HttpMatch), String> {
     let (kind, path) = match &matched.method {
-        None => (Kind::Every, PathMatch::Prefix("".into())),
+        None => (Kind::Every, PathMatch::Prefix(Arc::default())),
         Some(method) => path(method)?,
     };
     let length = match &path {
@@ -78,7 +78,7 @@ fn path(matched: &GrpcMethodMatch) -> Result<(Kind, PathMatch), String> {
                 let path = format!("/[^/]+/{method}");
                 (Kind::Method, PathMatch::Regex(path.into()))
             }
-            (None, None) => (Kind::Every, PathMatch::Prefix("".into())),
+            (None, None) => (Kind::Every, PathMatch::Prefix(Arc::default())),
         }),
         Known::Known(ValueMatchType::RegularExpression) => {
             let service = part("service", service)?;

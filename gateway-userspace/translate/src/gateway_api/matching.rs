@@ -109,7 +109,15 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
         }
         Known::Unknown(kind) => return Err(format!("path.type {kind:?} is not known")),
     };
-    let method = match &matched.method {
+    let Some(more) = &matched.more else {
+        return Ok(HttpMatch {
+            path,
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        });
+    };
+    let method = match &more.method {
         None => None,
         Some(Known::Known(method)) => Some(Arc::from(*method)),
         Some(Known::Unknown(method)) => return Err(format!("method {method:?} is not known")),
@@ -117,13 +125,15 @@ pub(super) fn conditions(matched: &HttpRouteMatch) -> Result<HttpMatch, String> 
     Ok(HttpMatch {
         path,
         method,
-        headers: headers(&matched.headers)?,
-        query: query_params(&matched.query_params)?,
+        headers: headers(&more.headers)?,
+        query: query_params(&more.query_params)?,
     })
 }
 
 fn trimmed(path: &Arc<str>) -> Arc<str> {
     match path.trim_end_matches('/') {
+        // Made once: it is what most routes have.
+        "" => Arc::default(),
         trimmed if trimmed.len() == path.len() => Arc::clone(path),
         trimmed => trimmed.into(),
     }
@@ -135,7 +145,7 @@ pub(super) fn headers(matches: &[NamedMatch]) -> Result<Vec<HeaderMatch>, String
     let mut seen = BTreeSet::new();
     let mut headers = Vec::with_capacity(matches.len());
     for matched in matches {
-        let Some(name) = HeaderName::parse(&matched.name) else {
+        let Some(name) = HeaderName::sharing(&matched.name) else {
             return Err(format!("headers: {:?} is not a header name", matched.name));
         };
         if seen.insert(name.clone()) {

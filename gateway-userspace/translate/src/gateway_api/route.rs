@@ -1,5 +1,6 @@
 //! One route of whatever kind: which listeners it attaches to, what is served of it, and its status.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::gateway::ParentView;
 use super::references::parent_of;
 use super::rules::{self, Rules};
 use super::{Finding, judge_references};
+use crate::lately::Lately;
 use crate::objects::{Objects, ParentRef, RouteObject};
 use crate::settings::Settings;
 use crate::status::{ConditionType, Conditions, Reason, RouteParentStatus, RouteStatus, Status};
@@ -25,12 +27,29 @@ pub(crate) struct RouteUnit {
     pub(crate) route: Option<Arc<Route>>,
     /// What it is told; none if no parent is ours.
     pub(crate) status: Option<Arc<Status>>,
+    /// Where it is attached.
+    pub(crate) reach: Arc<Reach>,
+    /// What its served rules name.
+    pub(crate) upstreams: Box<[UpstreamKey]>,
+}
+
+/// Where a route is attached; most routes of a Gateway have the same.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reach {
     /// The listeners that count it as attached, served or not.
     pub(crate) attached: Box<[ListenerKey]>,
     /// The Gateways that it attaches to, if policies of its backends matter there.
     pub(crate) ancestors: Box<[ObjectRef]>,
-    /// What its served rules name.
-    pub(crate) upstreams: Box<[UpstreamKey]>,
+}
+
+impl Reach {
+    /// This, or an equal one that stands elsewhere.
+    fn shared(self) -> Arc<Self> {
+        thread_local! {
+            static LATELY: RefCell<Lately<Reach, 256>> = const { RefCell::new(Lately::new()) };
+        }
+        LATELY.with_borrow_mut(|lately| lately.shared(self))
+    }
 }
 
 impl RouteUnit {
@@ -94,8 +113,11 @@ impl RouteUnit {
                 }
             }
         }
-        unit.attached = attached.into_iter().collect();
-        unit.ancestors = ancestors.into_iter().collect();
+        let reach = Reach {
+            attached: attached.into_iter().collect(),
+            ancestors: ancestors.into_iter().collect(),
+        };
+        unit.reach = reach.shared();
         unit.status = Some(Status::Route(RouteStatus { parents: statuses }).shared());
         if !attachments.is_empty() {
             unit.serve(object, attachments, rules, resolved);

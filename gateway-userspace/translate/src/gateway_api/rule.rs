@@ -78,7 +78,7 @@ fn outcome(
     let built = |done: Done| Rule {
         name: name.cloned(),
         index: first.rule,
-        matches,
+        matches: matches.into(),
         action: done.action,
         filters: done.filters,
         cors: done.cors,
@@ -103,7 +103,7 @@ impl Outcome {
 /// What is done with a request.
 struct Done {
     action: Action,
-    filters: Vec<Filter>,
+    filters: Box<[Filter]>,
     cors: Option<Box<Cors>>,
 }
 
@@ -114,7 +114,7 @@ impl Done {
                 status: 500,
                 reason: why.into(),
             },
-            filters: Vec::new(),
+            filters: Box::default(),
             cors: None,
         }
     }
@@ -136,9 +136,9 @@ fn done(
     Ok(Done {
         action: match filters.redirect {
             Some(redirect) => Action::Redirect(Box::new(redirect)),
-            None => Action::Forward(backends),
+            None => Action::Forward(backends.into()),
         },
-        filters: shrunk(filters.steps),
+        filters: filters.steps.into(),
         cors: filters.cors.map(Box::new),
     })
 }
@@ -158,11 +158,6 @@ fn backend(
             },
             None => target,
         },
-        filters: shrunk(filters.steps),
+        filters: filters.steps.into(),
     })
-}
-
-fn shrunk<T>(mut list: Vec<T>) -> Vec<T> {
-    list.shrink_to_fit();
-    list
 }

@@ -82,7 +82,7 @@ impl Rules {
 /// The rule of a TLSRoute, TCPRoute or UDPRoute: whatever comes in goes to its backends.
 fn stream(place: &Place<'_>, route: &StreamRoute, resolver: &mut Resolver<'_>) -> Rule {
     let conditions = HttpMatch {
-        path: PathMatch::Prefix("".into()),
+        path: PathMatch::Prefix(Arc::default()),
         method: None,
         headers: Vec::new(),
         query: Vec::new(),
@@ -90,17 +90,18 @@ fn stream(place: &Place<'_>, route: &StreamRoute, resolver: &mut Resolver<'_>) -
     let backends = route.backend_refs.iter().map(|reference| WeightedBackend {
         weight: reference.weight,
         target: resolver.backend(&reference.backend),
-        filters: Vec::new(),
+        filters: Box::default(),
     });
     Rule {
         name: route.rule_name.clone(),
         index: place.rule,
         action: Action::Forward(backends.collect()),
-        matches: vec![RuleMatch {
+        matches: [RuleMatch {
             order: place.order(Specificity::of(&conditions).rank()),
             conditions,
-        }],
-        filters: Vec::new(),
+        }]
+        .into(),
+        filters: Box::default(),
         cors: None,
         timeouts: Timeouts::default(),
         retry: None,

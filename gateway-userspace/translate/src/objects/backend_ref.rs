@@ -8,16 +8,23 @@ use super::{HttpRouteFilter, check};
 /// Gateway API v1 `BackendObjectReference`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendRef {
-    /// Default core, the empty text.
-    pub group: Arc<str>,
-    /// Default `Service`.
-    pub kind: Arc<str>,
+    /// What it refers to where that is no core Service.
+    foreign: Option<Box<GroupKind>>,
     /// The name.
     pub name: Arc<str>,
     /// Default: the route's own.
     pub namespace: Option<Arc<str>>,
     /// The Service's port; always there for a Service.
     pub port: Option<u16>,
+}
+
+/// What kind of object is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GroupKind {
+    /// Default core, the empty text.
+    group: Arc<str>,
+    /// Default `Service`.
+    kind: Arc<str>,
 }
 
 /// Gateway API v1 `HTTPBackendRef`, `GRPCBackendRef`, and `BackendRef`, which has no filters.
@@ -30,6 +37,8 @@ pub struct WeightedRef {
     /// Up to 16.
     pub filters: Box<[HttpRouteFilter]>,
 }
+
+const SERVICE: &str = "Service";
 
 impl WeightedRef {
     /// `backendRefs` of a rule, up to 16, each with the filters that `filters` reads.
@@ -56,12 +65,16 @@ impl WeightedRef {
 impl BackendRef {
     pub(super) fn read(node: &Node<'_>) -> Self {
         let kind = node.field("kind").checked(check::kind);
-        let backend = Self {
+        let meant = GroupKind {
             group: node
                 .field("group")
                 .checked(check::group)
                 .unwrap_or_default(),
-            kind: kind.unwrap_or_else(|| shared("Service")),
+            kind: kind.unwrap_or_else(|| shared(SERVICE)),
+        };
+        let is_service = meant.group.is_empty() && &*meant.kind == SERVICE;
+        let backend = Self {
+            foreign: (!is_service).then(|| Box::new(meant)),
             name: node.field("name").required_checked(check::object_name),
             namespace: node.field("namespace").checked(check::label),
             port: node.field("port").port(),
@@ -76,6 +89,18 @@ impl BackendRef {
     /// Whether this is a core Service.
     #[must_use]
     pub fn is_service(&self) -> bool {
-        self.group.is_empty() && &*self.kind == "Service"
+        self.foreign.is_none()
+    }
+
+    /// `group`; the core group is the empty text.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.foreign.as_ref().map_or("", |meant| &meant.group)
+    }
+
+    /// `kind`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.foreign.as_ref().map_or(SERVICE, |meant| &meant.kind)
     }
 }

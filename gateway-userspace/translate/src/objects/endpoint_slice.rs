@@ -1,5 +1,6 @@
 //! Kubernetes discovery `EndpointSlice`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use gateway_model::names::ObjectKind;
 
 use super::Meta;
 use super::reader::{Node, shared};
+use crate::lately::Lately;
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -22,7 +24,7 @@ pub struct EndpointSlice {
     /// `endpoints`, if `addressType` is `IPv4` or `IPv6`; empty otherwise (`FQDN` is deprecated).
     pub endpoints: Box<[SliceEndpoint]>,
     /// `ports`.
-    pub ports: Box<[SlicePort]>,
+    pub ports: Arc<[SlicePort]>,
 }
 
 /// Kubernetes discovery `Endpoint`.
@@ -40,7 +42,7 @@ pub struct SliceEndpoint {
 }
 
 /// Kubernetes discovery `EndpointPort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlicePort {
     /// The name of the Service's port; empty if that has none.
     pub name: Arc<str>,
@@ -54,7 +56,6 @@ impl EndpointSlice {
     pub(super) fn read(root: &Node<'_>) -> Self {
         let address_type = root.field("addressType").required_text();
         let endpoints = root.field("endpoints").items(1000);
-        let ports = root.field("ports").items(20_000);
         let is_ip = matches!(address_type, "IPv4" | "IPv6");
         let read = |item: &Node<'_>| is_ip.then(|| SliceEndpoint::read(item)).flatten();
         let labels = root.field("metadata").field("labels");
@@ -62,9 +63,19 @@ impl EndpointSlice {
             meta: Meta::read(ObjectKind::EndpointSlice, root),
             service_name: labels.field(SERVICE_NAME).text().map(shared),
             endpoints: endpoints.iter().filter_map(read).collect(),
-            ports: ports.iter().map(SlicePort::read).collect(),
+            ports: ports(root),
         }
     }
+}
+
+/// `ports`. Many slices have the same.
+fn ports(root: &Node<'_>) -> Arc<[SlicePort]> {
+    thread_local! {
+        static LATELY: RefCell<Lately<[SlicePort], 256>> = const { RefCell::new(Lately::new()) };
+    }
+    let nodes = root.field("ports").items(20_000);
+    let ports: Vec<_> = nodes.iter().map(SlicePort::read).collect();
+    LATELY.with_borrow_mut(|lately| lately.shared(ports))
 }
 
 impl SliceEndpoint {

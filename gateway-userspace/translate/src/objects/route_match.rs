@@ -12,6 +12,13 @@ pub struct HttpRouteMatch {
     pub path_type: Known<PathMatchType>,
     /// `path.value`; default `/`.
     pub path: Arc<str>,
+    /// What else must hold; none for most, whose path is the only condition.
+    pub more: Option<Box<BeyondPath>>,
+}
+
+/// What an `HTTPRouteMatch` asks beyond the path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BeyondPath {
     /// `method`, one of nine.
     pub method: Option<Known<&'static str>>,
     /// `headers`, up to 16.
@@ -69,9 +76,7 @@ impl HttpRouteMatch {
         Self {
             path_type: Known::Known(PathMatchType::PathPrefix),
             path: shared("/"),
-            method: None,
-            headers: Box::default(),
-            query_params: Box::default(),
+            more: None,
         }
     }
 
@@ -91,12 +96,15 @@ impl HttpRouteMatch {
             _ => check::length(text, 0, 1024),
         };
         let value = path.field("value").checked(check_path);
-        Self {
-            path: value.unwrap_or_else(|| shared("/")),
-            path_type,
+        let more = BeyondPath {
             method: node.field("method").known(&METHODS),
             headers: NamedMatch::list(&node.field("headers"), 4096),
             query_params: NamedMatch::list(&node.field("queryParams"), 1024),
+        };
+        Self {
+            path: value.unwrap_or_else(|| shared("/")),
+            path_type,
+            more: (more != BeyondPath::default()).then(|| Box::new(more)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Kubernetes core `Service`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use gateway_model::names::ObjectKind;
 
 use super::reader::{Node, shared};
 use super::{Known, Meta};
+use crate::lately::Lately;
 
 /// Kubernetes core `Service`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub struct Service {
     /// `spec.externalName`.
     pub external_name: Option<Arc<str>>,
     /// `spec.ports`.
-    pub ports: Box<[ServicePort]>,
+    pub ports: Arc<[ServicePort]>,
     /// `status.loadBalancer.ingress`.
     pub load_balancer: Box<[LoadBalancerAddress]>,
 }
@@ -42,7 +44,7 @@ pub enum ServiceType {
 }
 
 /// Kubernetes core `ServicePort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePort {
     /// The name; empty if there is only one.
     pub name: Arc<str>,
@@ -57,7 +59,7 @@ pub struct ServicePort {
 }
 
 /// `targetPort`: a number, or the name of a Pod's port, which only EndpointSlices can resolve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetPort {
     /// The number.
     Number(u16),
@@ -116,7 +118,11 @@ fn trim_dot(text: &str) -> Arc<str> {
     text.trim_end_matches('.').to_ascii_lowercase().into()
 }
 
-fn ports(spec: &Node<'_>) -> Box<[ServicePort]> {
+/// `spec.ports`. Many Services have the same.
+fn ports(spec: &Node<'_>) -> Arc<[ServicePort]> {
+    thread_local! {
+        static LATELY: RefCell<Lately<[ServicePort], 256>> = const { RefCell::new(Lately::new()) };
+    }
     let items = spec.field("ports").items(usize::MAX);
     let several = items.len() > 1;
     let read = |item: &Node<'_>| {
@@ -127,7 +133,8 @@ fn ports(spec: &Node<'_>) -> Box<[ServicePort]> {
         }
         port
     };
-    items.iter().map(read).collect()
+    let ports: Vec<_> = items.iter().map(read).collect();
+    LATELY.with_borrow_mut(|lately| lately.shared(ports))
 }
 
 impl ServicePort {

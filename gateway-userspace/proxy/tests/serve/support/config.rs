@@ -162,11 +162,11 @@ impl Config {
             endpoints,
         };
         self.ir.upstreams.insert(key.clone(), Arc::new(upstream));
-        Action::Forward(vec![WeightedBackend {
+        Action::Forward(Box::new([WeightedBackend {
             weight: 1,
             target: BackendTarget::Upstream(key),
-            filters: Vec::new(),
-        }])
+            filters: Box::default(),
+        }]))
     }
 
     /// An action that shares out what comes: an upstream of each name, or nothing where there is no endpoint.
@@ -185,7 +185,7 @@ impl Config {
             WeightedBackend {
                 weight: *weight,
                 target,
-                filters: Vec::new(),
+                filters: Box::default(),
             }
         };
         Action::Forward(shares.iter().map(backend).collect())
@@ -226,9 +226,9 @@ impl Config {
         let rule = Rule {
             name: None,
             index: 0,
-            matches: vec![RuleMatch { conditions, order }],
+            matches: [RuleMatch { conditions, order }].into(),
             action: spec.action,
-            filters: spec.filters,
+            filters: spec.filters.into(),
             cors: spec.cors.map(Box::new),
             timeouts: spec.timeouts,
             retry: spec.retry.map(Arc::new),
@@ -240,7 +240,7 @@ impl Config {
         };
         let object = Route {
             object: route.clone(),
-            attachments: vec![attachment],
+            attachments: [attachment].into(),
             rules: vec![Arc::new(rule)],
         };
         self.ir.routes.insert(route, Arc::new(object));
