@@ -242,7 +242,8 @@ pub struct Report {
     /// Connections made.
     pub connections: u64,
     /// Times that a kept-alive connection was closed, without a byte, before the answer to its
-    /// next request; the request was sent again on another one, as RFC 9110 §9.2.2 allows.
+    /// next request; the request was sent again on another one, as RFC 9110 §9.2.2 allows. HTTP/1 alone: a
+    /// request of HTTP/2 that was sent and not answered has failed.
     pub resent: u64,
     /// The first few failures in words.
     pub examples: Vec<String>,

@@ -32,13 +32,8 @@ async fn open(stream: Box<dyn Stream>) -> Result<Connection> {
     Ok(sender)
 }
 
-/// Whether the server took no notice of the request, so that it may be sent again (RFC 9113 §8.7).
-fn untouched(error: &hyper::Error) -> bool {
-    error.is_canceled()
-}
-
 /// One `GET` on the kept connection or a new one. A connection that takes no more requests is
-/// replaced before one is sent.
+/// replaced before one is sent; hyper says so late, by giving a request back that it has not sent.
 pub(super) async fn exchange(
     load: &Load,
     shared: &Shared,
@@ -61,7 +56,7 @@ pub(super) async fn exchange(
         let scheme = if load.tls.is_some() { "https" } else { "http" };
         let uri = format!("{scheme}://{}{target}", load.host);
         let request = http::Request::get(uri).body(Empty::new())?;
-        match connection.send_request(request).await {
+        match connection.try_send_request(request).await {
             Ok(response) => {
                 let response = whole(response).await?;
                 if load.keep_alive {
@@ -69,8 +64,8 @@ pub(super) async fn exchange(
                 }
                 return Ok(response);
             }
-            Err(error) if untouched(&error) => shared.note(|report| report.resent += 1),
-            Err(error) => return Err(error).context("request"),
+            Err(refused) if refused.message().is_some() => {}
+            Err(refused) => return Err(refused.into_error()).context("request"),
         }
     }
 }
