@@ -192,9 +192,14 @@ fn the_place_of_a_successor_that_dies_is_taken_back() {
         assert!(!old.is_live() && !old.is_forsaken());
         drop(new);
         drop(new_workers);
-        while !old.is_forsaken() {
-            tokio::task::yield_now().await;
-        }
+        let forsaken = async {
+            while !old.is_forsaken() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), forsaken)
+            .await
+            .expect("the dead one's locks go");
         wire.try_connect(VIP[0], 443, Duration::from_secs(1))
             .expect_err("nobody listens");
         old.take_over(&workers.steering()).await.expect("take over");

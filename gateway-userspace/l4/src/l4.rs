@@ -127,7 +127,8 @@ impl L4 {
     }
 
     /// Makes a plan live: fills the idle half of the tables and flips the control word, unless the live half
-    /// says the same; routes addresses that no interface has to this node. Before [`L4::take_over`] the plan is only kept, and goes live with it.
+    /// says the same; routes addresses that no interface has to this node. Before [`L4::take_over`] the plan is
+    /// only kept, and goes live with it.
     ///
     /// # Errors
     /// The tables that are live stay as they are.

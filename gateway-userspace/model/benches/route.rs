@@ -1,8 +1,9 @@
 //! `cargo bench -p gateway-model --bench route [-- -o json]`: what looking up, compiling and keeping routes costs.
 //!
 //! Shapes: every route has a hostname of its own; all routes share one hostname, with prefixes of
-//! their own; or with regular expressions of their own (up to 1 000). A lookup asks for another route each time, in random order over all of them
-//! (`uniform`), or over 64 of them (`hot`); the request's texts lie one after the other, as a
+//! their own; or with regular expressions of their own (up to 1 000). A lookup asks for another
+//! route each time, in random order over all of them (`uniform`), by Zipf's law (`zipf`), or over
+//! 64 of them (`hot`), and costs CPU time of the thread; the request's texts lie one after the other, as a
 //! worker has just read them. Memory is the growth of the process's resident set, in a process of
 //! its own for each figure.
 

@@ -12,6 +12,11 @@ use crate::controller::PacketPath;
 use crate::heap;
 use crate::telemetry::chain;
 
+/// How often it is looked whether a successor that is gone has let go of the packet path, and how long lies between:
+/// its connections may be closed a moment before its locks.
+const LOOKS: u32 = 200;
+const LOOK: Duration = Duration::from_millis(10);
+
 /// The packet path, or why there is none.
 pub async fn start(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<String>)> {
     let outcome = L4::start(config.l4_settings())
@@ -65,15 +70,14 @@ pub async fn take_over(path: &PacketPath, proxy: &Proxy) -> anyhow::Result<bool>
 /// # Errors
 /// They go to another process, or nowhere.
 pub async fn resume(path: &PacketPath, proxy: &Proxy) -> anyhow::Result<()> {
-    for _ in 0..200 {
+    for _ in 0..LOOKS {
         match path.lock().await.as_mut() {
             None => return Ok(()),
             Some(l4) if l4.is_live() => return Ok(()),
             Some(l4) if l4.is_forsaken() => return steer(l4, proxy).await,
             Some(_) => {}
         }
-        // Its connections may be closed a moment before its locks.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOK).await;
     }
     anyhow::bail!("another process steers connections; stop it, or restart this one")
 }

@@ -182,7 +182,10 @@ impl Parts {
             clerks: None,
         };
         if parts.predecessor.is_none() {
-            parts.open_admin(state)?.publish()?;
+            let admin = parts.open_admin(state)?;
+            admin
+                .publish()
+                .context("cannot take the name of the admin socket")?;
         }
         Ok(parts)
     }

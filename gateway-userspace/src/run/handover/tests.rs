@@ -44,6 +44,13 @@ struct Process {
     ended: mpsc::Receiver<TakenOver>,
 }
 
+impl Process {
+    fn predecessor(&self) -> Predecessor {
+        let found = Predecessor::connect(&self.path).expect("connects");
+        found.expect("is there")
+    }
+}
+
 fn old(count: usize) -> (Process, Vec<SocketAddr>) {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("handover.sock");
@@ -80,9 +87,7 @@ fn old(count: usize) -> (Process, Vec<SocketAddr>) {
 #[test]
 fn every_socket_arrives_and_the_old_process_ends_when_told() {
     let (old, addresses) = old(SOCKETS_PER_MESSAGE + 3);
-    let predecessor = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is there");
+    let predecessor = old.predecessor();
     assert_eq!(predecessor.revision, Revision(7));
     assert_eq!(
         predecessor
@@ -113,9 +118,7 @@ fn every_socket_arrives_and_the_old_process_ends_when_told() {
 fn a_successor_that_fails_changes_nothing() {
     let (old, addresses) = old(1);
     drop(Predecessor::connect(&old.path).expect("connects"));
-    let second = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is still there");
+    let second = old.predecessor();
     assert_eq!(second.sockets[0].0, addresses[0]);
     second.taken_over(false).expect("heard");
     assert!(!old.ended.recv_timeout(PATIENCE).expect("ended").l4);
@@ -124,16 +127,12 @@ fn a_successor_that_fails_changes_nothing() {
 #[test]
 fn a_successor_killed_before_it_took_over_leaves_the_name_where_it_was() {
     let (old, addresses) = old(1);
-    let killed = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is there");
+    let killed = old.predecessor();
     let (server, file) = Server::bind(&old.path).expect("bind");
     // A kill closes descriptors and leaves files.
     std::mem::forget(file);
     drop((server, killed));
-    let next = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is still there");
+    let next = old.predecessor();
     assert_eq!(next.sockets[0].0, addresses[0]);
     old.left.recv_timeout(PATIENCE).expect("takes back");
     next.taken_over(false).expect("heard");
@@ -143,9 +142,7 @@ fn a_successor_killed_before_it_took_over_leaves_the_name_where_it_was() {
 #[test]
 fn nobody_is_refused_before_the_successor_has_its_names() {
     let (old, _) = old(1);
-    let predecessor = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is there");
+    let predecessor = old.predecessor();
     predecessor.taken_over(true).expect("heard");
     old.ended.recv_timeout(PATIENCE).expect("drains");
     let third = Socket::new(Domain::UNIX, Type::SEQPACKET, None).expect("socket");
@@ -178,8 +175,6 @@ fn nonsense_is_an_error_and_no_end() {
         .connect(&SockAddr::unix(&old.path).expect("address"))
         .expect("connect");
     socket.send(b"\x00not json").expect("send");
-    let predecessor = Predecessor::connect(&old.path)
-        .expect("connects")
-        .expect("is still there");
+    let predecessor = old.predecessor();
     assert_eq!(predecessor.pid, std::process::id());
 }
