@@ -17,13 +17,21 @@ pub(super) struct Attempt {
     via: Via,
 }
 
-/// What an attempt goes by.
-struct Way<'a> {
-    worker: &'a Rc<Worker>,
-    pool: &'a Pool,
+/// How a request comes by its connection.
+pub(super) enum Start {
+    /// One is there.
+    Ready(Attempt),
+    /// One has to be made.
+    Dial(Dial),
+}
+
+/// A connection that has to be made.
+pub(super) struct Dial {
+    pool: Rc<Pool>,
     via: Via,
     needs: Needs,
-    retries: &'a mut Retries,
+    /// The endpoint that was chosen; none while the endpoints are not known.
+    first: Option<Rc<Endpoint>>,
 }
 
 impl Attempt {
@@ -36,26 +44,50 @@ impl Attempt {
         needs: Needs,
         retries: &mut Retries,
     ) -> Result<Self, ProxyError> {
+        match Self::start(worker, routing, target, needs, retries)? {
+            Start::Ready(attempt) => Ok(attempt),
+            Start::Dial(dial) => Box::pin(dial.run(worker, retries)).await,
+        }
+    }
+
+    /// The same as far as nothing has to be waited for.
+    pub(super) fn start(
+        worker: &Rc<Worker>,
+        routing: &Routing,
+        target: Target<'_>,
+        needs: Needs,
+        retries: &mut Retries,
+    ) -> Result<Start, ProxyError> {
         let pool = worker.upstreams.pool(&routing.serving().snapshot, target)?;
         let via = pool.via(needs).ok_or_else(|| {
             let reason = format!("{}: not over {:?}", pool.label(), pool.protocol());
             ProxyError::new(Side::Gateway, Kind::Refused(502)).because(reason)
         })?;
-        let mut way = Way {
-            worker,
-            pool: &pool,
+        let first = match pool.known_members() {
+            Some(members) => Some(choose(&pool, members, retries)?),
+            None => None,
+        };
+        if let Some(endpoint) = &first
+            && let Some(attempt) = Self::take(worker, endpoint, via, needs)
+        {
+            return Ok(Start::Ready(attempt));
+        }
+        Ok(Start::Dial(Dial {
+            pool,
             via,
             needs,
-            retries,
-        };
-        if let Some(members) = pool.known_members() {
-            let endpoint = way.choose(members)?;
-            return match way.take(&endpoint) {
-                Some(attempt) => Ok(attempt),
-                None => Box::pin(way.dial(members, endpoint)).await,
-            };
-        }
-        Box::pin(way.resolve_and_dial()).await
+            first,
+        }))
+    }
+
+    fn take(worker: &Rc<Worker>, endpoint: &Rc<Endpoint>, via: Via, needs: Needs) -> Option<Self> {
+        let connection = endpoint.take(worker, via, needs)?;
+        worker.counters.upstream_reuses.up();
+        Some(Self {
+            connection,
+            active: endpoint.enter(),
+            via,
+        })
     }
 
     /// A new connection to the same endpoint, after one that was there already proved to be closed.
@@ -103,29 +135,16 @@ impl Attempt {
     }
 }
 
-impl Way<'_> {
-    fn take(&self, endpoint: &Rc<Endpoint>) -> Option<Attempt> {
-        let connection = endpoint.take(self.worker, self.via, self.needs)?;
-        self.worker.counters.upstream_reuses.up();
-        Some(Attempt {
-            connection,
-            active: endpoint.enter(),
-            via: self.via,
-        })
-    }
-
-    /// An endpoint that has not failed this request, or any.
-    fn choose(&mut self, members: &[Rc<Endpoint>]) -> Result<Rc<Endpoint>, ProxyError> {
-        let tried = &mut self.retries.tried;
-        if let Some(endpoint) = self.pool.choose(members, tried) {
-            return Ok(endpoint);
+impl Dial {
+    /// Makes it.
+    pub(super) async fn run(
+        self,
+        worker: &Rc<Worker>,
+        retries: &mut Retries,
+    ) -> Result<Attempt, ProxyError> {
+        if let (Some(members), Some(first)) = (self.pool.known_members(), &self.first) {
+            return self.dial(worker, members, Rc::clone(first), retries).await;
         }
-        tried.clear();
-        self.pool.choose(members, &[]).ok_or_else(no_endpoint)
-    }
-
-    async fn resolve_and_dial(&mut self) -> Result<Attempt, ProxyError> {
-        let worker = self.worker;
         let refresh = worker.limits().upstream.dns_refresh;
         let members = self
             .pool
@@ -133,24 +152,26 @@ impl Way<'_> {
             .await;
         let members = members
             .map_err(|error| ProxyError::new(Side::Upstream, Kind::Connect).because(error))?;
-        let endpoint = self.choose(&members)?;
-        match self.take(&endpoint) {
+        let endpoint = choose(&self.pool, &members, retries)?;
+        match Attempt::take(worker, &endpoint, self.via, self.needs) {
             Some(attempt) => Ok(attempt),
-            None => self.dial(&members, endpoint).await,
+            None => self.dial(worker, &members, endpoint, retries).await,
         }
     }
 
     /// Connects, trying other endpoints when one refuses: nothing has been sent yet.
     async fn dial(
-        &mut self,
+        &self,
+        worker: &Rc<Worker>,
         members: &[Rc<Endpoint>],
         first: Rc<Endpoint>,
+        retries: &mut Retries,
     ) -> Result<Attempt, ProxyError> {
-        let mut left = self.retries.dials(self.worker);
+        let mut left = retries.dials(worker);
         let mut endpoint = first;
         loop {
             let active = endpoint.enter();
-            let error = match endpoint.dial(self.worker, self.via).await {
+            let error = match endpoint.dial(worker, self.via).await {
                 Ok(connection) => {
                     return Ok(Attempt {
                         connection,
@@ -160,7 +181,7 @@ impl Way<'_> {
                 }
                 Err(error) => error,
             };
-            let tried = &mut self.retries.tried;
+            let tried = &mut retries.tried;
             tried.push(endpoint.address());
             left = left.saturating_sub(1);
             let next = self.pool.choose(members, tried).filter(|_| left > 0);
@@ -172,6 +193,17 @@ impl Way<'_> {
     }
 }
 
-fn no_endpoint() -> ProxyError {
-    ProxyError::new(Side::Upstream, Kind::NoEndpoint)
+/// An endpoint that has not failed this request, or any.
+fn choose(
+    pool: &Pool,
+    members: &[Rc<Endpoint>],
+    retries: &mut Retries,
+) -> Result<Rc<Endpoint>, ProxyError> {
+    let tried = &mut retries.tried;
+    if let Some(endpoint) = pool.choose(members, tried) {
+        return Ok(endpoint);
+    }
+    tried.clear();
+    let any = pool.choose(members, &[]);
+    any.ok_or_else(|| ProxyError::new(Side::Upstream, Kind::NoEndpoint))
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +18,7 @@ use super::body::{ResponseBody, Served, Streamed};
 use super::guard::StreamState;
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
-use crate::connection::attempt::Attempt;
+use crate::connection::attempt::{Attempt, Dial, Start};
 use crate::connection::budget::Budget;
 use crate::connection::call_time;
 use crate::connection::download::Download;
@@ -61,13 +60,10 @@ pub(super) async fn serve(
 }
 
 /// What becomes of a request once its head is judged.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made and taken apart at once, for nearly every request the larger one"
-)]
 enum Begun<'a> {
     Answered(Served),
-    Forwarded(Exchange<'a>),
+    /// Boxed: a task between two streams holds no room for it.
+    Forwarded(Box<Exchange<'a>>),
 }
 
 /// Judges the head. Not part of the future: what the head takes is gone before anything is waited for.
@@ -122,7 +118,7 @@ fn begin<'a>(
     if wanted.is_grpc() {
         timeouts = call_time::bounded(timeouts, limits, &head);
     }
-    Begun::Forwarded(Exchange {
+    Begun::Forwarded(Box::new(Exchange {
         state,
         respond,
         rule: decision.rule,
@@ -135,8 +131,10 @@ fn begin<'a>(
         harmless: matches!(head.method(), "GET" | "HEAD" | "OPTIONS"),
         cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
         response: worker.take_response_head(),
+        held: None,
+        retries: Retries::new(worker, decision.rule.map(|rule| &**rule)),
         record,
-    })
+    }))
 }
 
 /// Sends an informational response. One that a client cannot be sent, it does without.
@@ -227,17 +225,47 @@ struct Exchange<'a> {
     harmless: bool,
     cors: Vec<CorsLine<'static>>,
     response: ResponseHead,
+    /// What has come of a response's head; a buffer is kept here only while there is something in it.
+    held: Option<Buffer>,
+    retries: Retries,
     record: Record,
+}
+
+/// What the first attempt has come to.
+enum First {
+    /// A connection has to be made.
+    Dial(Dial),
+    /// An answer, or none, on a connection that was there.
+    Heard(Attempt, Result<Inbound, NoHead>),
+    Failed(ProxyError),
 }
 
 impl Exchange<'_> {
     /// Waits for a response; nothing if the client resets the stream before.
+    ///
+    /// A request that finds a connection and is answered there at once, as nearly all are, waits in this future
+    /// alone: what it takes to dial, to retry and to pass on more than one head is made when it is needed, so
+    /// that the many streams that wait stay close together in memory.
     async fn reach_unless_reset(
         &mut self,
         routing: &Routing,
     ) -> Option<Result<(Attempt, Inbound), ProxyError>> {
         let respond = self.respond;
-        let mut reached = pin!(self.reach(routing));
+        let first = match self.start(routing) {
+            Err(error) => First::Failed(error),
+            Ok(Start::Dial(dial)) => First::Dial(dial),
+            Ok(Start::Ready(mut attempt)) => {
+                let head = poll_fn(|cx| match self.poll_head(cx, &mut attempt) {
+                    Poll::Ready(head) => Poll::Ready(Some(head)),
+                    Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+                });
+                match head.await? {
+                    Ok(inbound) if self.is_final(&inbound) => return Some(Ok((attempt, inbound))),
+                    head => First::Heard(attempt, head),
+                }
+            }
+        };
+        let mut reached = Box::pin(self.reach(routing, first));
         poll_fn(|cx| match reached.as_mut().poll(cx) {
             Poll::Ready(reached) => Poll::Ready(Some(reached)),
             Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
@@ -245,65 +273,120 @@ impl Exchange<'_> {
         .await
     }
 
+    /// Begins an attempt, as far as nothing has to be waited for.
+    fn start(&mut self, routing: &Routing) -> Result<Start, ProxyError> {
+        self.record.attempts = self.retries.begin();
+        self.budget.arm(&self.state.deadline, None);
+        let worker = &self.state.session.downstream.worker;
+        let needs = self.needs();
+        let start = Attempt::start(worker, routing, self.target, needs, &mut self.retries)?;
+        if let Start::Ready(attempt) = &start {
+            self.begin_head(attempt);
+        }
+        Ok(start)
+    }
+
+    /// A response's head is awaited from now on.
+    fn begin_head(&mut self, attempt: &Attempt) {
+        self.record.endpoint = Some(attempt.address());
+        self.response.reset();
+        self.held = None;
+    }
+
+    /// Whether this is the response, and no attempt comes after it.
+    fn is_final(&mut self, inbound: &Inbound) -> bool {
+        let more = self.response.is_informational()
+            || self
+                .retries
+                .after_response(&self.response, inbound)
+                .is_some();
+        !more
+    }
+
     /// Sends the request, as often as it takes and may be, and waits for the head of a final response.
-    async fn reach(&mut self, routing: &Routing) -> Result<(Attempt, Inbound), ProxyError> {
+    async fn reach(
+        &mut self,
+        routing: &Routing,
+        first: First,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
-        let mut retries = Retries::new(&worker, self.rule.map(|rule| &**rule));
+        let mut tried = self.go_on(&worker, first).await;
         loop {
-            let tried = self.attempt(&worker, routing, &mut retries).await;
             let longest = match &tried {
-                Ok((_, inbound)) => retries.after_response(&self.response, inbound),
-                Err(error) => retries.after_failure(error),
+                Ok((_, inbound)) => self.retries.after_response(&self.response, inbound),
+                Err(error) => self.retries.after_failure(error),
             };
             let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
                 return tried;
             };
             if let Ok((attempt, inbound)) = tried {
-                retries.failed_at(attempt.address());
+                self.retries.failed_at(attempt.address());
                 let uploaded = self.upload.is_done();
                 Download::discard(attempt, inbound, &self.response, &worker, uploaded);
             }
             self.budget.end_attempt();
             self.budget.arm(&self.state.deadline, None);
-            let pause = retries.pause(&worker, longest);
+            let pause = self.retries.pause(&worker, longest);
             self.budget.guard(&self.state.deadline, pause).await?;
             self.budget.begin_attempt(self.state.deadline.timers());
             self.upload.rewind();
             self.uploading = true;
+            tried = match self.start(routing) {
+                Ok(Start::Ready(attempt)) => self.hear(&worker, attempt, None).await,
+                Ok(Start::Dial(dial)) => self.go_on(&worker, First::Dial(dial)).await,
+                Err(error) => Err(error),
+            };
         }
     }
 
-    /// One attempt.
-    async fn attempt(
+    /// Brings an attempt that has been begun to its end.
+    async fn go_on(
         &mut self,
         worker: &Rc<Worker>,
-        routing: &Routing,
-        retries: &mut Retries,
+        first: First,
     ) -> Result<(Attempt, Inbound), ProxyError> {
-        self.record.attempts = retries.begin();
-        self.budget.arm(&self.state.deadline, None);
-        let begun = Attempt::begin(worker, routing, self.target, self.needs(), retries);
-        let mut attempt = self.budget.guard(&self.state.deadline, begun).await?;
-        self.record.endpoint = Some(attempt.address());
-        let mut held = None;
+        match first {
+            First::Failed(error) => Err(error),
+            First::Heard(attempt, head) => self.hear(worker, attempt, Some(head)).await,
+            First::Dial(dial) => {
+                let dialled = dial.run(worker, &mut self.retries);
+                let attempt = self.budget.guard(&self.state.deadline, dialled).await?;
+                self.begin_head(&attempt);
+                self.hear(worker, attempt, None).await
+            }
+        }
+    }
+
+    /// Waits for the head of a final response, of which `heard` is what came first.
+    async fn hear(
+        &mut self,
+        worker: &Rc<Worker>,
+        mut attempt: Attempt,
+        mut heard: Option<Result<Inbound, NoHead>>,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
         loop {
-            self.response.reset();
-            match poll_fn(|cx| self.poll_head(cx, &mut attempt, &mut held)).await {
+            let head = match heard.take() {
+                Some(head) => head,
+                None => poll_fn(|cx| self.poll_head(cx, &mut attempt)).await,
+            };
+            match head {
                 Ok(mut inbound) if self.response.is_informational() => {
                     self.pass_on(&inbound);
                     inbound.buffer.consume(inbound.head_len);
-                    held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
+                    self.response.reset();
+                    self.held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
                 }
                 Ok(inbound) => return Ok((attempt, inbound)),
-                Err(no_head) if self.may_repeat(&attempt, &no_head, retries) => {
+                Err(no_head) if self.may_repeat(&attempt, &no_head) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let afresh = Box::pin(attempt.afresh(worker));
+                    let afresh = attempt.afresh(worker);
                     attempt = self.budget.guard(&self.state.deadline, afresh).await?;
+                    self.begin_head(&attempt);
                 }
                 Err(no_head) => {
-                    retries.failed_at(attempt.address());
+                    self.retries.failed_at(attempt.address());
                     return Err(no_head.into_error());
                 }
             }
@@ -321,9 +404,9 @@ impl Exchange<'_> {
     }
 
     /// Whether the request can be sent once more without anybody noticing.
-    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead, retries: &mut Retries) -> bool {
+    fn may_repeat(&mut self, attempt: &Attempt, no_head: &NoHead) -> bool {
         let stale = attempt.connection.used && self.harmless;
-        self.upload.is_replayable() && retries.may_repeat(no_head, stale)
+        self.upload.is_replayable() && self.retries.may_repeat(no_head, stale)
     }
 
     fn needs(&self) -> Needs {
@@ -337,7 +420,6 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         attempt: &mut Attempt,
-        held: &mut Option<Buffer>,
     ) -> Poll<Result<Inbound, NoHead>> {
         let stream = &mut attempt.connection.stream;
         if self.uploading
@@ -357,7 +439,14 @@ impl Exchange<'_> {
             head: self.wanted.is_head(),
             websocket: false,
         };
-        let head = inbound::poll_head(cx, worker, stream, &mut self.response, asked, held);
+        let head = inbound::poll_head(
+            cx,
+            worker,
+            stream,
+            &mut self.response,
+            asked,
+            &mut self.held,
+        );
         if head.is_ready() {
             return head;
         }
@@ -383,7 +472,7 @@ impl Exchange<'_> {
     }
 
     /// The response's head, and a body that brings the rest.
-    fn respond(mut self, attempt: Attempt, mut inbound: Inbound) -> Served {
+    fn respond(mut self: Box<Self>, attempt: Attempt, mut inbound: Inbound) -> Served {
         let view = self.response.view(inbound.buffer.filled());
         let worker = &self.state.session.downstream.worker;
         let edits = &self.filters.response_headers;
@@ -431,7 +520,7 @@ impl Exchange<'_> {
     }
 
     /// The client has taken the request back.
-    fn abandon(mut self) {
+    fn abandon(mut self: Box<Self>) {
         self.record.bytes_received = self.upload.received();
         self.record.error = Some(ProxyError::new(Side::Downstream, Kind::Closed));
         let rule = self.rule.map(|rule| &**rule);
@@ -439,7 +528,7 @@ impl Exchange<'_> {
     }
 
     /// The answer when no response came.
-    fn fail(mut self, error: ProxyError) -> Served {
+    fn fail(mut self: Box<Self>, error: ProxyError) -> Served {
         self.record.bytes_received = self.upload.received();
         let answer = self.wanted.answer(&error);
         self.record.error = Some(error);
