@@ -83,11 +83,13 @@ impl Forwarding {
     /// The `X-Request-Id` of a trusted hop, if it is 1 to 128 visible characters; else the request
     /// gets one from [`RequestIds`].
     #[must_use]
-    pub fn kept_request_id<'a>(&self, head: &'a impl Source) -> Option<&'a str> {
-        let mut sent = head.known_values(Known::XRequestId);
-        let id = sent.next().filter(|_| self.trusted_hops > 0)?;
+    pub fn kept_request_id<'a>(&self, head: &'a impl Source) -> Option<&'a [u8]> {
+        if self.trusted_hops == 0 {
+            return None;
+        }
+        let id = head.known_values(Known::XRequestId).next()?;
         let plain = (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-        plain.then(|| bytes::ascii(id))
+        plain.then_some(id)
     }
 
     /// Appends the lines for an upstream, without those that a route's filters drop.
@@ -226,8 +228,8 @@ fn hex(word: u64) -> [u8; 16] {
 impl RequestId {
     /// The digits.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        bytes::ascii(&self.0)
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -307,7 +309,7 @@ mod tests {
             ] {
                 assert_eq!(forwarding(hops).client(head).to_string(), client, "{hops}");
             }
-            assert_eq!(forwarding(1).kept_request_id(head), Some("abc"));
+            assert_eq!(forwarding(1).kept_request_id(head), Some(&b"abc"[..]));
         });
     }
 
@@ -316,8 +318,8 @@ mod tests {
         let mut ids = RequestIds::new(7 << 64 | 1);
         let (a, b) = (ids.next_id(), ids.next_id());
         assert_ne!(a, b);
-        assert!(a.as_str().starts_with("0000000000000007"), "{}", a.as_str());
-        assert!(b.as_str().bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert!(a.as_bytes().starts_with(b"0000000000000007"), "{a:?}");
+        assert!(b.as_bytes().iter().all(u8::is_ascii_hexdigit));
         for word in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0x9a00_0000_0000_00a9] {
             assert_eq!(bytes::ascii(&hex(word)), format!("{word:016x}"));
         }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_model::snapshot::{Snapshot, WorkerIndex};
+use http::HeaderValue;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::buffer::{BUFFER_BYTES, Buffers};
@@ -56,7 +57,8 @@ pub(crate) struct Worker {
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
     vecs: RefCell<Vec<Vec<u8>>>,
-    response_heads: RefCell<Vec<ResponseHead>>,
+    #[expect(clippy::vec_box, reason = "a head is lent, and moved, as a pointer")]
+    response_heads: RefCell<Vec<Box<ResponseHead>>>,
     request_ids: RefCell<RequestIds>,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
@@ -65,10 +67,15 @@ pub(crate) struct Worker {
     draining: Cell<bool>,
     /// The `Date` of a moment of [`Timers`].
     date: Cell<(u64, [u8; HTTP_DATE_LEN])>,
+    /// The same for HTTP/2.
+    date_value: RefCell<(u64, HeaderValue)>,
     open: Cell<usize>,
     /// Told when the last connection has ended.
     idle: Notify,
 }
+
+/// No time that the coarse clock shows.
+const NEVER: u64 = u64::MAX;
 
 /// Pieces of storage of one kind kept free, and tasks that wait for work.
 pub(crate) const KEPT: usize = 256;
@@ -102,7 +109,8 @@ impl Worker {
             request_ids: RefCell::new(RequestIds::new(random())),
             serving: RefCell::default(),
             draining: Cell::new(false),
-            date: Cell::new((0, [b' '; HTTP_DATE_LEN])),
+            date: Cell::new((NEVER, [b' '; HTTP_DATE_LEN])),
+            date_value: RefCell::new((NEVER, HeaderValue::from_static(""))),
             open: Cell::new(0),
             idle: Notify::new(),
         })
@@ -172,15 +180,16 @@ impl Worker {
         }
     }
 
-    /// Storage for a response's head.
-    pub(crate) fn take_response_head(&self) -> ResponseHead {
+    /// Storage for a response's head, empty.
+    pub(crate) fn take_response_head(&self) -> Box<ResponseHead> {
         self.response_heads.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Gives such storage back.
-    pub(crate) fn put_response_head(&self, head: ResponseHead) {
+    pub(crate) fn put_response_head(&self, mut head: Box<ResponseHead>) {
         let mut heads = self.response_heads.borrow_mut();
         if heads.len() < KEPT {
+            head.reset();
             heads.push(head);
         }
     }
@@ -196,6 +205,18 @@ impl Worker {
         let date = http_date(since_epoch.map_or(0, |since| since.as_secs()));
         self.date.set((now_ms, date));
         date
+    }
+
+    /// The same as HTTP/2 carries it.
+    pub(crate) fn date_value(&self) -> HeaderValue {
+        let now_ms = self.timers.now_ms();
+        let (at_ms, value) = &mut *self.date_value.borrow_mut();
+        if *at_ms != now_ms
+            && let Ok(date) = HeaderValue::from_bytes(&self.date())
+        {
+            (*at_ms, *value) = (now_ms, date);
+        }
+        value.clone()
     }
 
     /// Counts a connection in; it ends on drop.

@@ -16,6 +16,21 @@ use crate::limits::HeadLimits;
 use crate::upstream::UpstreamStream;
 use crate::worker::Worker;
 
+/// How long a body is, if its head says so.
+fn whole_len(head: &ResponseHead) -> Option<u64> {
+    match head.body() {
+        BodyKind::None => Some(0),
+        BodyKind::Length(length) => Some(length),
+        BodyKind::Chunked | BodyKind::UntilClose => None,
+    }
+}
+
+/// The whole body, if `buffer` holds it and nothing besides.
+pub(super) fn whole(head: &ResponseHead, buffer: &Buffer) -> Option<Bytes> {
+    let whole = whole_len(head) == Some(buffer.len() as u64);
+    whole.then(|| Bytes::copy_from_slice(buffer.filled()))
+}
+
 /// A response's body as its upstream sends it.
 pub(super) struct Download {
     attempt: Attempt,
@@ -50,21 +65,6 @@ impl Download {
         }
     }
 
-    /// The whole body, if it has arrived already and its length was told beforehand.
-    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
-        let buffer = self.held.as_mut()?;
-        let BodyDecoder::Length(left) = self.decoder else {
-            return None;
-        };
-        if buffer.len() as u64 != left {
-            return None;
-        }
-        let bytes = Bytes::copy_from_slice(buffer.filled());
-        self.held = None;
-        self.done = true;
-        Some(bytes)
-    }
-
     /// Throws a response away whose head has been read; keeps the connection if nothing more of it is to
     /// come and the request was sent to its end.
     pub(super) fn discard(
@@ -75,9 +75,9 @@ impl Download {
         uploaded: bool,
     ) {
         inbound.buffer.consume(inbound.head_len);
-        let mut download = Self::new(attempt, inbound.buffer, head, &worker.limits().head);
-        if uploaded && (download.done || download.take_whole().is_some()) {
-            download.release(worker);
+        let whole = whole_len(head) == Some(inbound.buffer.len() as u64);
+        if uploaded && whole && head.keep_alive() {
+            attempt.keep(worker);
         }
     }
 

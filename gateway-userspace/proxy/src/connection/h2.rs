@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake};
@@ -25,7 +26,7 @@ use crate::limits::Limits;
 use crate::timers::Deadline;
 pub(crate) use guard::IdleTasks;
 use guard::StreamState;
-use io::WatchedIo;
+use io::{Reads, WatchedIo};
 use ping::Pings;
 
 /// What the streams of one connection share.
@@ -92,8 +93,8 @@ fn builder(limits: &Limits) -> Builder {
 struct Serving {
     stage: Stage,
     session: Rc<Session>,
-    /// How often the client has been read from.
-    reads: Rc<Cell<u64>>,
+    /// What is known of the reads from the client.
+    reads: Rc<Reads>,
     farewell: Farewell,
 }
 
@@ -124,6 +125,7 @@ enum Fate {
 impl Serving {
     /// Ready at the connection's end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reads.may_have_come();
         loop {
             if let Poll::Ready(ended) = self.poll_stage(cx) {
                 if let Err(error) = ended {
@@ -160,24 +162,27 @@ impl Serving {
             tracing::debug!(peer = %self.session.downstream.peer, "http/2 client answers no ping");
             return Poll::Ready(Ok(()));
         }
+        // What one read has brought has come at one time.
+        let mut began = None;
         loop {
             let Some(accepted) = ready!(connection.poll_accept(cx)) else {
                 return Poll::Ready(Ok(()));
             };
             let (request, respond) = accepted?;
-            guard::spawn(self.session.begin(), request, respond);
+            let began = *began.get_or_insert_with(Instant::now);
+            guard::spawn(&self.session, request, respond, began);
         }
     }
 }
 
 impl Session {
-    /// A new stream.
-    fn begin(self: &Rc<Self>) -> Rc<StreamState> {
+    /// A new stream, served under this deadline.
+    fn begin(self: &Rc<Self>, deadline: &Rc<Deadline>, began: Instant) -> StreamState {
         self.downstream.count_request();
         self.downstream.worker.counters.requests_http2.up();
         self.streams.set(self.streams.get() + 1);
         self.active.set(self.active.get() + 1);
-        Rc::new(StreamState::new(self))
+        StreamState::new(self, deadline, began)
     }
 
     /// A stream has ended.

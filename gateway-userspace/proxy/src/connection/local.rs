@@ -1,14 +1,10 @@
 //! Requests that Sluice answers itself, whatever the client speaks.
 
-use std::sync::LazyLock;
-
-use gateway_model::ir::HeaderName;
-
 use super::record::Record;
 use crate::cors;
 use crate::downstream::Downstream;
 use crate::error::{ProxyError, Side};
-use crate::head::Source;
+use crate::head::{Known, Source};
 use crate::origin;
 use crate::respond::{Answer, Asker};
 use crate::rewrite::{RedirectFrom, push_location};
@@ -68,15 +64,13 @@ const JSON: &[u8] = b"application/json";
 
 impl Wanted {
     pub(super) fn of(head: &impl Source) -> Self {
-        static ACCEPT: LazyLock<Option<HeaderName>> = LazyLock::new(|| HeaderName::parse("accept"));
         let accepts_json = |value: &[u8]| {
             // What is too short for it, as `*/*`, needs no searcher.
             value.len() >= JSON.len() && memchr::memmem::find(value, JSON).is_some()
         };
-        let accept = ACCEPT.as_ref();
-        let content_type = head.first("content-type");
+        let content_type = head.known_values(Known::ContentType).next();
         Self {
-            json: accept.is_some_and(|name| head.header_values(name).any(accepts_json)),
+            json: head.known_values(Known::Accept).any(accepts_json),
             grpc: content_type.is_some_and(crate::respond::is_grpc),
             head: head.method() == "HEAD",
         }

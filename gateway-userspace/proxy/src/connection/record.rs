@@ -11,7 +11,7 @@ use gateway_model::snapshot::{CompiledRule, Outcome};
 use crate::access_log::AccessRecord;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
-use crate::head::Source;
+use crate::head::{Source, bytes};
 use crate::routing::Decision;
 use crate::worker::Worker;
 
@@ -75,13 +75,14 @@ struct Logged {
 }
 
 impl Record {
-    /// Begins the account of a request whose head is complete.
+    /// The account of a request whose head was complete at that time.
     pub(super) fn begin(
         downstream: &Downstream,
         routing: &Routing,
         decision: &Decision<'_>,
         head: &impl Source,
         protocol: &'static str,
+        started: Instant,
     ) -> Self {
         let log = downstream.worker.log.is_on().then(|| {
             let mut logged = Logged::new(downstream, head, protocol);
@@ -92,7 +93,7 @@ impl Record {
             Box::new(logged)
         });
         Self {
-            started: Instant::now(),
+            started,
             status: 0,
             bytes_received: 0,
             bytes_sent: 0,
@@ -104,10 +105,10 @@ impl Record {
         }
     }
 
-    /// The request carries this `X-Request-Id`.
-    pub(super) fn identify(&mut self, id: &str) {
+    /// The request carries this `X-Request-Id`, which is ASCII.
+    pub(super) fn identify(&mut self, id: &[u8]) {
         if let Some(log) = &mut self.log {
-            log.request_id = id.into();
+            log.request_id = bytes::ascii(id).into();
         }
     }
 

@@ -23,7 +23,7 @@ pub struct RequestPlan<'a> {
     /// What the backend is told of the client.
     pub forwarding: &'a Forwarding,
     /// `X-Request-Id`; none passes nothing on.
-    pub request_id: Option<&'a str>,
+    pub request_id: Option<&'a [u8]>,
 }
 
 /// Appends the whole head, its empty line included. The body is framed as [`Source::body`] says:
@@ -46,7 +46,7 @@ pub fn encode_request(out: &mut Vec<u8>, head: &impl Source, plan: &RequestPlan<
     if let Some(id) = plan.request_id
         && !plan.edits.drops(b"x-request-id")
     {
-        push_line(out, "X-Request-Id", id.as_bytes());
+        push_line(out, "X-Request-Id", id);
     }
     out.extend_from_slice(plan.edits.wire());
     out.extend_from_slice(b"\r\n");

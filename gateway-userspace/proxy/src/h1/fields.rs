@@ -157,7 +157,7 @@ impl Fields {
     #[inline]
     fn facts(&mut self, field: &Field, value: &[u8]) -> Result<u8, Violation> {
         match field.known {
-            Known::Other => Ok(0),
+            Known::Other | Known::Accept => Ok(0),
             Known::ContentLength => self.length(value),
             Known::TransferEncoding => self.coding(value).map(|()| DROP),
             Known::Connection => {

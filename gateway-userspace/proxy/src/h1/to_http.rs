@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::fields::{DATE, DROP};
 use super::response::ResponseView;
-use crate::clock::HTTP_DATE_LEN;
 use crate::cors::{self, CorsLine};
 use crate::head::{Known, is_trailer_allowed};
 
@@ -17,7 +16,7 @@ pub fn to_http(
     view: &ResponseView<'_>,
     edits: &CompiledEdits,
     cors: &[CorsLine<'_>],
-    date: &[u8; HTTP_DATE_LEN],
+    date: &HeaderValue,
 ) -> http::Response<()> {
     let fields = &view.head.fields;
     let mut response = http::Response::new(());
@@ -47,10 +46,8 @@ pub fn to_http(
     {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
-    if fields.flags & DATE == 0
-        && let Ok(date) = HeaderValue::from_bytes(date)
-    {
-        headers.insert(http::header::DATE, date);
+    if fields.flags & DATE == 0 {
+        headers.insert(http::header::DATE, date.clone());
     }
     for (name, value) in cors {
         append(headers, name.as_bytes(), Bytes::copy_from_slice(value));
@@ -135,7 +132,7 @@ mod tests {
             &head.view(wire),
             &CompiledEdits::default(),
             &cors,
-            &http_date(0),
+            &HeaderValue::from_bytes(&http_date(0)).expect("text"),
         );
         let lines = response
             .headers()

@@ -26,7 +26,8 @@ pub struct H2Head<'a> {
     authority: Cow<'a, str>,
     host_len: usize,
     body: BodyKind,
-    cookies: usize,
+    /// Which fields with a meaning there are; see [`Known::bit`].
+    seen: u32,
     expects_continue: bool,
 }
 
@@ -43,7 +44,7 @@ impl<'a> H2Head<'a> {
         check_method(parts)?;
         let path = check_target(parts, limits)?;
         let fields = check_fields(parts, limits)?;
-        let (authority, host_len) = check_authority(parts)?;
+        let (authority, host_len) = check_authority(parts, fields.seen)?;
         let body = match fields.length {
             _ if end_of_stream => BodyKind::None,
             Some(0) => BodyKind::None,
@@ -56,9 +57,14 @@ impl<'a> H2Head<'a> {
             authority,
             host_len,
             body,
-            cookies: fields.cookies,
+            seen: fields.seen,
             expects_continue: fields.expects_continue && body != BodyKind::None,
         })
+    }
+
+    /// Whether there is such a field; most heads hold few, and none that has to be looked for.
+    fn has(&self, known: Known) -> bool {
+        self.seen & known.bit() != 0
     }
 
     /// Whether the client waits for `100 Continue` before it sends a body.
@@ -129,9 +135,11 @@ impl Source for H2Head<'_> {
     }
 
     fn known_values(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        let most = if self.has(known) { usize::MAX } else { 0 };
         self.parts
             .headers
             .iter()
+            .take(most)
             .filter(move |(name, _)| Known::of(name.as_str().as_bytes()) == known)
             .map(|(_, value)| value.as_bytes())
     }
@@ -157,7 +165,7 @@ impl Source for H2Head<'_> {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if self.cookies > 0 && !(edited && edits.drops(b"cookie")) {
+        if self.has(Known::Cookie) && !(edited && edits.drops(b"cookie")) {
             self.push_cookies(out);
         }
     }
@@ -205,14 +213,14 @@ fn check_target<'a>(parts: &'a Parts, limits: &HeadLimits) -> Result<Cow<'a, str
 
 struct FieldFacts {
     length: Option<u64>,
-    cookies: usize,
+    seen: u32,
     expects_continue: bool,
 }
 
 fn check_fields(parts: &Parts, limits: &HeadLimits) -> Result<FieldFacts, Violation> {
     let mut facts = FieldFacts {
         length: None,
-        cookies: 0,
+        seen: 0,
         expects_continue: false,
     };
     if parts.headers.len() > limits.lines {
@@ -238,6 +246,7 @@ fn check_fields(parts: &Parts, limits: &HeadLimits) -> Result<FieldFacts, Violat
 
 impl FieldFacts {
     fn note(&mut self, known: Known, value: &[u8]) -> Result<(), Violation> {
+        self.seen |= known.bit();
         match known {
             Known::Connection
             | Known::KeepAlive
@@ -261,47 +270,50 @@ impl FieldFacts {
                     _ => Ok(()),
                 }
             }
-            Known::Cookie => {
-                self.cookies += 1;
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
 }
 
 /// `:authority` and `Host` (RFC 9113 §8.3.1): one of them, or both the same.
-fn check_authority(parts: &Parts) -> Result<(Cow<'_, str>, usize), Violation> {
-    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
-    let host = hosts.next().map(http::HeaderValue::as_bytes);
-    if hosts.next().is_some() {
-        return Err(Violation::HostDuplicate);
-    }
-    let pseudo = parts
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
+fn check_authority(parts: &Parts, seen: u32) -> Result<(Cow<'_, str>, usize), Violation> {
+    let host = match seen & Known::Host.bit() {
+        0 => None,
+        _ => sent_host(parts)?,
+    };
+    let pseudo = parts.uri.authority().map(http::uri::Authority::as_str);
     let (text, authority) = match (pseudo, host) {
         (None, None) => return Err(Violation::HostMissing),
-        (Some(text), None) | (None, Some(text)) => (text, Authority::parse(text)?),
+        (Some(text), None) => (text, Authority::parse(text.as_bytes())?),
+        (None, Some(host)) => (bytes::ascii(host), Authority::parse(host)?),
         (Some(text), Some(host)) => {
-            let authority = Authority::parse(text)?;
+            let authority = Authority::parse(text.as_bytes())?;
             let port = match parts.uri.scheme_str() {
                 Some("https") => 443,
                 _ => 80,
             };
-            if !authority.same(text, Authority::parse(host)?, host, port) {
+            if !authority.same(text.as_bytes(), Authority::parse(host)?, host, port) {
                 return Err(Violation::HostMismatch);
             }
             (text, authority)
         }
     };
     if authority.normal {
-        return Ok((bytes::ascii(text).into(), authority.host_len));
+        return Ok((text.into(), authority.host_len));
     }
     let mut normal = Vec::with_capacity(text.len());
-    let host_len = authority.push_normal(text, &mut normal);
+    let host_len = authority.push_normal(text.as_bytes(), &mut normal);
     Ok((bytes::ascii(&normal).to_owned().into(), host_len))
+}
+
+/// `Host`, which may stand there once.
+fn sent_host(parts: &Parts) -> Result<Option<&[u8]>, Violation> {
+    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
+    let host = hosts.next().map(http::HeaderValue::as_bytes);
+    match hosts.next() {
+        Some(_) => Err(Violation::HostDuplicate),
+        None => Ok(host),
+    }
 }
 
 /// Whether a trailer may pass: an ordinary name, and no field that frames, routes or identifies.

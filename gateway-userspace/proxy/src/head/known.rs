@@ -6,6 +6,8 @@ pub enum Known {
     /// No meaning here.
     #[default]
     Other,
+    /// `Accept`.
+    Accept,
     /// `Authorization`.
     Authorization,
     /// `Connection`.
@@ -83,6 +85,13 @@ impl Known {
             len @ 1..8 => short(folded & (u64::MAX >> (64 - 8 * len))),
             _ => long(folded, name),
         }
+    }
+
+    /// Its bit in a set of them.
+    #[must_use]
+    #[inline]
+    pub(crate) fn bit(self) -> u32 {
+        1 << self as u32
     }
 
     /// Fields that concern one connection only and are never forwarded as received: those of
@@ -169,6 +178,7 @@ fn short(name: u64) -> Known {
     // `Proxy` turns into HTTP_PROXY in a CGI program (CVE-2016-5385).
     const PROXY: u64 = key(b"proxy");
     const PROXY_DASH: u64 = key(b"proxy-");
+    const ACCEPT: u64 = key(b"accept");
     const COOKIE: u64 = key(b"cookie");
     const EXPECT: u64 = key(b"expect");
     const TRAILER: u64 = key(b"trailer");
@@ -178,6 +188,7 @@ fn short(name: u64) -> Known {
         HOST => Known::Host,
         DATE => Known::Date,
         PROXY => Known::Proxy,
+        ACCEPT => Known::Accept,
         COOKIE => Known::Cookie,
         EXPECT => Known::Expect,
         TRAILER => Known::Trailer,
@@ -266,7 +277,9 @@ fn x_forwarded(rest: &[u8]) -> Known {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 37] = [
+    const NAMES: [(&str, Known); 39] = [
+        ("Accept", Known::Accept),
+        ("accepts", Known::Other),
         ("Authorization", Known::Authorization),
         ("Connection", Known::Connection),
         ("content-digest", Known::Other),

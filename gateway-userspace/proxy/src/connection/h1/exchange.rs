@@ -128,7 +128,9 @@ fn begin_upload(
     let downstream = &client.downstream;
     let own_id = downstream.worker.request_id();
     let forwarding = downstream.forwarding();
-    let id = forwarding.kept_request_id(&view).unwrap_or(own_id.as_str());
+    let id = forwarding
+        .kept_request_id(&view)
+        .unwrap_or(own_id.as_bytes());
     record.identify(id);
     let plan = RequestPlan {
         edits: &forward.filters.request_headers,

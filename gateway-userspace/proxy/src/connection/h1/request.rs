@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::Next;
 use super::exchange::{self, Failed, Forward};
@@ -38,7 +39,15 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
     } else {
         "HTTP/1.1"
     };
-    let mut record = Record::begin(&client.downstream, &routing, &decision, &view, protocol);
+    let now = Instant::now();
+    let mut record = Record::begin(
+        &client.downstream,
+        &routing,
+        &decision,
+        &view,
+        protocol,
+        now,
+    );
     let next = match decision.action {
         Act::Forward {
             filters,

@@ -1,5 +1,6 @@
 //! A response on its way to a client, read from its upstream as fast as the client's window lets it go.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::Response;
 
+use super::Session;
 use super::guard::StreamState;
 use super::upload::Upload;
 use crate::connection::budget::Budget;
@@ -18,12 +20,6 @@ use crate::connection::download::Download;
 use crate::connection::inbound::download_error;
 use crate::connection::record::Record;
 use crate::error::{Kind, ProxyError, Side};
-
-/// A response: its head, and how its body comes.
-pub(super) struct Served {
-    pub(super) head: Response<()>,
-    pub(super) body: ResponseBody,
-}
 
 /// A response's body.
 pub(super) enum ResponseBody {
@@ -33,9 +29,18 @@ pub(super) enum ResponseBody {
     Streamed(Box<Streamed>),
 }
 
+/// What is left of a response that has begun; nothing when all of it has gone.
+pub(super) type Begun = Result<Option<Rest>, h2::Error>;
+
+/// A body that is still to be sent.
+pub(super) struct Rest {
+    out: SendStream<Bytes>,
+    body: ResponseBody,
+}
+
 /// A body on its way, and everything that ends with it.
 pub(super) struct Streamed {
-    pub(super) state: Rc<StreamState>,
+    pub(super) session: Rc<Session>,
     /// None once the response is over.
     pub(super) download: Option<Download>,
     /// What is still to be sent of the request.
@@ -47,22 +52,48 @@ pub(super) struct Streamed {
     pub(super) data: Bytes,
 }
 
-impl Served {
-    /// Sends the response to its end, or until its client no longer wants it.
-    pub(super) async fn send(self, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
-        match self.body {
-            ResponseBody::Whole(data) if data.is_empty() => {
-                respond.send_response(self.head, true).map(drop)
-            }
-            ResponseBody::Whole(mut data) => {
-                let mut out = respond.send_response(self.head, false)?;
-                poll_fn(|cx| poll_data(cx, &mut out, &mut data, true)).await
-            }
-            ResponseBody::Streamed(mut streamed) => {
-                let mut out = respond.send_response(self.head, false)?;
-                poll_fn(|cx| streamed.poll(cx, &mut out)).await
-            }
+/// Sends a response, as far as nothing has to be waited for.
+pub(super) fn begin(
+    respond: &RefCell<SendResponse<Bytes>>,
+    head: Response<()>,
+    body: ResponseBody,
+) -> Begun {
+    let mut respond = respond.borrow_mut();
+    let data = match body {
+        ResponseBody::Whole(data) if data.is_empty() => {
+            respond.send_response(head, true)?;
+            return Ok(None);
         }
+        ResponseBody::Whole(data) => data,
+        body @ ResponseBody::Streamed(_) => {
+            let out = respond.send_response(head, false)?;
+            return Ok(Some(Rest { out, body }));
+        }
+    };
+    let mut out = respond.send_response(head, false)?;
+    out.reserve_capacity(data.len());
+    if out.capacity() >= data.len() {
+        out.send_data(data, true)?;
+        return Ok(None);
+    }
+    let body = ResponseBody::Whole(data);
+    Ok(Some(Rest { out, body }))
+}
+
+impl Rest {
+    /// Sends it to its end, or until the client no longer wants it or takes nothing for too long.
+    pub(super) async fn send(mut self, state: &StreamState) -> Result<(), h2::Error> {
+        poll_fn(|cx| {
+            let sent = match &mut self.body {
+                ResponseBody::Whole(data) => poll_data(cx, &mut self.out, data, true),
+                ResponseBody::Streamed(body) => body.poll(cx, &mut self.out, state),
+            };
+            match sent {
+                Poll::Ready(sent) => Poll::Ready(sent),
+                Poll::Pending => state.poll_stalled(cx).map(Ok),
+            }
+        })
+        .await
     }
 }
 
@@ -92,6 +123,7 @@ impl Streamed {
         &mut self,
         cx: &mut Context<'_>,
         out: &mut SendStream<Bytes>,
+        state: &StreamState,
     ) -> Poll<Result<(), h2::Error>> {
         if let Poll::Ready(reset) = out.poll_reset(cx) {
             return Poll::Ready(reset.map(drop));
@@ -105,10 +137,10 @@ impl Streamed {
             let had_data = !self.data.is_empty();
             ready!(poll_data(cx, out, &mut self.data, last))?;
             if last && had_data {
-                self.finish();
+                self.finish(state);
                 return Poll::Ready(Ok(()));
             }
-            match ready!(self.poll_download(cx)) {
+            match ready!(self.poll_download(cx, state)) {
                 Ok(true) => {}
                 Ok(false) => {
                     let trailers = self.download.as_mut().and_then(Download::take_trailers);
@@ -116,7 +148,7 @@ impl Streamed {
                         Some(trailers) => out.send_trailers(trailers)?,
                         None => out.send_data(Bytes::new(), true)?,
                     }
-                    self.finish();
+                    self.finish(state);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) => {
@@ -140,19 +172,23 @@ impl Streamed {
     }
 
     /// Reads what comes next of the response; false at its end.
-    fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ProxyError>> {
+    fn poll_download(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: &StreamState,
+    ) -> Poll<Result<bool, ProxyError>> {
         let Some(download) = &mut self.download else {
             return Poll::Ready(Ok(false));
         };
-        let worker = &self.state.session.downstream.worker;
+        let worker = &self.session.downstream.worker;
         match download.poll(cx, worker) {
-            Poll::Pending => self.poll_over(cx).map(Err),
+            Poll::Pending => self.poll_over(cx, state).map(Err),
             Poll::Ready(Ok(Some(data))) => {
                 if let Some(record) = &mut self.record {
                     record.bytes_sent += data.len() as u64;
                 }
                 let stall = worker.limits().time.write_stall;
-                self.budget.arm(&self.state.deadline, Some(stall));
+                self.budget.arm(&state.deadline, Some(stall));
                 self.data = data;
                 Poll::Ready(Ok(true))
             }
@@ -161,22 +197,22 @@ impl Streamed {
         }
     }
 
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
-        let time = &self.state.session.downstream.worker.limits().time;
+    fn poll_over(&mut self, cx: &mut Context<'_>, state: &StreamState) -> Poll<ProxyError> {
+        let time = &self.session.downstream.worker.limits().time;
         let limit = self.budget.body_idle(time);
         let moved = self.upload.as_mut().is_some_and(Upload::take_moved);
         let waits = self.download.as_mut().is_some_and(Download::begins_waiting);
         if moved || waits {
-            self.budget.arm(&self.state.deadline, Some(limit));
+            self.budget.arm(&state.deadline, Some(limit));
         }
         let stalled = (Side::Upstream, Kind::BodyTimeout);
-        self.budget.poll_over(cx, &self.state.deadline, stalled)
+        self.budget.poll_over(cx, &state.deadline, stalled)
     }
 
     /// The response is complete.
-    fn finish(&mut self) {
-        self.state.complete.set(true);
-        let worker = &self.state.session.downstream.worker;
+    fn finish(&mut self, state: &StreamState) {
+        state.complete.set(true);
+        let worker = &self.session.downstream.worker;
         match (self.download.take(), self.upload.take()) {
             (Some(download), None) => download.release(worker),
             (_, Some(mut upload)) => upload.finish_copies(),
@@ -195,7 +231,7 @@ impl Streamed {
 
     fn end(&mut self) {
         if let Some(record) = self.record.take() {
-            record.end(&self.state.session.downstream, self.rule.as_deref());
+            record.end(&self.session.downstream, self.rule.as_deref());
         }
     }
 }

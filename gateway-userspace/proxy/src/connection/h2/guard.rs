@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -17,13 +18,14 @@ use super::{Session, stream};
 use crate::timers::Deadline;
 use crate::worker::{KEPT, Worker};
 
-/// One stream, shared by its task and its response body.
+/// One stream, as long as it is served.
 #[derive(Debug)]
 pub(super) struct StreamState {
     pub(super) session: Rc<Session>,
-    pub(super) deadline: Deadline,
-    /// Whether the response's head is on its way; from then on an expired deadline ends the stream.
-    pub(super) sending: Cell<bool>,
+    /// Its task's.
+    pub(super) deadline: Rc<Deadline>,
+    /// When its head was complete.
+    pub(super) began: Instant,
     /// Whether the whole response has been handed over.
     pub(super) complete: Cell<bool>,
     /// Bytes of this stream's head on its way to the backend.
@@ -31,11 +33,11 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    pub(super) fn new(session: &Rc<Session>) -> Self {
+    pub(super) fn new(session: &Rc<Session>, deadline: &Rc<Deadline>, began: Instant) -> Self {
         Self {
             session: Rc::clone(session),
-            deadline: session.downstream.worker.timers.deadline(),
-            sending: Cell::new(false),
+            deadline: Rc::clone(deadline),
+            began,
             complete: Cell::new(false),
             held_bytes: Cell::new(0),
         }
@@ -61,21 +63,31 @@ impl StreamState {
     pub(super) fn begins_sending(&self) {
         let worker = &self.session.downstream.worker;
         self.deadline.set(worker.limits().time.write_stall);
-        self.sending.set(true);
+    }
+
+    /// Ready once a response has not moved for too long. Who then lets go of the stream resets it.
+    pub(super) fn poll_stalled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.deadline.register(cx);
+        if !self.deadline.is_expired() {
+            return Poll::Pending;
+        }
+        let counters = &self.session.downstream.worker.counters;
+        counters.timeouts_downstream.up();
+        Poll::Ready(())
     }
 }
 
 impl Drop for StreamState {
     fn drop(&mut self) {
+        self.deadline.clear();
         self.let_go();
         self.session.end(self.complete.get());
     }
 }
 
-/// A request and the way to answer it.
+/// A stream to serve, but for its request, which is large and not to be moved about.
 struct Job {
-    state: Rc<StreamState>,
-    request: Request<RecvStream>,
+    state: StreamState,
     respond: SendResponse<Bytes>,
 }
 
@@ -84,13 +96,15 @@ struct Job {
 #[derive(Debug, Default)]
 pub(crate) struct IdleTasks(RefCell<Vec<Rc<Place>>>);
 
-/// What a task shares with those that have work for it.
-#[derive(Default)]
+/// A task, and what it shares with those that have work for it.
 struct Place {
+    /// Wakes this task, whichever stream it serves.
+    deadline: Rc<Deadline>,
     job: RefCell<Option<Job>>,
+    request: RefCell<Option<Request<RecvStream>>>,
     waker: OnceCell<Waker>,
-    /// The stream being served.
-    state: RefCell<Option<Rc<StreamState>>>,
+    /// What the task does; none once it is over.
+    serving: RefCell<Option<Pin<Box<dyn Future<Output = ()>>>>>,
 }
 
 impl fmt::Debug for Place {
@@ -99,44 +113,49 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Serves a request in a task of its own, on the worker's own thread.
+/// Serves a request in a task of its own, on the worker's own thread. The head is judged before this returns where
+/// a task is there that waits: what has been read of a connection is judged in one go, while it is in the cache
+/// and the code with it, and only then do the tasks go and ask the upstreams.
 pub(super) fn spawn(
-    state: Rc<StreamState>,
+    session: &Rc<Session>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    began: Instant,
 ) {
-    let worker = Rc::clone(&state.session.downstream.worker);
-    let job = Job {
-        state,
-        request,
+    let worker = &session.downstream.worker;
+    let job = |deadline: &Rc<Deadline>| Job {
+        state: session.begin(deadline, began),
         respond,
     };
     let idle = worker.idle_tasks.0.borrow_mut().pop();
     if let Some(place) = idle {
-        *place.job.borrow_mut() = Some(job);
-        place.waker.get().into_iter().for_each(Waker::wake_by_ref);
+        *place.job.borrow_mut() = Some(job(&place.deadline));
+        *place.request.borrow_mut() = Some(request);
+        place.serve_now(worker);
         return;
     }
-    let place = Rc::new(Place::default());
-    *place.job.borrow_mut() = Some(job);
+    let deadline = Rc::new(worker.timers.deadline());
+    let place = Rc::new(Place {
+        job: RefCell::new(Some(job(&deadline))),
+        request: RefCell::new(Some(request)),
+        deadline,
+        waker: OnceCell::new(),
+        serving: RefCell::new(None),
+    });
+    let serving = serve_all(Rc::clone(&place), Rc::clone(worker));
+    *place.serving.borrow_mut() = Some(Box::pin(serving));
     tokio::task::spawn_local(StreamTask {
-        stream: Box::pin(serve_all(Rc::clone(&place), Rc::clone(&worker))),
         place,
-        worker,
+        worker: Rc::clone(worker),
     });
 }
 
 /// Serves one stream after the other.
 async fn serve_all(place: Rc<Place>, worker: Rc<Worker>) {
     loop {
-        let Job {
-            state,
-            request,
-            respond,
-        } = poll_fn(|cx| place.poll_job(cx)).await;
-        *place.state.borrow_mut() = Some(Rc::clone(&state));
-        stream::serve(state, request, respond).await;
-        *place.state.borrow_mut() = None;
+        let Job { state, respond } = poll_fn(|cx| place.poll_job(cx)).await;
+        stream::serve(&state, &place.request, respond).await;
+        drop(state);
         let mut idle = worker.idle_tasks.0.borrow_mut();
         if idle.len() >= KEPT {
             return;
@@ -154,41 +173,68 @@ impl Place {
         self.waker.get_or_init(|| cx.waker().clone());
         Poll::Pending
     }
+
+    /// Goes on with what the task does, from whatever task this is called.
+    fn serve_now(&self, worker: &Worker) {
+        let Some(waker) = self.waker.get() else {
+            return;
+        };
+        if self
+            .poll(&mut Context::from_waker(waker), worker)
+            .is_ready()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ready once the task is over. A panic ends the stream that it came of alone.
+    fn poll(&self, cx: &mut Context<'_>, worker: &Worker) -> Poll<()> {
+        let mut serving = self.serving.borrow_mut();
+        let Some(stream) = &mut *serving else {
+            return Poll::Ready(());
+        };
+        let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(cx)));
+        let polled = polled.unwrap_or_else(|_| {
+            worker.counters.panics.up();
+            Poll::Ready(())
+        });
+        if polled.is_ready() {
+            *serving = None;
+        }
+        polled
+    }
 }
 
-/// Drives a stream until it is done, or until it has been stalled for too long while it was
-/// sending: dropping it resets the stream. A panic ends that stream alone.
-struct StreamTask<F> {
-    stream: Pin<Box<F>>,
+/// A place in the hands of the executor.
+struct StreamTask {
     place: Rc<Place>,
     worker: Rc<Worker>,
 }
 
-impl<F: Future<Output = ()>> Future for StreamTask<F> {
+impl Future for StreamTask {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self {
-            stream,
-            place,
-            worker,
-        } = self.get_mut();
-        match catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(())) => return Poll::Ready(()),
-            Err(_) => {
-                worker.counters.panics.up();
-                return Poll::Ready(());
-            }
-        }
-        let Some(state) = &*place.state.borrow() else {
-            return Poll::Pending;
-        };
-        state.deadline.register(cx);
-        if state.sending.get() && state.deadline.is_expired() {
-            worker.counters.timeouts_downstream.up();
+        self.place.poll(cx, &self.worker)
+    }
+}
+
+impl Drop for StreamTask {
+    /// What the task does holds its place, and the place holds it.
+    fn drop(&mut self) {
+        *self.place.serving.borrow_mut() = None;
+    }
+}
+
+/// Lets the tasks go first that are to run already.
+pub(super) async fn step_back() {
+    let mut stepped_back = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped_back, true) {
             return Poll::Ready(());
         }
+        cx.waker().wake_by_ref();
         Poll::Pending
-    }
+    })
+    .await;
 }

@@ -23,7 +23,30 @@ pub(super) struct WatchedIo {
     limit: Duration,
     /// Whether the last write found no room.
     blocked: bool,
-    reads: Rc<Cell<u64>>,
+    reads: Rc<Reads>,
+}
+
+/// What is known of a connection's reads outside of it.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    count: Cell<u64>,
+    /// Whether nothing more is there to read, as far as the task has heard.
+    dry: Cell<bool>,
+}
+
+impl Reads {
+    /// How often something was read.
+    pub(super) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
+    /// The task has been woken: there may be something to read again.
+    ///
+    /// The h2 crate reads before it gives each stream that has come. Until the task is woken once more, which
+    /// whatever else arrives sees to, each of these reads would go down to the socket to find nothing.
+    pub(super) fn may_have_come(&self) {
+        self.dry.set(false);
+    }
 }
 
 impl WatchedIo {
@@ -43,8 +66,8 @@ impl WatchedIo {
         }
     }
 
-    /// Counts how often something was read.
-    pub(super) fn reads(&self) -> Rc<Cell<u64>> {
+    /// What is known of its reads.
+    pub(super) fn reads(&self) -> Rc<Reads> {
         Rc::clone(&self.reads)
     }
 
@@ -74,9 +97,13 @@ impl AsyncRead for WatchedIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(first) = &mut self.first else {
+            if self.reads.dry.get() {
+                return Poll::Pending;
+            }
             let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-            if read.is_ready() {
-                self.reads.set(self.reads.get() + 1);
+            match read.is_ready() {
+                true => self.reads.count.set(self.reads.count.get() + 1),
+                false => self.reads.dry.set(true),
             }
             return read;
         };

@@ -1,11 +1,11 @@
 //! Whether a silent client is still there, asked by PING (RFC 9113 §6.7).
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
 
 use h2::{Ping, PingPong};
 
+use super::io::Reads;
 use crate::timers::Deadline;
 use crate::worker::Worker;
 
@@ -15,21 +15,21 @@ pub(super) struct Pings {
     worker: Rc<Worker>,
     deadline: Deadline,
     /// How often the client has been read from, and how often when that was last looked at.
-    reads: Rc<Cell<u64>>,
+    reads: Rc<Reads>,
     seen: u64,
     /// Whether an answer is awaited.
     asked: bool,
 }
 
 impl Pings {
-    pub(super) fn new(pings: PingPong, worker: &Rc<Worker>, reads: Rc<Cell<u64>>) -> Self {
+    pub(super) fn new(pings: PingPong, worker: &Rc<Worker>, reads: Rc<Reads>) -> Self {
         let deadline = worker.timers.deadline();
         deadline.set(worker.limits().http2.ping_interval);
         Self {
             pings,
             worker: Rc::clone(worker),
             deadline,
-            seen: reads.get(),
+            seen: reads.count(),
             reads,
             asked: false,
         }
@@ -42,7 +42,7 @@ impl Pings {
             return true;
         }
         let limits = &self.worker.limits().http2;
-        let reads = self.reads.get();
+        let reads = self.reads.count();
         if reads != std::mem::replace(&mut self.seen, reads) {
             self.asked = false;
             self.deadline.set(limits.ping_interval);

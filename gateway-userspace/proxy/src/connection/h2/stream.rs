@@ -14,14 +14,14 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Request, Response};
 
-use super::body::{ResponseBody, Served, Streamed};
-use super::guard::StreamState;
+use super::body::{self, ResponseBody, Streamed};
+use super::guard::{self, StreamState};
 use super::upload::{Upload, UploadError};
 use crate::buffer::Buffer;
 use crate::connection::attempt::{Attempt, Dial, Start};
 use crate::connection::budget::Budget;
 use crate::connection::call_time;
-use crate::connection::download::Download;
+use crate::connection::download::{self, Download};
 use crate::connection::inbound::{self, Inbound, NoHead};
 use crate::connection::local::{self, Wanted};
 use crate::connection::mirror::Copies;
@@ -30,60 +30,75 @@ use crate::connection::retries::Retries;
 use crate::cors::CorsLine;
 use crate::downstream::{Downstream, Routing};
 use crate::error::{Kind, ProxyError, Side};
-use crate::h1::{Asked, RequestPlan, ResponseHead, encode_request, to_http, to_http_informational};
+use crate::h1::{
+    Asked, BodyKind, RequestPlan, ResponseHead, encode_request, to_http, to_http_informational,
+};
 use crate::head::{H2Head, Source, Violation};
 use crate::origin;
 use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
-use crate::upstream::{Needs, Target};
+use crate::upstream::{Needs, Target, UpstreamStream};
 use crate::worker::Worker;
 
-/// Serves one request, unless its client takes it back.
+/// Serves one request, unless its client takes it back. The request is taken from where it waits.
 pub(super) async fn serve(
-    state: Rc<StreamState>,
-    request: Request<RecvStream>,
+    state: &StreamState,
+    waiting: &RefCell<Option<Request<RecvStream>>>,
     respond: SendResponse<Bytes>,
 ) {
     let respond = RefCell::new(respond);
     let routing = state.session.downstream.routing();
-    let served = match begin(&state, &routing, request, &respond) {
-        Begun::Answered(served) => served,
-        Begun::Forwarded(mut exchange) => match exchange.reach_unless_reset(&routing).await {
-            Some(Ok((attempt, inbound))) => exchange.respond(attempt, inbound),
-            Some(Err(error)) => exchange.fail(error),
-            None => return exchange.abandon(),
-        },
+    let Some(begun) = begin(state, &routing, waiting, &respond) else {
+        return;
     };
-    if let Err(error) = served.send(&mut respond.into_inner()).await {
+    let response = match begun {
+        Begun::Answered(response) => response,
+        Begun::Forwarded(mut exchange) => {
+            guard::step_back().await;
+            match exchange.reach_unless_reset(&routing).await {
+                Some(Ok((attempt, heard))) => exchange.respond(attempt, heard),
+                Some(Err(error)) => exchange.fail(error),
+                None => return exchange.abandon(),
+            }
+        }
+    };
+    let sent = match response {
+        Ok(Some(rest)) => rest.send(state).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = sent {
         tracing::debug!(%error, "http/2 stream ended early");
     }
 }
 
 /// What becomes of a request once its head is judged.
 enum Begun<'a> {
-    Answered(Served),
+    Answered(body::Begun),
     /// Boxed: a task between two streams holds no room for it.
     Forwarded(Box<Exchange<'a>>),
 }
 
 /// Judges the head. Not part of the future: what the head takes is gone before anything is waited for.
 fn begin<'a>(
-    state: &'a Rc<StreamState>,
+    state: &'a StreamState,
     routing: &'a Rc<Routing>,
-    request: Request<RecvStream>,
+    waiting: &RefCell<Option<Request<RecvStream>>>,
     respond: &'a RefCell<SendResponse<Bytes>>,
-) -> Begun<'a> {
-    let (parts, body) = request.into_parts();
+) -> Option<Begun<'a>> {
+    let (parts, body) = waiting.take()?.into_parts();
     let downstream = &state.session.downstream;
     let limits = &downstream.worker.limits().head;
     let head = match H2Head::check(&parts, limits, body.is_end_stream()) {
         Ok(head) => head,
         Err(violation) => {
-            return Begun::Answered(refuse(state, &ProxyError::downstream(violation)));
+            let refused = refuse(state, respond, &ProxyError::downstream(violation));
+            return Some(Begun::Answered(refused));
         }
     };
     let decision = decide(routing, downstream, &head);
-    let mut record = Record::begin(downstream, routing, &decision, &head, "HTTP/2");
+    let began = state.began;
+    let mut record = Record::begin(downstream, routing, &decision, &head, "HTTP/2", began);
     let wanted = Wanted::of(&head);
     let Act::Forward {
         filters,
@@ -92,7 +107,8 @@ fn begin<'a>(
     } = decision.action
     else {
         let answer = local::answer(downstream, &head, wanted, &decision, &mut record);
-        return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
+        let served = finish(state, respond, answer, wanted, record, decision.rule);
+        return Some(Begun::Answered(served));
     };
     record.asks(label);
     let mut upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
@@ -101,7 +117,8 @@ fn begin<'a>(
         let error = ProxyError::downstream(Violation::HeadTooLarge);
         let answer = wanted.answer(&error);
         record.error = Some(error);
-        return Begun::Answered(finish(state, answer, wanted, record, decision.rule));
+        let served = finish(state, respond, answer, wanted, record, decision.rule);
+        return Some(Begun::Answered(served));
     }
     if head.expects_continue() {
         inform(respond, Response::builder().status(100).body(()));
@@ -118,7 +135,7 @@ fn begin<'a>(
     if wanted.is_grpc() {
         timeouts = call_time::bounded(timeouts, limits, &head);
     }
-    Begun::Forwarded(Box::new(Exchange {
+    Some(Begun::Forwarded(Box::new(Exchange {
         state,
         respond,
         rule: decision.rule,
@@ -130,11 +147,11 @@ fn begin<'a>(
         wanted,
         harmless: matches!(head.method(), "GET" | "HEAD" | "OPTIONS"),
         cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
-        response: worker.take_response_head(),
+        partial: None,
         held: None,
         retries: Retries::new(worker, decision.rule.map(|rule| &**rule)),
         record,
-    }))
+    })))
 }
 
 /// Sends an informational response. One that a client cannot be sent, it does without.
@@ -148,30 +165,41 @@ fn inform(respond: &RefCell<SendResponse<Bytes>>, head: http::Result<Response<()
 }
 
 /// The answer to a head that breaks the policy. The connection lives.
-fn refuse(state: &StreamState, error: &ProxyError) -> Served {
+fn refuse(
+    state: &StreamState,
+    respond: &RefCell<SendResponse<Bytes>>,
+    error: &ProxyError,
+) -> body::Begun {
     let counters = &state.session.downstream.worker.counters;
     counters.requests_refused.up();
     counters.responses_4xx.up();
-    send(state, Wanted::default().answer(error), Wanted::default())
+    let wanted = Wanted::default();
+    send(state, respond, wanted.answer(error), wanted)
 }
 
 /// An answer of Sluice's own, counted.
 fn finish(
     state: &StreamState,
+    respond: &RefCell<SendResponse<Bytes>>,
     answer: Option<Answer>,
     wanted: Wanted,
     mut record: Record,
     rule: Option<&Arc<CompiledRule>>,
-) -> Served {
+) -> body::Begun {
     if let Some(answer) = &answer {
         record.status = answer.status;
         record.bytes_sent = answer.body.len() as u64;
     }
     record.end(&state.session.downstream, rule.map(|rule| &**rule));
-    send(state, answer, wanted)
+    send(state, respond, answer, wanted)
 }
 
-fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
+fn send(
+    state: &StreamState,
+    respond: &RefCell<SendResponse<Bytes>>,
+    answer: Option<Answer>,
+    wanted: Wanted,
+) -> body::Begun {
     let worker = &state.session.downstream.worker;
     state.complete.set(answer.is_some());
     // A client that has gone reads nothing.
@@ -179,10 +207,8 @@ fn send(state: &StreamState, answer: Option<Answer>, wanted: Wanted) -> Served {
     let response = answer.into_http(&worker.date(), wanted.is_head());
     state.begins_sending();
     let (head, body) = response.into_parts();
-    Served {
-        head: Response::from_parts(head, ()),
-        body: ResponseBody::Whole(body),
-    }
+    let head = Response::from_parts(head, ());
+    body::begin(respond, head, ResponseBody::Whole(body))
 }
 
 /// The request as the upstream is to see it.
@@ -196,7 +222,9 @@ fn begin_upload(
 ) -> Upload {
     let own_id = downstream.worker.request_id();
     let forwarding = downstream.forwarding();
-    let id = forwarding.kept_request_id(head).unwrap_or(own_id.as_str());
+    let id = forwarding
+        .kept_request_id(head)
+        .unwrap_or(own_id.as_bytes());
     record.identify(id);
     let plan = RequestPlan {
         edits: &filters.request_headers,
@@ -212,7 +240,7 @@ fn begin_upload(
 
 /// A forwarded request until its response begins.
 struct Exchange<'a> {
-    state: &'a Rc<StreamState>,
+    state: &'a StreamState,
     respond: &'a RefCell<SendResponse<Bytes>>,
     rule: Option<&'a Arc<CompiledRule>>,
     filters: &'a CompiledFilters,
@@ -224,11 +252,18 @@ struct Exchange<'a> {
     /// Whether sending the request twice does no harm.
     harmless: bool,
     cors: Vec<CorsLine<'static>>,
-    response: ResponseHead,
+    /// What has been parsed of a response's head, as long as a part of it is still to come.
+    partial: Option<Box<ResponseHead>>,
     /// What has come of a response's head; a buffer is kept here only while there is something in it.
     held: Option<Buffer>,
     retries: Retries,
     record: Record,
+}
+
+/// A response's head, and what was read with it.
+struct Heard {
+    head: Box<ResponseHead>,
+    inbound: Inbound,
 }
 
 /// What the first attempt has come to.
@@ -236,7 +271,7 @@ enum First {
     /// A connection has to be made.
     Dial(Dial),
     /// An answer, or none, on a connection that was there.
-    Heard(Attempt, Result<Inbound, NoHead>),
+    Heard(Attempt, Result<Heard, NoHead>),
     Failed(ProxyError),
 }
 
@@ -249,7 +284,7 @@ impl Exchange<'_> {
     async fn reach_unless_reset(
         &mut self,
         routing: &Routing,
-    ) -> Option<Result<(Attempt, Inbound), ProxyError>> {
+    ) -> Option<Result<(Attempt, Heard), ProxyError>> {
         let respond = self.respond;
         let first = match self.start(routing) {
             Err(error) => First::Failed(error),
@@ -260,7 +295,7 @@ impl Exchange<'_> {
                     Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
                 });
                 match head.await? {
-                    Ok(inbound) if self.is_final(&inbound) => return Some(Ok((attempt, inbound))),
+                    Ok(heard) if self.is_final(&heard) => return Some(Ok((attempt, heard))),
                     head => First::Heard(attempt, head),
                 }
             }
@@ -289,18 +324,13 @@ impl Exchange<'_> {
     /// A response's head is awaited from now on.
     fn begin_head(&mut self, attempt: &Attempt) {
         self.record.endpoint = Some(attempt.address());
-        self.response.reset();
+        self.partial = None;
         self.held = None;
     }
 
     /// Whether this is the response, and no attempt comes after it.
-    fn is_final(&mut self, inbound: &Inbound) -> bool {
-        let more = self.response.is_informational()
-            || self
-                .retries
-                .after_response(&self.response, inbound)
-                .is_some();
-        !more
+    fn is_final(&mut self, Heard { head, inbound }: &Heard) -> bool {
+        !head.is_informational() && self.retries.after_response(head, inbound).is_none()
     }
 
     /// Sends the request, as often as it takes and may be, and waits for the head of a final response.
@@ -308,21 +338,22 @@ impl Exchange<'_> {
         &mut self,
         routing: &Routing,
         first: First,
-    ) -> Result<(Attempt, Inbound), ProxyError> {
+    ) -> Result<(Attempt, Heard), ProxyError> {
         let worker = Rc::clone(&self.state.session.downstream.worker);
         let mut tried = self.go_on(&worker, first).await;
         loop {
             let longest = match &tried {
-                Ok((_, inbound)) => self.retries.after_response(&self.response, inbound),
+                Ok((_, heard)) => self.retries.after_response(&heard.head, &heard.inbound),
                 Err(error) => self.retries.after_failure(error),
             };
             let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
                 return tried;
             };
-            if let Ok((attempt, inbound)) = tried {
+            if let Ok((attempt, Heard { head, inbound })) = tried {
                 self.retries.failed_at(attempt.address());
                 let uploaded = self.upload.is_done();
-                Download::discard(attempt, inbound, &self.response, &worker, uploaded);
+                Download::discard(attempt, inbound, &head, &worker, uploaded);
+                worker.put_response_head(head);
             }
             self.budget.end_attempt();
             self.budget.arm(&self.state.deadline, None);
@@ -344,7 +375,7 @@ impl Exchange<'_> {
         &mut self,
         worker: &Rc<Worker>,
         first: First,
-    ) -> Result<(Attempt, Inbound), ProxyError> {
+    ) -> Result<(Attempt, Heard), ProxyError> {
         match first {
             First::Failed(error) => Err(error),
             First::Heard(attempt, head) => self.hear(worker, attempt, Some(head)).await,
@@ -362,21 +393,22 @@ impl Exchange<'_> {
         &mut self,
         worker: &Rc<Worker>,
         mut attempt: Attempt,
-        mut heard: Option<Result<Inbound, NoHead>>,
-    ) -> Result<(Attempt, Inbound), ProxyError> {
+        mut heard: Option<Result<Heard, NoHead>>,
+    ) -> Result<(Attempt, Heard), ProxyError> {
         loop {
             let head = match heard.take() {
                 Some(head) => head,
                 None => poll_fn(|cx| self.poll_head(cx, &mut attempt)).await,
             };
             match head {
-                Ok(mut inbound) if self.response.is_informational() => {
-                    self.pass_on(&inbound);
-                    inbound.buffer.consume(inbound.head_len);
-                    self.response.reset();
-                    self.held = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
+                Ok(heard) if heard.head.is_informational() => {
+                    self.pass_on(&heard);
+                    let mut buffer = heard.inbound.buffer;
+                    buffer.consume(heard.inbound.head_len);
+                    self.held = Some(buffer).filter(|buffer| !buffer.is_empty());
+                    worker.put_response_head(heard.head);
                 }
-                Ok(inbound) => return Ok((attempt, inbound)),
+                Ok(heard) => return Ok((attempt, heard)),
                 Err(no_head) if self.may_repeat(&attempt, &no_head) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
@@ -395,11 +427,11 @@ impl Exchange<'_> {
 
     /// Passes an informational response on. `100 Continue` is Sluice's own to say.
     #[cold]
-    fn pass_on(&self, inbound: &Inbound) {
-        if self.response.status() == 100 {
+    fn pass_on(&self, Heard { head, inbound }: &Heard) {
+        if head.status() == 100 {
             return;
         }
-        let head = to_http_informational(&self.response.view(inbound.buffer.filled()));
+        let head = to_http_informational(&head.view(inbound.buffer.filled()));
         inform(self.respond, Ok(head));
     }
 
@@ -420,7 +452,7 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         attempt: &mut Attempt,
-    ) -> Poll<Result<Inbound, NoHead>> {
+    ) -> Poll<Result<Heard, NoHead>> {
         let stream = &mut attempt.connection.stream;
         if self.uploading
             && let Poll::Ready(sent) = self.upload.poll(cx, stream)
@@ -434,22 +466,10 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(NoHead::Failed(gone)));
             }
         }
-        let worker = &self.state.session.downstream.worker;
-        let asked = Asked {
-            head: self.wanted.is_head(),
-            websocket: false,
-        };
-        let head = inbound::poll_head(
-            cx,
-            worker,
-            stream,
-            &mut self.response,
-            asked,
-            &mut self.held,
-        );
-        if head.is_ready() {
-            return head;
+        if let Poll::Ready(heard) = self.poll_read_head(cx, stream) {
+            return Poll::Ready(heard);
         }
+        let worker = &self.state.session.downstream.worker;
         if self.uploading && self.upload.take_moved() {
             let time = &worker.limits().time;
             let timers = self.state.deadline.timers();
@@ -471,52 +491,75 @@ impl Exchange<'_> {
         over.map(|error| Err(NoHead::Failed(error)))
     }
 
-    /// The response's head, and a body that brings the rest.
-    fn respond(mut self: Box<Self>, attempt: Attempt, mut inbound: Inbound) -> Served {
-        let view = self.response.view(inbound.buffer.filled());
+    /// Reads on. The storage of a head is lent as that of its bytes is: while there is a part of it.
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut UpstreamStream,
+    ) -> Poll<Result<Heard, NoHead>> {
+        let worker = &self.state.session.downstream.worker;
+        let asked = Asked {
+            head: self.wanted.is_head(),
+            websocket: false,
+        };
+        let partial = self.partial.take();
+        let mut head = partial.unwrap_or_else(|| worker.take_response_head());
+        match inbound::poll_head(cx, worker, stream, &mut head, asked, &mut self.held) {
+            Poll::Ready(Ok(inbound)) => return Poll::Ready(Ok(Heard { head, inbound })),
+            Poll::Ready(Err(no_head)) => return Poll::Ready(Err(no_head)),
+            Poll::Pending => {}
+        }
+        match self.held {
+            Some(_) => self.partial = Some(head),
+            None => worker.put_response_head(head),
+        }
+        Poll::Pending
+    }
+
+    /// Begins the response. What there is of its body is sent with its head.
+    fn respond(mut self: Box<Self>, attempt: Attempt, heard: Heard) -> body::Begun {
+        let Heard {
+            head: response,
+            mut inbound,
+        } = heard;
+        let view = response.view(inbound.buffer.filled());
         let worker = &self.state.session.downstream.worker;
         let edits = &self.filters.response_headers;
-        let head = to_http(&view, edits, &self.cors, &worker.date());
+        let head = to_http(&view, edits, &self.cors, &worker.date_value());
         inbound.buffer.consume(inbound.head_len);
-        self.budget.response_began();
-        let mut record = self.record;
-        record.answered(self.response.status());
-        record.bytes_received = self.upload.received();
-        let mut download = Download::new(
-            attempt,
-            inbound.buffer,
-            &self.response,
-            &worker.limits().head,
-        );
-        worker.put_response_head(std::mem::take(&mut self.response));
+        self.record.answered(response.status());
+        self.record.bytes_received = self.upload.received();
         self.state.begins_sending();
         let uploaded = self.upload.is_done();
-        if (uploaded || download.is_done())
-            && let Some(whole) = download.take_whole()
+        if (uploaded || response.body() == BodyKind::None)
+            && let Some(whole) = download::whole(&response, &inbound.buffer)
         {
+            if uploaded && response.keep_alive() {
+                attempt.keep(worker);
+            }
+            worker.put_response_head(response);
             self.upload.finish_copies();
             worker.put_vec(self.upload.into_storage());
-            record.bytes_sent = whole.len() as u64;
-            if uploaded {
-                download.release(worker);
-            }
+            self.record.bytes_sent = whole.len() as u64;
             let rule = self.rule.map(|rule| &**rule);
-            record.end(&self.state.session.downstream, rule);
+            self.record.end(&self.state.session.downstream, rule);
             self.state.complete.set(true);
-            let body = ResponseBody::Whole(whole);
-            return Served { head, body };
+            return body::begin(self.respond, head, ResponseBody::Whole(whole));
         }
+        self.budget.response_began();
+        let download = Download::new(attempt, inbound.buffer, &response, &worker.limits().head);
+        worker.put_response_head(response);
         let streamed = Streamed {
-            state: Rc::clone(self.state),
+            session: Rc::clone(&self.state.session),
             download: Some(download),
-            upload: (!self.upload.is_done()).then_some(self.upload),
+            upload: (!uploaded).then_some(self.upload),
             budget: self.budget,
             rule: self.rule.map(Arc::clone),
-            record: Some(record),
+            record: Some(self.record),
             data: Bytes::new(),
         };
         let body = ResponseBody::Streamed(Box::new(streamed));
-        Served { head, body }
+        body::begin(self.respond, head, body)
     }
 
     /// The client has taken the request back.
@@ -528,10 +571,17 @@ impl Exchange<'_> {
     }
 
     /// The answer when no response came.
-    fn fail(mut self: Box<Self>, error: ProxyError) -> Served {
+    fn fail(mut self: Box<Self>, error: ProxyError) -> body::Begun {
         self.record.bytes_received = self.upload.received();
         let answer = self.wanted.answer(&error);
         self.record.error = Some(error);
-        finish(self.state, answer, self.wanted, self.record, self.rule)
+        finish(
+            self.state,
+            self.respond,
+            answer,
+            self.wanted,
+            self.record,
+            self.rule,
+        )
     }
 }

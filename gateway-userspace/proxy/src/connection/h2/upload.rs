@@ -21,9 +21,21 @@ const LARGE_HEAD_BYTES: usize = 2 * 1024;
 /// A head and the body that follows it.
 pub(super) struct Upload {
     head: Vec<u8>,
+    written: usize,
+    /// Whether the end of the body has been produced.
+    ended: bool,
+    moved: bool,
+    /// Whether something was written since the stream was last flushed.
+    unflushed: bool,
+    /// What most requests have none of; the many that wait for a response stay small without it.
+    more: Option<Box<More>>,
+}
+
+/// A body, and what is to be done with it besides.
+#[derive(Default)]
+struct More {
     data: Bytes,
     tail: &'static [u8],
-    written: usize,
     trailers: Option<HeaderMap>,
     /// What is still to come from the client.
     body: Option<RecvStream>,
@@ -33,14 +45,9 @@ pub(super) struct Upload {
     length: Option<u64>,
     /// Whether the head has gone, and with it the chance to send it again.
     begun_body: bool,
-    /// Whether the end of the body has been produced.
-    ended: bool,
     received: u64,
-    moved: bool,
-    /// Whether something was written since the stream was last flushed.
-    unflushed: bool,
     /// What has been sent, as long as it is to be kept.
-    kept: Option<Box<Kept>>,
+    kept: Option<Kept>,
     /// What is to be sent again before the client's next.
     again: VecDeque<Bytes>,
     /// Copies to send once the body is known, whatever has become of it upstream.
@@ -67,43 +74,33 @@ impl Upload {
     pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: RecvStream) -> Self {
         Self {
             head,
-            data: Bytes::new(),
-            tail: b"",
             written: 0,
-            trailers: None,
-            body: Some(body).filter(|_| kind != BodyKind::None),
-            has_body: kind != BodyKind::None,
-            chunked: kind == BodyKind::Chunked,
-            length: match kind {
-                BodyKind::Length(length) => Some(length),
-                _ => None,
-            },
-            begun_body: false,
             ended: kind == BodyKind::None,
-            received: 0,
             moved: false,
             unflushed: false,
-            kept: None,
-            again: VecDeque::new(),
-            copies: None,
+            more: More::new(kind, body),
         }
     }
 
     /// Sends these too, once the client's body is known.
     pub(super) fn copy_to(&mut self, copies: Option<Box<Copies>>) {
-        self.copies = copies;
+        if copies.is_some() {
+            self.more.get_or_insert_default().copies = copies;
+        }
     }
 
     /// Goes on to read the body for the copies alone, when the answer was complete before it.
     pub(super) fn finish_copies(&mut self) {
-        if let (Some(copies), Some(body)) = (self.copies.take(), self.body.take()) {
-            tokio::task::spawn_local(follow(body, self.left(), copies));
+        if let Some(more) = &mut self.more
+            && let (Some(copies), Some(body)) = (more.copies.take(), more.body.take())
+        {
+            tokio::task::spawn_local(follow(body, more.left(), copies));
         }
     }
 
     /// Body bytes so far.
     pub(super) fn received(&self) -> u64 {
-        self.received
+        self.more.as_ref().map_or(0, |more| more.received)
     }
 
     /// Whether everything has been written.
@@ -128,23 +125,28 @@ impl Upload {
 
     /// Keeps what is sent, up to `limit` bytes of head and body, so that it can be sent again.
     pub(super) fn keep_sent(&mut self, limit: usize) {
-        self.kept = limit.checked_sub(self.head.len()).map(|left| {
-            Box::new(Kept {
+        if let Some(left) = limit.checked_sub(self.head.len()) {
+            self.more.get_or_insert_default().kept = Some(Kept {
                 head: self.head.clone(),
                 data: Vec::new(),
                 left,
-            })
-        });
+            });
+        }
     }
 
     /// Whether everything that has been sent is still in hand.
     pub(super) fn is_replayable(&self) -> bool {
-        self.kept.is_some() || !self.has_body && !self.head.is_empty()
+        match &self.more {
+            Some(more) if more.kept.is_some() => true,
+            Some(more) if more.has_body => false,
+            _ => !self.head.is_empty(),
+        }
     }
 
     /// Gives up a large head that has been written, for the client decides how long it is kept.
     pub(super) fn forget_large_head(&mut self) -> bool {
-        let large = self.kept.is_none() && self.is_done() && self.head.len() > LARGE_HEAD_BYTES;
+        let kept = self.more.as_ref().is_some_and(|more| more.kept.is_some());
+        let large = !kept && self.is_done() && self.head.len() > LARGE_HEAD_BYTES;
         if large {
             self.head = Vec::new();
             self.written = 0;
@@ -156,13 +158,15 @@ impl Upload {
     pub(super) fn rewind(&mut self) {
         self.written = 0;
         self.unflushed = false;
-        if let Some(kept) = &self.kept {
+        if let Some(more) = &mut self.more
+            && let Some(kept) = &more.kept
+        {
             self.head.clone_from(&kept.head);
-            self.data = Bytes::new();
-            self.tail = b"";
-            self.again = kept.data.iter().cloned().collect();
-            self.begun_body = false;
-            self.ended = !self.has_body;
+            self.ended = !more.has_body;
+            more.data = Bytes::new();
+            more.tail = b"";
+            more.again = kept.data.iter().cloned().collect();
+            more.begun_body = false;
         }
     }
 
@@ -171,19 +175,14 @@ impl Upload {
         self.head
     }
 
-    /// How many bytes are still to come, if the client has said so.
-    fn left(&self) -> Option<u64> {
-        self.length
-            .map(|length| length.saturating_sub(self.received))
-    }
-
-    /// Whether all data has come from the client. The end of the stream may be told later, and by itself.
-    fn is_whole(&self) -> bool {
-        self.left() == Some(0) || self.body.as_ref().is_none_or(RecvStream::is_end_stream)
+    /// How much there is to write of what is in hand.
+    fn len(&self) -> usize {
+        let more = self.more.as_ref();
+        self.head.len() + more.map_or(0, |more| more.data.len() + more.tail.len())
     }
 
     fn is_written(&self) -> bool {
-        self.written == self.head.len() + self.data.len() + self.tail.len() && !self.unflushed
+        self.written == self.len() && !self.unflushed
     }
 
     /// Moves what can be moved; ready when all is written.
@@ -192,16 +191,24 @@ impl Upload {
         cx: &mut Context<'_>,
         upstream: &mut UpstreamStream,
     ) -> Poll<Result<(), UploadError>> {
+        if self.more.is_some() {
+            return self.poll_with_more(cx, upstream);
+        }
+        let sent = ready!(self.poll_write_all(cx, upstream));
+        Poll::Ready(sent.map_err(|_| UploadError::Upstream))
+    }
+
+    fn poll_with_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut UpstreamStream,
+    ) -> Poll<Result<(), UploadError>> {
         let http1 = upstream.http2().is_none();
         loop {
-            if self.copies.is_some() && self.is_whole() {
-                self.copies
-                    .take()
-                    .into_iter()
-                    .for_each(|copies| copies.send());
-            }
+            self.send_copies();
             // Frames go from stream to stream as they are; HTTP/1.1 gets them as its own framing.
-            let direct = upstream.http2().filter(|_| self.begun_body);
+            let begun_body = self.more.as_ref().is_some_and(|more| more.begun_body);
+            let direct = upstream.http2().filter(|_| begun_body);
             let framed = direct.is_none();
             let sent = match direct {
                 Some(stream) => ready!(self.poll_send(cx, stream)),
@@ -209,7 +216,7 @@ impl Upload {
             };
             sent.map_err(|_| UploadError::Upstream)?;
             // To HTTP/1.1 the length says it all; HTTP/2 is told of the end, or of trailers, when they come.
-            self.ended |= http1 && self.again.is_empty() && self.left() == Some(0);
+            self.ended |= http1 && self.more.as_ref().is_none_or(|more| more.is_told());
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
@@ -222,24 +229,174 @@ impl Upload {
         }
     }
 
+    fn send_copies(&mut self) {
+        if let Some(more) = &mut self.more
+            && more.is_whole()
+            && let Some(copies) = more.copies.take()
+        {
+            copies.send();
+        }
+    }
+
     /// The next data: what is to be sent again, then the client's.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        if let Some(data) = self.again.pop_front() {
+        let Some(more) = &mut self.more else {
+            return Poll::Ready(None);
+        };
+        if let Some(data) = more.again.pop_front() {
             return Poll::Ready(Some(Ok(data)));
         }
-        if let Some(body) = &mut self.body {
+        if let Some(body) = &mut more.body {
             if let Some(data) = ready!(body.poll_data(cx)).transpose()? {
                 self.moved = true;
                 // What has been taken is written before more is asked for: the window may open again.
                 body.flow_control().release_capacity(data.len())?;
-                self.note(&data);
+                more.note(&data);
                 return Poll::Ready(Some(Ok(data)));
             }
-            self.trailers = ready!(body.poll_trailers(cx))?.map(passing);
+            more.trailers = ready!(body.poll_trailers(cx))?.map(passing);
+            more.body = None;
             self.moved = true;
-            self.body = None;
         }
         Poll::Ready(None)
+    }
+
+    /// Sends what there is to a stream that takes it as it is.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Http2Stream,
+    ) -> Poll<io::Result<()>> {
+        let Some(more) = &mut self.more else {
+            return Poll::Ready(Ok(()));
+        };
+        let last = more.has_come();
+        let ends = self.ended || last && more.again.is_empty() && more.trailers.is_none();
+        while !more.data.is_empty() {
+            ready!(stream.poll_send(cx, &mut more.data, ends))?;
+            self.moved = true;
+        }
+        if ends {
+            self.ended = true;
+            more.body = None;
+            stream.end(more.trailers.clone())?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_all(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut UpstreamStream,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.len() {
+            ready!(self.poll_write(cx, upstream))?;
+        }
+        if self.unflushed {
+            ready!(Pin::new(upstream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take(&mut self, data: Bytes, framed: bool) {
+        let more = self.more.get_or_insert_default();
+        more.begun_body = true;
+        more.tail = b"";
+        self.head.clear();
+        self.written = 0;
+        if framed && more.chunked && !data.is_empty() {
+            push_chunk_head(&mut self.head, data.len());
+            more.tail = CHUNK_END;
+        }
+        more.data = data;
+    }
+
+    fn end(&mut self, framed: bool) {
+        self.ended = true;
+        self.take(Bytes::new(), framed);
+        if let Some(more) = &self.more
+            && framed
+            && more.chunked
+        {
+            let mut lines = Vec::new();
+            for (name, value) in more.trailers.iter().flatten() {
+                push_line(&mut lines, name.as_str(), value.as_bytes());
+            }
+            push_last_chunk(&mut self.head, &lines);
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut UpstreamStream,
+    ) -> Poll<io::Result<()>> {
+        let upstream = Pin::new(upstream);
+        let n = match &self.more {
+            None => {
+                let left = self.head.get(self.written..).unwrap_or_default();
+                ready!(upstream.poll_write(cx, left))?
+            }
+            Some(more) => {
+                let mut skip = self.written;
+                let parts = [&self.head[..], &more.data[..], more.tail].map(|part| {
+                    let skipped = skip.min(part.len());
+                    skip -= skipped;
+                    &part[skipped..]
+                });
+                match parts {
+                    [only, [], []] => ready!(upstream.poll_write(cx, only))?,
+                    parts => ready!(upstream.poll_write_vectored(cx, &parts.map(IoSlice::new)))?,
+                }
+            }
+        };
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.written += n;
+        self.moved = true;
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl More {
+    /// For a body; none for none.
+    fn new(kind: BodyKind, body: RecvStream) -> Option<Box<Self>> {
+        let length = match kind {
+            BodyKind::None => return None,
+            BodyKind::Length(length) => Some(length),
+            BodyKind::Chunked | BodyKind::UntilClose => None,
+        };
+        Some(Box::new(Self {
+            body: Some(body),
+            has_body: true,
+            chunked: kind == BodyKind::Chunked,
+            length,
+            ..Self::default()
+        }))
+    }
+
+    /// How many bytes are still to come, if the client has said so.
+    fn left(&self) -> Option<u64> {
+        self.length
+            .map(|length| length.saturating_sub(self.received))
+    }
+
+    /// Whether the client's stream has ended.
+    fn has_come(&self) -> bool {
+        self.body.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
+    /// Whether all data has come from the client. The end of the stream may be told later, and by itself.
+    fn is_whole(&self) -> bool {
+        self.left() == Some(0) || self.has_come()
+    }
+
+    /// Whether as much is in hand as the length says.
+    fn is_told(&self) -> bool {
+        self.again.is_empty() && self.left() == Some(0)
     }
 
     /// Data has come from the client.
@@ -257,90 +414,6 @@ impl Upload {
                 None => self.kept = None,
             }
         }
-    }
-
-    /// Sends what there is to a stream that takes it as it is.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        stream: &mut Http2Stream,
-    ) -> Poll<io::Result<()>> {
-        let last = self.body.as_ref().is_none_or(RecvStream::is_end_stream);
-        let ends = self.ended || last && self.again.is_empty() && self.trailers.is_none();
-        while !self.data.is_empty() {
-            ready!(stream.poll_send(cx, &mut self.data, ends))?;
-            self.moved = true;
-        }
-        if ends {
-            self.ended = true;
-            self.body = None;
-            stream.end(self.trailers.clone())?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write_all(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &mut UpstreamStream,
-    ) -> Poll<io::Result<()>> {
-        while self.written < self.head.len() + self.data.len() + self.tail.len() {
-            ready!(self.poll_write(cx, upstream))?;
-        }
-        if self.unflushed {
-            ready!(Pin::new(upstream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn take(&mut self, data: Bytes, framed: bool) {
-        self.begun_body = true;
-        self.head.clear();
-        self.tail = b"";
-        self.written = 0;
-        if framed && self.chunked && !data.is_empty() {
-            push_chunk_head(&mut self.head, data.len());
-            self.tail = CHUNK_END;
-        }
-        self.data = data;
-    }
-
-    fn end(&mut self, framed: bool) {
-        self.ended = true;
-        self.take(Bytes::new(), framed);
-        if framed && self.chunked {
-            let mut lines = Vec::new();
-            for (name, value) in self.trailers.iter().flatten() {
-                push_line(&mut lines, name.as_str(), value.as_bytes());
-            }
-            push_last_chunk(&mut self.head, &lines);
-        }
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: &mut UpstreamStream,
-    ) -> Poll<io::Result<()>> {
-        let mut skip = self.written;
-        let parts = [&self.head[..], &self.data[..], self.tail].map(|part| {
-            let skipped = skip.min(part.len());
-            skip -= skipped;
-            &part[skipped..]
-        });
-        let upstream = Pin::new(upstream);
-        let n = match parts {
-            [only, [], []] => ready!(upstream.poll_write(cx, only))?,
-            parts => ready!(upstream.poll_write_vectored(cx, &parts.map(IoSlice::new)))?,
-        };
-        if n == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.written += n;
-        self.moved = true;
-        self.unflushed = true;
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -142,7 +142,7 @@ fn row7_the_upstream_gets_joined_cookies_and_one_host() {
         rewrite: &Rewrite::default(),
         prefix_len: 0,
         forwarding: &Forwarding::new(peer, local, Scheme::Https, 0),
-        request_id: Some("1"),
+        request_id: Some(b"1"),
     };
     encode_request(&mut out, &head, &plan);
     assert_eq!(
