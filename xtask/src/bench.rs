@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 
 use crate::deploy;
 use crate::image::Profile;
+use crate::profile;
+use crate::test::{shipped_binary, succeed};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -59,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Http(passed) => {
             install_packages()?;
             let envoy = envoy(&root)?;
-            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            succeed(shipped_binary())?;
             let mut arguments: Vec<OsString> = vec!["--envoy".into(), envoy.into()];
             // A run that names its own builds compares those.
             if !passed
@@ -83,8 +85,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 "route",
                 "--",
             ]);
+            profile::apply(&mut bench);
             done(bench.args(&passed.arguments))?;
-            build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+            succeed(shipped_binary())?;
             measure("bench_change", &passed.arguments)
         }
         What::Xdp(passed) => {
@@ -98,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 .cloned()
                 .partition(|argument| argument == "--as-is");
             if arguments.iter().any(|argument| argument == "--processes") {
-                build(&["--package", "gateway-userspace", "--bin", "sluice"])?;
+                succeed(shipped_binary())?;
             } else {
                 let lab = deploy::cluster()?;
                 if as_is.is_empty() {
@@ -110,14 +113,30 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn build(what: &[&str]) -> anyhow::Result<()> {
-    done(cargo().args(["build", "--release", "--locked"]).args(what))
-}
-
 /// Builds and runs a binary of the tests' crate.
 fn measure(binary: &str, arguments: &[OsString]) -> anyhow::Result<()> {
-    build(&["--package", "gateway-tests", "--bin", binary])?;
-    done(Command::new(root().join("target/release").join(binary)).args(arguments))
+    done(built(binary)?.args(arguments))
+}
+
+/// A binary of the tests' crate, built.
+fn built(binary: &str) -> anyhow::Result<Command> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked"]);
+    build.args(["--package", "gateway-tests", "--bin", binary]);
+    profile::apply(&mut build);
+    done(&mut build)?;
+    Ok(Command::new(root().join("target/release").join(binary)))
+}
+
+/// The load of every scenario, with this build of Sluice alone.
+pub fn load(sluice: &Path) -> anyhow::Result<Command> {
+    install_packages()?;
+    let mut load = built("bench_http")?;
+    let mut named = OsString::from("sluice=");
+    named.push(sluice);
+    load.arg("--sluice").arg(named);
+    load.args(["--peers", "sluice", "--rounds", "1", "--seconds", "3"]);
+    Ok(load)
 }
 
 fn install_packages() -> anyhow::Result<()> {

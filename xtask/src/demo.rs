@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 
+use crate::profile;
 use crate::test::{cargo, is_root, shipped_binary, succeed, target, xtask};
 
 /// Arguments of this command.
@@ -26,6 +27,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     succeed(shipped_binary())?;
     let mut build = cargo(&["build", "--locked", "--release"]);
     build.args(["--package", "gateway-tests", "--bin", "demo"]);
+    profile::apply(&mut build);
     succeed(build)?;
     let mut demo = std::process::Command::new(target().join("release/demo"));
     demo.env("SLUICE_BIN", target().join("release/sluice"));

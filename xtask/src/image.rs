@@ -141,6 +141,9 @@ pub fn binary(profile: Profile) -> Command {
     let mut command = cargo(&["rustc", "--locked", "--profile", profile.name()]);
     command.args(["--package", "gateway-userspace", "--bin", "sluice"]);
     command.args(["--", "-C", "target-feature=+crt-static"]);
+    if profile == Profile::Release {
+        crate::profile::apply(&mut command);
+    }
     command
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod ebpf;
 mod image;
+mod profile;
 mod setup;
 mod test;
 mod tidy;
@@ -40,6 +41,8 @@ enum Command {
     Conformance(conformance::Args),
     /// Measure Sluice against its peers
     Bench(bench::Args),
+    /// Make anew what release builds know of where Sluice spends its time
+    Profile(profile::Args),
     /// Check module edges, file sizes, headers and skipped tests
     Tidy(tidy::Args),
     /// What CI runs: tidy, clippy, deny, rustdoc and every test
@@ -56,6 +59,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::run(&args),
         Command::Conformance(args) => conformance::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Ci(args) => ci::run(&args),
     }

@@ -240,7 +240,7 @@ fn find(command: &str) -> Option<()> {
     (system || which(command).is_some()).then_some(())
 }
 
-fn llvm(part: &str) -> String {
+pub fn llvm(part: &str) -> String {
     format!("/usr/lib/llvm-{LLVM}/{part}")
 }
 

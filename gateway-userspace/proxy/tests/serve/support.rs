@@ -104,15 +104,24 @@ impl World {
 
     /// Waits until the proxy's figures satisfy a condition.
     pub async fn until(&self, what: &str, holds: impl Fn(&Stats) -> bool) {
-        eventually(what, || holds(&self.proxy.stats())).await;
+        let failed = || format!("{what}: {:?}", self.proxy.stats());
+        wait(failed, || holds(&self.proxy.stats())).await;
     }
 }
 
 /// Waits for a condition.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    wait(|| what.to_owned(), holds).await;
+}
+
+async fn wait(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "never: {what}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "never: {}",
+            what()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

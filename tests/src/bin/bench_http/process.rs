@@ -3,15 +3,21 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use gateway_tests::sys::kill;
 
 /// The core of whatever proxy is measured.
 pub const PROXY_CORE: usize = 0;
 /// The core of load and backend.
 pub const LOAD_CORE: usize = 1;
 
-/// A child process; killed and reaped when dropped.
+/// How long a process may take to end by itself.
+const END: Duration = Duration::from_secs(5);
+
+/// A child process; ended and reaped when dropped.
 pub struct Process {
     name: String,
     child: Child,
@@ -101,7 +107,13 @@ pub struct Cpu {
 }
 
 impl Drop for Process {
+    /// In order where it can: a build that counts writes down at its end what it has counted.
     fn drop(&mut self) {
+        kill(self.child.id(), libc::SIGTERM).ok();
+        let asked = Instant::now();
+        while asked.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
         self.child.kill().ok();
         self.child.wait().ok();
     }
