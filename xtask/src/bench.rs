@@ -9,7 +9,8 @@ use anyhow::{Context, bail};
 use crate::deploy;
 use crate::image::Profile;
 use crate::profile;
-use crate::test::{shipped_binary, succeed};
+use crate::test::shipped_binary;
+use crate::workspace::{cargo, root, succeed};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -75,16 +76,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             measure("bench_http", &arguments)
         }
         What::Route(passed) => {
-            let mut bench = cargo();
-            bench.args([
-                "bench",
-                "--locked",
-                "--package",
-                "gateway-model",
-                "--bench",
-                "route",
-                "--",
-            ]);
+            let mut bench = cargo(&["bench", "--locked", "--package", "gateway-model"]);
+            bench.args(["--bench", "route", "--"]);
             profile::apply(&mut bench);
             done(bench.args(&passed.arguments))?;
             succeed(shipped_binary())?;
@@ -120,8 +113,7 @@ fn measure(binary: &str, arguments: &[OsString]) -> anyhow::Result<()> {
 
 /// A binary of the tests' crate, built.
 fn built(binary: &str) -> anyhow::Result<Command> {
-    let mut build = cargo();
-    build.args(["build", "--release", "--locked"]);
+    let mut build = cargo(&["build", "--release", "--locked"]);
     build.args(["--package", "gateway-tests", "--bin", binary]);
     profile::apply(&mut build);
     done(&mut build)?;
@@ -198,12 +190,6 @@ fn find_envoy(venv: &Path) -> Option<PathBuf> {
     binaries.into_iter().find(|binary| binary.is_file())
 }
 
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
-    cargo
-}
-
 fn done(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())
@@ -213,9 +199,4 @@ fn done(command: &mut Command) -> anyhow::Result<()> {
         bail!("{command:?} failed ({status})");
     }
     Ok(())
-}
-
-fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_path_buf()
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::workspace::{cargo, xtask};
+
 /// The newest release that builds with the workspace's Rust.
 const DENY_VERSION: &str = "0.20.2";
 /// The advisory database is fetched over the network; a machine without it must not hang here.
@@ -156,22 +158,4 @@ fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
     }
     println!("ci: {name}: ok in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
-}
-
-fn cargo(args: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(args).current_dir(root());
-    cargo
-}
-
-/// Another command of this binary.
-fn xtask(command: &str) -> anyhow::Result<Command> {
-    let mut xtask = Command::new(std::env::current_exe().context("where this binary stands")?);
-    xtask.arg(command).current_dir(root());
-    Ok(xtask)
-}
-
-fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
 }

@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Build => return programs::build().map(drop),
         What::Kubectl { arguments } => return kubectl(arguments),
         _ => ensure!(
-            crate::test::is_root(),
+            crate::workspace::is_root(),
             "a cluster needs root, for namespaces, mounts and control groups: run `sudo -E env PATH=\"$PATH\" cargo xtask cluster …`"
         ),
     }

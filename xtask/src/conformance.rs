@@ -18,7 +18,7 @@ use self::suite::{Suite, Wanted};
 use crate::cluster::lab::Lab;
 use crate::deploy;
 use crate::image::Profile;
-use crate::test::{root, succeed, target, xtask};
+use crate::workspace::{root, succeed, target, xtask};
 
 /// Arguments of this command.
 #[derive(clap::Args)]

@@ -3,7 +3,8 @@
 use std::os::unix::process::CommandExt;
 
 use crate::profile;
-use crate::test::{cargo, is_root, shipped_binary, succeed, target, xtask};
+use crate::test::shipped_binary;
+use crate::workspace::{cargo, is_root, succeed, target, xtask};
 
 /// Arguments of this command.
 #[derive(clap::Args)]

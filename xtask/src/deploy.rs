@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::cluster::lab::Lab;
 use crate::image::{self, Profile};
-use crate::test::{is_root, root, succeed, xtask};
+use crate::workspace::{is_root, root, succeed, xtask};
 
 /// The manifests of the lab.
 pub const OVERLAY: &str = "deploy/kustomize/overlays/lab";

@@ -6,6 +6,8 @@ use std::{env, fs};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use crate::workspace::root;
+
 /// What the object is built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
@@ -223,12 +225,6 @@ fn install(built: &Path, output: &Path) -> anyhow::Result<()> {
 /// Where build.rs of gateway-l4 looks for the object.
 fn directory() -> PathBuf {
     root().join("target/bpf")
-}
-
-/// The root of the workspace.
-pub fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().unwrap_or(manifest).to_owned()
 }
 
 /// Where a command is found on the PATH.

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 use self::archive::Image;
 use self::tar::Tree;
-use crate::test::{cargo, succeed, target, xtask};
+use crate::workspace::{cargo, succeed, target, xtask};
 
 /// Authorities that `wellKnownCACertificates: System` trusts; where rustls and OpenSSL look on Debian.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -185,7 +185,7 @@ fn strip(binary: &Path, stripped: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::root;
+    use crate::workspace::root;
 
     /// The Dockerfile and this command describe one image.
     #[test]

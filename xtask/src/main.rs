@@ -12,6 +12,7 @@ mod profile;
 mod setup;
 mod test;
 mod tidy;
+mod workspace;
 
 use clap::{Parser, Subcommand};
 

@@ -12,7 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::test::{root, shipped_binary, succeed, target};
+use crate::test::shipped_binary;
+use crate::workspace::{root, succeed, target};
 use crate::{bench, setup};
 
 /// Where profiles are, each named for the compiler whose symbols it speaks of.
@@ -56,7 +57,12 @@ pub fn run(_: &Args) -> anyhow::Result<()> {
 pub fn apply(command: &mut Command) {
     let profile = compiler().map(|release| file(&release)).ok();
     if let Some(profile) = profile.filter(|profile| profile.is_file()) {
-        set_flags(command, format!("-Cprofile-use={}", profile.display()));
+        // A function that has changed since is no news.
+        let quiet = "-Cllvm-args=-no-pgo-warn-mismatch";
+        set_flags(
+            command,
+            format!("-Cprofile-use={} {quiet}", profile.display()),
+        );
     }
 }
 

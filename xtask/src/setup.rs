@@ -10,6 +10,7 @@ use std::{env, fs};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::ebpf::{self, Toolchain, which};
+use crate::workspace::is_root;
 
 /// The LLVM that bpf-linker is built with; that of the toolchain which makes its input.
 const LLVM: &str = "22";
@@ -147,7 +148,7 @@ fn ensure_apt(packages: &[String]) -> anyhow::Result<()> {
         BPF_RUST.join(" and ")
     );
     ensure!(
-        is_root()?,
+        is_root(),
         "missing: {list}; run `cargo xtask setup` as root, or `sudo apt-get install {list}`"
     );
     Ok(())
@@ -242,13 +243,6 @@ fn find(command: &str) -> Option<()> {
 
 pub fn llvm(part: &str) -> String {
     format!("/usr/lib/llvm-{LLVM}/{part}")
-}
-
-fn is_root() -> anyhow::Result<bool> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    Ok(uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0"))
 }
 
 fn say(done: &mut Vec<String>, what: String) {

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 
 use crate::cluster::lab::Lab;
 use crate::image;
+use crate::workspace::{cargo, is_root, succeed, target, xtask};
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -328,48 +329,6 @@ fn clock(took: Duration) -> String {
 fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let started = Instant::now();
     (work(), started.elapsed())
-}
-
-/// This program with another command.
-pub fn xtask(command: &str) -> anyhow::Result<Command> {
-    let mut xtask = Command::new(std::env::current_exe()?);
-    xtask.arg(command);
-    Ok(xtask)
-}
-
-/// The cargo that runs this program, at the workspace's root.
-pub fn cargo(arguments: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(root()).args(arguments);
-    command
-}
-
-/// The workspace's root.
-pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
-}
-
-/// Where cargo puts what it builds.
-pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
-}
-
-/// Runs a command with this program's output.
-pub fn succeed(mut command: Command) -> anyhow::Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    match status.success() {
-        true => Ok(()),
-        false => bail!("{} failed with {status}", command.get_program().display()),
-    }
-}
-
-/// Whether this process is root.
-pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
 fn heading(text: &str) {

@@ -16,6 +16,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use self::code::Code;
+use crate::workspace::root;
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub struct Args {}
 
 /// Checks the whole tree; fails when anything was found.
 pub fn run(_args: &Args) -> anyhow::Result<()> {
-    let root = root()?;
+    let root = root();
     let files = files(&root)?;
     let mut findings = Vec::new();
     for path in &files {
@@ -104,15 +105,6 @@ fn check(root: &Path, path: &Path, text: &str, findings: &mut Vec<Finding>) {
         Some("toml") if path.ends_with("Cargo.toml") => edges::manifest(text, &mut report),
         _ => {}
     }
-}
-
-/// The root of the workspace.
-fn root() -> anyhow::Result<PathBuf> {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask
-        .parent()
-        .map(Path::to_path_buf)
-        .context("xtask stands in no workspace")
 }
 
 /// The files of the tree, relative to `root`: tracked, or new and not ignored.

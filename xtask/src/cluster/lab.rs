@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_manifests_of_the_lab_give_sluice_the_addresses_that_the_router_sends_to_it() {
-        let overlay = crate::test::root().join("deploy/kustomize/overlays/lab/daemonset.yaml");
+        let overlay = crate::workspace::root().join("deploy/kustomize/overlays/lab/daemonset.yaml");
         let text = std::fs::read_to_string(&overlay).expect("the overlay of the lab");
         assert!(
             text.contains(&format!("{VIPS4},{VIPS6}")),

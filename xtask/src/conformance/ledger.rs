@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_checked_in_ledger_can_be_read() {
-        let path = crate::test::root().join("tests/conformance/ledger.yaml");
+        let path = crate::workspace::root().join("tests/conformance/ledger.yaml");
         assert!(
             read(&path)
                 .expect("ledger")

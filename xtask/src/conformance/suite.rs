@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::outcome::{Outcome, Outcomes};
 use crate::cluster::{self, lab::Lab};
-use crate::test::root;
+use crate::workspace::root;
 
 /// The Go that the suite demands; the go command fetches it like any module.
 const TOOLCHAIN: &str = "go1.27.4";

@@ -7,7 +7,7 @@ use super::{Finding, check};
 
 fn findings(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let root = super::root().expect("the tests run from the workspace");
+    let root = crate::workspace::root();
     check(&root, Path::new(path), text, &mut findings);
     findings
 }

@@ -114,7 +114,10 @@ impl Options {
             if let Some(name) = names.iter().find(|name| !known(name)) {
                 bail!("no peer is called {name}");
             }
-            options.peers.retain(|peer| names.contains(&peer.name));
+            // What the command line names by itself is wanted.
+            let own = |peer: &Peer| matches!(peer.kind, Kind::Sluice(_) | Kind::Other(..));
+            let wanted = |peer: &Peer| own(peer) || names.contains(&peer.name);
+            options.peers.retain(wanted);
         }
         Ok(options)
     }
