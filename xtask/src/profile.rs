@@ -5,7 +5,6 @@
 //! changed much of the request path makes it anew. A function that has changed since is built as without a profile, and so
 //! is one that the load does not reach; so is everything with another compiler, and with plain `cargo build --release`.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,6 +17,9 @@ use crate::{bench, setup};
 
 /// Where profiles are, each named for the compiler whose symbols it speaks of.
 const DIRECTORY: &str = "gateway-userspace/profile";
+
+/// Between the flags in cargo's `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: &str = "\x1f";
 
 /// Arguments of this command.
 #[derive(clap::Args)]
@@ -33,10 +35,8 @@ pub fn run(_: &Args) -> anyhow::Result<()> {
     }
     fs::create_dir_all(&raw).context("target/profile/raw")?;
     let mut instrumented = shipped_binary();
-    set_flags(
-        &mut instrumented,
-        format!("-Cprofile-generate={}", work.display()),
-    );
+    let generate = format!("-Cprofile-generate={}", work.display());
+    set_flags(&mut instrumented, &[generate]);
     // What a build script counts is of no use.
     instrumented.env("LLVM_PROFILE_FILE", "/dev/null");
     instrumented.env("CARGO_TARGET_DIR", &work);
@@ -57,23 +57,30 @@ pub fn run(_: &Args) -> anyhow::Result<()> {
 pub fn apply(command: &mut Command) {
     let profile = compiler().map(|release| file(&release)).ok();
     if let Some(profile) = profile.filter(|profile| profile.is_file()) {
+        let profile = format!("-Cprofile-use={}", profile.display());
         // A function that has changed since is no news.
-        let quiet = "-Cllvm-args=-no-pgo-warn-mismatch";
-        set_flags(
-            command,
-            format!("-Cprofile-use={} {quiet}", profile.display()),
-        );
+        let quiet = "-Cllvm-args=-no-pgo-warn-mismatch".to_owned();
+        set_flags(command, &[profile, quiet]);
     }
 }
 
-/// Adds to the flags that the caller of this program has set.
-fn set_flags(command: &mut Command, flag: String) {
-    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
-    if !flags.is_empty() {
-        flags.push(" ");
-    }
-    flags.push(OsString::from(flag));
-    command.env("RUSTFLAGS", flags);
+/// Adds to the flags that the caller of this program has set. A path may hold spaces.
+fn set_flags(command: &mut Command, added: &[String]) {
+    let encoded = std::env::var("CARGO_ENCODED_RUSTFLAGS");
+    let given: Vec<String> = match &encoded {
+        Ok(flags) => flags.split(SEPARATOR).map(str::to_owned).collect(),
+        Err(_) => std::env::var("RUSTFLAGS")
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+    };
+    let flags: Vec<String> = given
+        .into_iter()
+        .filter(|flag| !flag.is_empty())
+        .chain(added.iter().cloned())
+        .collect();
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(SEPARATOR));
 }
 
 fn file(release: &str) -> PathBuf {
