@@ -6,7 +6,7 @@
 //! is one that the load does not reach; so is everything with another compiler, and with plain `cargo build --release`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
@@ -55,16 +55,24 @@ pub fn run(_: &Args) -> anyhow::Result<()> {
 
 /// Has a release build use the profile, if there is one for this compiler.
 pub fn apply(command: &mut Command) {
-    let profile = compiler().map(|release| file(&release)).ok();
-    if let Some(profile) = profile.filter(|profile| profile.is_file()) {
-        let profile = format!("-Cprofile-use={}", profile.display());
-        // A function that has changed since is no news.
-        let quiet = "-Cllvm-args=-no-pgo-warn-mismatch".to_owned();
-        set_flags(command, &[profile, quiet]);
+    let Ok(release) = compiler() else {
+        return;
+    };
+    let profile = file(&release);
+    if !profile.is_file() {
+        eprintln!(
+            "profile: none is here for rustc {release}: what is built is slower by a tenth, until `cargo xtask profile` has made one"
+        );
+        return;
     }
+    let profile = format!("-Cprofile-use={}", profile.display());
+    // A function that has changed since is no news.
+    let quiet = "-Cllvm-args=-no-pgo-warn-mismatch".to_owned();
+    set_flags(command, &[profile, quiet]);
 }
 
-/// Adds to the flags that the caller of this program has set. A path may hold spaces.
+/// Adds to the flags that the caller of this program has set in the environment; flags of cargo's configuration files
+/// give way to both, as cargo has it. A path may hold spaces.
 fn set_flags(command: &mut Command, added: &[String]) {
     let encoded = std::env::var("CARGO_ENCODED_RUSTFLAGS");
     let given: Vec<String> = match &encoded {
@@ -105,7 +113,7 @@ fn compiler() -> anyhow::Result<String> {
 }
 
 /// Merges what was counted, without the functions that were never reached: those are then built as ever.
-fn merge(raw: &std::path::Path, into: &std::path::Path) -> anyhow::Result<()> {
+fn merge(raw: &Path, into: &Path) -> anyhow::Result<()> {
     let counts: Vec<PathBuf> = fs::read_dir(raw)?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;

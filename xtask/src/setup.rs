@@ -241,6 +241,7 @@ fn find(command: &str) -> Option<()> {
     (system || which(command).is_some()).then_some(())
 }
 
+/// A part of that LLVM's installation.
 pub fn llvm(part: &str) -> String {
     format!("/usr/lib/llvm-{LLVM}/{part}")
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How often deadlines are looked at: no deadline fires later than this after its time.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 const FIRED: u64 = 0;
 
 /// The deadlines of one worker and its coarse clock.

@@ -30,7 +30,7 @@ use crate::overload::Pressure;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Counters;
-use crate::timers::Timers;
+use crate::timers::{NEVER, Timers};
 use crate::tls::TlsTables;
 use crate::upstream::Upstreams;
 
@@ -73,9 +73,6 @@ pub(crate) struct Worker {
     /// Told when the last connection has ended.
     idle: Notify,
 }
-
-/// No time that the coarse clock shows.
-const NEVER: u64 = u64::MAX;
 
 /// Pieces of storage of one kind kept free, and tasks that wait for work.
 pub(crate) const KEPT: usize = 256;

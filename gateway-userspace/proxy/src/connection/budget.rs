@@ -10,12 +10,10 @@ use tokio::time::Sleep;
 
 use crate::error::{Kind, ProxyError, Side};
 use crate::limits::TimeLimits;
-use crate::timers::{Deadline, Timers};
+use crate::timers::{Deadline, NEVER, Timers};
 
 /// Below this a rule's timeout gets a timer of its own; above, the coarse tick is exact enough.
 const PRECISE_BELOW: Duration = Duration::from_secs(1);
-
-const NEVER: u64 = u64::MAX;
 
 /// What is left of a request's time. Times are those of [`Timers`].
 #[derive(Debug)]

@@ -158,6 +158,9 @@ impl Known {
     }
 }
 
+/// A set of them is 32 bits wide.
+const _: () = assert!((Known::XRequestId as u32) < u32::BITS);
+
 /// Up to eight bytes of a name in lower case, as one number.
 const fn key(text: &[u8]) -> u64 {
     let mut bytes = [0; 8];

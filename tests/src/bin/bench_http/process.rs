@@ -109,7 +109,10 @@ pub struct Cpu {
 impl Drop for Process {
     /// In order where it can: a build that counts writes down at its end what it has counted.
     fn drop(&mut self) {
-        kill(self.child.id(), libc::SIGTERM).ok();
+        // Of a process that is reaped the id may be another's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            kill(self.child.id(), libc::SIGTERM).ok();
+        }
         let asked = Instant::now();
         while asked.elapsed() < END && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(5));

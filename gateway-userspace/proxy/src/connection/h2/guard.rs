@@ -226,7 +226,7 @@ impl Drop for StreamTask {
     }
 }
 
-/// Lets the tasks go first that are to run already.
+/// Lets the tasks go first that are to run already. tokio's `yield_now` would wait for a look at the sockets too.
 pub(super) async fn step_back() {
     let mut stepped_back = false;
     poll_fn(|cx| {
