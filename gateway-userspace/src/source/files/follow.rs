@@ -1,7 +1,8 @@
 //! Follows a directory: keeps the claims of its files up to date and sends what changed.
 //!
-//! A file that was closed or moved into place is read at once. A file that disappeared is given
-//! [`GRACE`] to come back, for editors move the old file away before they write the new one. Now
+//! A file that was closed or moved into place is read at once. A file that disappeared, or has nothing
+//! in it any more, is given [`GRACE`] to come back, for editors move the old file away, or empty it,
+//! before they write the new one. Now
 //! and then everything is looked at again, for what inotify does not see (NFS, lost events).
 
 mod report;
@@ -22,7 +23,7 @@ use super::watch::{Dirty, Watch};
 
 pub use run::run;
 
-/// How long a file may be gone before its objects are.
+/// How long a file may be gone or empty before its objects are.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// How long a file must have been left alone before it is read without having been closed.
@@ -46,11 +47,13 @@ pub struct Follower {
 enum Cause {
     /// It was closed or moved into place, or nothing was read before.
     Named,
-    /// It came up when its directory was listed.
+    /// It came up when its directory was listed, or something happened to its name.
     Listed,
     /// It came up when its directory was listed, and is a link: what it leads to was put in place
     /// as a whole.
     Linked,
+    /// It was gone or empty, and had [`GRACE`] to come back.
+    Overdue,
 }
 
 impl Follower {
@@ -81,6 +84,9 @@ impl Follower {
         for tree in dirty.trees {
             self.look_below(&tree, Cause::Listed);
         }
+        for file in dirty.names.difference(&dirty.files) {
+            self.look_at(file, Cause::Listed, now);
+        }
         for file in dirty.files {
             self.look_at(&file, Cause::Named, now);
         }
@@ -101,8 +107,7 @@ impl Follower {
             .collect();
         for path in due {
             self.vanished.remove(&path);
-            self.claims.remove(&path);
-            self.stamps.remove(&path);
+            self.look_at(&path, Cause::Overdue, now);
         }
         self.claims.take_events()
     }
@@ -157,7 +162,7 @@ impl Follower {
             }
             match cause {
                 Cause::Named => self.claims.remove(&path),
-                Cause::Listed | Cause::Linked => self.vanish(&path, now),
+                _ => self.vanish(&path, now),
             }
         }
         for (path, is_link) in &listing.files {
@@ -216,14 +221,14 @@ impl Follower {
     fn look_at(&mut self, path: &Path, cause: Cause, now: Instant) {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) => return self.failed(path, &error, now),
+            Err(error) => return self.failed(path, &error, cause, now),
         };
         if !metadata.is_file() {
-            return;
+            return self.gone(path, cause, now);
         }
         let stamp = Stamp::of(&metadata);
         let key: Arc<Path> = path.into();
-        if cause != Cause::Named {
+        if let Cause::Listed | Cause::Linked = cause {
             let was_read = self.stamps.get(path).is_some_and(|old| old.is_same(&stamp));
             if was_read && self.vanished.remove(path).is_none() {
                 return;
@@ -234,6 +239,10 @@ impl Follower {
             }
         }
         match read(path, metadata.len()) {
+            Ok(text) if cause != Cause::Overdue && self.is_emptied(path, &text) => {
+                self.unreadable.remove(path);
+                self.vanish(&key, now);
+            }
             Ok(text) => {
                 self.vanished.remove(path);
                 self.unreadable.remove(path);
@@ -241,26 +250,40 @@ impl Follower {
                 self.claims.replace(&key, documents);
                 self.stamps.insert(key, stamp);
             }
-            Err(error) => self.failed(path, &error, now),
+            Err(error) => self.failed(path, &error, cause, now),
         }
     }
 
-    /// A file cannot be read. If it is gone its objects go too, after [`GRACE`]; else they stay.
-    fn failed(&mut self, path: &Path, error: &io::Error, now: Instant) {
+    /// Whether a file that had documents has nothing in it.
+    fn is_emptied(&self, path: &Path, text: &str) -> bool {
+        text.trim_ascii().is_empty() && !self.claims.documents(path).is_empty()
+    }
+
+    /// A file cannot be read. If it is not gone its objects stay.
+    fn failed(&mut self, path: &Path, error: &io::Error, cause: Cause, now: Instant) {
         let is_gone = error.kind() == io::ErrorKind::NotFound && std::fs::read_link(path).is_err();
         if is_gone {
             self.unreadable.remove(path);
-            let known = self
-                .claims
-                .paths_below(path)
-                .find(|known| &***known == path)
-                .map(Arc::clone);
-            if let Some(known) = known {
-                self.vanish(&known, now);
-            }
+            self.gone(path, cause, now);
         } else {
             self.unreadable
                 .insert(path.to_owned(), format!("cannot read this file: {error}"));
+        }
+    }
+
+    /// A file is gone. Its objects go too, after [`GRACE`].
+    fn gone(&mut self, path: &Path, cause: Cause, now: Instant) {
+        let known = self.claims.paths_below(path);
+        let known = known.into_iter().find(|known| &***known == path);
+        let Some(known) = known.map(Arc::clone) else {
+            return;
+        };
+        match cause {
+            Cause::Overdue => {
+                self.claims.remove(&known);
+                self.stamps.remove(&known);
+            }
+            _ => self.vanish(&known, now),
         }
     }
 

@@ -17,8 +17,10 @@ use super::{links, scan};
 /// What has to be looked at again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// Files, each by itself.
+    /// Files that were closed or moved into place, each by itself.
     pub files: BTreeSet<PathBuf>,
+    /// Files that something else happened to the name of. One that is there may be half written.
+    pub names: BTreeSet<PathBuf>,
     /// Directories with everything below, or links to whatever.
     pub trees: BTreeSet<PathBuf>,
     /// Everything: events were lost.
@@ -228,7 +230,12 @@ fn entry(path: PathBuf, mask: EventMask, dirty: &mut Dirty) {
     } else if created && is_fresh(&path) {
         // Whoever creates a file closes it when it is written.
     } else if scan::syntax(&path).is_some() {
-        dirty.files.insert(path);
+        // A second link is made to what is whole.
+        let whole = created || mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO);
+        match whole {
+            true => dirty.files.insert(path),
+            false => dirty.names.insert(path),
+        };
     } else if mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) {
         // It may have been a link to a directory.
         dirty.trees.insert(path);

@@ -1,6 +1,7 @@
 //! A real directory, followed.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -135,19 +136,101 @@ fn an_editors_rename_on_save_never_takes_the_object_away() {
     world.until(&["a", "again"]);
 }
 
-#[test]
-fn a_file_deleted_and_created_again_keeps_its_objects() {
-    let mut world =
-        World::new(|root| std::fs::write(root.join("a.yaml"), map("a", "1")).expect("write"));
-    let file = world.root().join("a.yaml");
-    std::fs::remove_file(&file).expect("rm");
-    std::fs::write(&file, map("a", "2") + "---\n" + &map("b", "1")).expect("write");
-    let mut deleted = false;
-    while !world.names().contains(&"b") {
-        world.take();
-        deleted |= !world.names().contains(&"a");
+/// A directory with one file that has been read, and time that passes as the test says.
+struct Still {
+    _dir: tempfile::TempDir,
+    file: PathBuf,
+    follower: Follower,
+    now: Instant,
+}
+
+impl Still {
+    fn new(text: &str) -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("a.yaml");
+        std::fs::write(&file, text).expect("write");
+        let mut follower = Follower::new(dir.path(), None);
+        follower.read_all();
+        Self {
+            _dir: dir,
+            file,
+            follower,
+            now: Instant::now(),
+        }
     }
-    assert!(!deleted);
+
+    /// The names that changed, of those that are gone with a `-`, after something happened to the file.
+    fn seen(&mut self) -> Vec<String> {
+        let files = [self.file.clone()].into();
+        let dirty = Dirty {
+            files,
+            ..Dirty::default()
+        };
+        named(self.follower.look(dirty, self.now))
+    }
+
+    /// The same after so much time.
+    fn after(&mut self, time: Duration) -> Vec<String> {
+        self.now += time;
+        named(self.follower.look_again(self.now))
+    }
+}
+
+fn named(events: Vec<Event>) -> Vec<String> {
+    let names = events.into_iter().map(|event| match event {
+        Event::Apply(gateway_translate::Object::ConfigMap(map)) => map.meta.object.name.to_string(),
+        Event::Apply(other) => panic!("{other:?}"),
+        Event::Delete(object) => format!("-{}", object.name),
+    });
+    names.collect()
+}
+
+#[test]
+fn a_file_that_is_gone_or_empty_for_a_moment_keeps_its_objects() {
+    let nothing: [String; 0] = [];
+    let empty = |file: &Path| std::fs::write(file, "\n").expect("write");
+    let remove = |file: &Path| std::fs::remove_file(file).expect("rm");
+    for lose in [&empty as &dyn Fn(&Path), &remove] {
+        let mut still = Still::new(&map("a", "1"));
+        lose(&still.file);
+        assert_eq!(still.seen(), nothing);
+        assert_eq!(still.after(GRACE / 2), nothing);
+        std::fs::write(&still.file, map("a", "2") + "---\n" + &map("b", "1")).expect("write");
+        assert_eq!(still.seen(), ["a", "b"]);
+        assert_eq!(still.after(GRACE), nothing);
+
+        lose(&still.file);
+        assert_eq!(still.seen(), nothing);
+        // It has come back, and nobody said so yet.
+        std::fs::write(&still.file, map("b", "2")).expect("write");
+        assert_eq!(still.after(GRACE), ["-a", "b"]);
+
+        lose(&still.file);
+        assert_eq!(still.seen(), nothing);
+        assert_eq!(still.after(GRACE), ["-b"]);
+        assert!(still.follower.objects().is_empty());
+    }
+}
+
+#[test]
+fn a_name_that_is_given_to_another_file_may_lead_to_half_of_it() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let file = dir.path().join("a.yaml");
+    std::fs::write(&file, map("a", "1")).expect("write");
+    let mut watch = Watch::new().expect("a watch");
+    watch.directory(dir.path()).expect("watched");
+    let names = |dirty: Dirty| (dirty.files.len(), dirty.names.len());
+    std::fs::rename(&file, dir.path().join("a.yaml~")).expect("rename");
+    let mut half = std::fs::File::create(&file).expect("create");
+    half.write_all(map("a", "2").as_bytes()).expect("write");
+    assert_eq!(names(watch.take()), (0, 1));
+    half.write_all(map("b", "1").as_bytes()).expect("write");
+    drop(half);
+    assert_eq!(names(watch.take()), (1, 0));
+    std::fs::rename(dir.path().join("a.yaml~"), &file).expect("rename");
+    assert_eq!(names(watch.take()), (1, 0));
+    std::fs::hard_link(&file, dir.path().join("b.yaml")).expect("link");
+    assert_eq!(names(watch.take()), (1, 0));
 }
 
 #[test]
