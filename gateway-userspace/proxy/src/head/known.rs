@@ -18,7 +18,7 @@ pub enum Known {
     ContentType,
     /// Another `Content-*`.
     ContentOther,
-    /// `Cookie`, `Set-Cookie`.
+    /// `Cookie`.
     Cookie,
     /// `Date`.
     Date,
@@ -38,6 +38,8 @@ pub enum Known {
     WebSocketKey,
     /// `Sec-WebSocket-Version`.
     WebSocketVersion,
+    /// `Set-Cookie`.
+    SetCookie,
     /// `TE`.
     Te,
     /// `Trailer`.
@@ -145,6 +147,7 @@ impl Known {
                     | Self::Date
                     | Self::Expect
                     | Self::Host
+                    | Self::SetCookie
                     | Self::TransferEncoding
                     | Self::WebSocketKey
                     | Self::WebSocketVersion
@@ -237,7 +240,7 @@ fn long(first: u64, name: &[u8]) -> Known {
         AUTHORIZATION => exact(b"ation", Known::Authorization),
         FORWARDED => exact(b"d", Known::Forwarded),
         HTTP2_SETTINGS => exact(b"ttings", Known::Http2Settings),
-        SET_COOKIE => exact(b"ie", Known::Cookie),
+        SET_COOKIE => exact(b"ie", Known::SetCookie),
         X_REAL_IP => exact(b"p", Known::XRealIp),
         X_REQUEST_ID => exact(b"t-id", Known::XRequestId),
         WEBSOCKET if rest.len() == 9 => exact(b"ocket-key", Known::WebSocketKey),
@@ -305,7 +308,7 @@ mod tests {
         ("Proxy-Whatever", Known::Proxy),
         ("Sec-WebSocket-Key", Known::WebSocketKey),
         ("Sec-WebSocket-Version", Known::WebSocketVersion),
-        ("Set-Cookie", Known::Cookie),
+        ("Set-Cookie", Known::SetCookie),
         ("te", Known::Te),
         ("trailer", Known::Trailer),
         ("Transfer-Encoding", Known::TransferEncoding),

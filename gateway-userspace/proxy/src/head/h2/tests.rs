@@ -116,22 +116,9 @@ fn row12_3b_connect_and_trace_are_refused() {
     }
 }
 
-#[test]
-fn row7_the_upstream_gets_joined_cookies_and_one_host() {
-    let mut parts = request(
-        "https://A.example/x?y",
-        &[
-            ("host", "a.example"),
-            ("cookie", "a=1"),
-            ("accept", "*/*"),
-            ("cookie", "b=2"),
-            ("te", "trailers"),
-            ("x-forwarded-for", "10.9.9.9"),
-            ("x-envoy-internal", "true"),
-            ("expect", "100-continue"),
-            ("content-length", "007"),
-        ],
-    );
+/// What an upstream is sent of a request with a body.
+fn encoded(uri: &str, fields: &[(&str, &str)]) -> String {
+    let mut parts = request(uri, fields);
     parts.method = http::Method::POST;
     let head = H2Head::check(&parts, &Limits::default().head, false).expect("good");
     let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
@@ -145,13 +132,36 @@ fn row7_the_upstream_gets_joined_cookies_and_one_host() {
         request_id: Some(b"1"),
     };
     encode_request(&mut out, &head, &plan);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[test]
+fn row7_the_upstream_gets_joined_cookies_and_one_host() {
+    let fields = [
+        ("host", "a.example"),
+        ("cookie", "a=1"),
+        ("accept", "*/*"),
+        ("cookie", "b=2"),
+        ("te", "trailers"),
+        ("x-forwarded-for", "10.9.9.9"),
+        ("x-envoy-internal", "true"),
+        ("expect", "100-continue"),
+        ("content-length", "007"),
+    ];
     assert_eq!(
-        String::from_utf8_lossy(&out),
+        encoded("https://A.example/x?y", &fields),
         "POST /x?y HTTP/1.1\r\nHost: a.example\r\naccept: */*\r\ncookie: a=1; b=2\r\n\
          Content-Length: 7\r\nX-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\n\
          X-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nX-Forwarded-Host: a.example\r\n\
          X-Request-Id: 1\r\n\r\n"
     );
+}
+
+#[test]
+fn a_field_of_responses_is_not_taken_for_cookies() {
+    let text = encoded("https://a.example/", &[("set-cookie", "a=1")]);
+    assert!(text.contains("\r\nset-cookie: a=1\r\n"), "{text}");
+    assert!(!text.contains("\r\ncookie:"), "{text}");
 }
 
 #[test]
