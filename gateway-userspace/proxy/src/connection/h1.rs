@@ -44,3 +44,19 @@ pub(super) async fn serve(mut client: Box<Client>, first: Option<Buffer>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that such a function gives.
+    fn size<'a, F: Future>(_: impl Fn(&'a mut Client, Buffer) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_a_request_takes_is_small() {
+        // Up to 1 KiB the allocator has it at hand.
+        assert!(size(request::serve) <= 1_024, "{}", size(request::serve));
+    }
+}

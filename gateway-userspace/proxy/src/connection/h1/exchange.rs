@@ -10,11 +10,10 @@ use std::task::{Context, Poll, ready};
 use gateway_model::ir::Timeouts;
 use gateway_model::snapshot::{CompiledFilters, CompiledRule};
 
-use super::Next;
-use super::tunnel;
+use self::response::Answering;
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
-use crate::connection::attempt::Attempt;
+use crate::connection::attempt::{Attempt, Dial, Start};
 use crate::connection::budget::Budget;
 use crate::connection::client::Client;
 use crate::connection::download::Download;
@@ -34,11 +33,12 @@ use crate::head::Violation;
 use crate::origin;
 use crate::routing::Decision;
 use crate::upstream::{Needs, Target};
+use crate::worker::Worker;
 
 /// Where a request goes and what is changed on the way.
 #[derive(Clone, Copy)]
 pub(super) struct Forward<'a> {
-    pub(super) rule: Option<&'a Arc<CompiledRule>>,
+    pub(super) rule: Option<&'a CompiledRule>,
     pub(super) filters: &'a CompiledFilters,
     pub(super) prefix_len: usize,
     pub(super) target: Target<'a>,
@@ -55,63 +55,6 @@ pub(super) struct Failed {
     pub(super) body_end: Option<usize>,
     /// Whether nothing has been sent to the client, so that it can be told.
     pub(super) answerable: bool,
-}
-
-/// Forwards one request. `buffer` begins with its head.
-pub(super) async fn run(
-    client: &mut Client,
-    work: &mut Workspace,
-    buffer: Buffer,
-    routing: &Rc<Routing>,
-    decision: &Decision<'_>,
-    forward: Forward<'_>,
-    record: &mut Record,
-) -> Result<Next, Box<Failed>> {
-    let rule = forward.rule.map(|rule| &**rule);
-    let cors = origin::response_lines(rule, &work.request.view(buffer.filled()));
-    let copies = Copies::of(
-        &client.downstream,
-        routing,
-        decision,
-        &work.request.view(buffer.filled()),
-    );
-    let mut upload = begin_upload(client, work, buffer, &forward, record);
-    upload.copies = copies;
-    if Retries::keeps(rule) {
-        upload.keep_written(client.downstream.worker.limits().upstream.retry_bytes);
-    }
-    let timeouts = forward
-        .rule
-        .map_or_else(Timeouts::default, |rule| rule.timeouts);
-    let limits = &client.downstream.worker.limits().time;
-    let budget = Budget::new(client.deadline.timers(), &timeouts, limits, false);
-    let mut exchange = Exchange {
-        client,
-        work,
-        upload,
-        uploading: true,
-        stall_ms: 0,
-        budget,
-        cors,
-        answerable: true,
-        continued: false,
-    };
-    match exchange.run(routing, forward, record).await {
-        Ok(End::Response { keep }) => Ok(exchange.finish(keep, record)),
-        Ok(End::Tunnel(attempt, early)) => {
-            let Exchange { client, upload, .. } = exchange;
-            let (_, late) = upload.into_parts();
-            Ok(Box::pin(tunnel::run(
-                client,
-                attempt.connection.stream,
-                late,
-                early,
-                record,
-            ))
-            .await)
-        }
-        Err(error) => Err(Box::new(exchange.fail(error, record))),
-    }
 }
 
 /// The request's head as the upstream is to see it, and its body after it.
@@ -150,140 +93,278 @@ fn begin_upload(
 }
 
 /// How an exchange ends in order.
-enum End {
+pub(super) enum End {
     /// The whole response has been sent; `keep` says what the client was told.
     Response { keep: bool },
-    /// The upstream has switched protocols; what it sent after its head.
-    Tunnel(Attempt, Buffer),
+    /// The upstream has switched protocols.
+    Tunnel(Box<Switched>),
 }
 
-/// What an attempt has come to.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "taken apart at once, and for nearly every request the larger one"
-)]
-enum Reached {
-    Answer(Attempt, Inbound),
-    Again,
+/// A connection on which something other than HTTP is spoken from now on.
+pub(super) struct Switched {
+    attempt: Attempt,
+    /// What the upstream has sent after its head.
+    early: Buffer,
 }
 
-struct Exchange<'a> {
+/// A forwarded request until its response has been sent.
+pub(super) struct Exchange<'a> {
     client: &'a mut Client,
     work: &'a mut Workspace,
+    record: &'a mut Record,
+    routing: &'a Routing,
+    filters: &'a CompiledFilters,
+    target: Target<'a>,
     upload: Relay,
     /// Whether the upload still has something to do.
     uploading: bool,
+    /// What has come of a response's head; a buffer is kept here only while there is something in it.
+    held: Option<Buffer>,
     /// When the exchange counts as stalled.
     stall_ms: u64,
     budget: Budget,
+    retries: Retries,
     cors: Vec<CorsLine<'static>>,
     answerable: bool,
     /// Whether the client has been told to go on.
     continued: bool,
 }
 
-impl Exchange<'_> {
-    async fn run(
-        &mut self,
-        routing: &Routing,
-        forward: Forward<'_>,
-        record: &mut Record,
-    ) -> Result<End, ProxyError> {
+/// What the first attempt has come to.
+enum First {
+    /// The response has been sent, or could not be.
+    Sent(Result<End, ProxyError>),
+    /// A part of the response could not be sent at once.
+    Answering(Answering),
+    /// A connection has to be made.
+    Dial(Dial),
+    /// There is a connection, and the client waits for leave to send a body.
+    Expected(Attempt),
+    /// A head that is not passed on at once, or none, on a connection that was there.
+    Heard(Attempt, Result<Inbound, NoHead>),
+    Failed(ProxyError),
+}
+
+impl<'a> Exchange<'a> {
+    /// Begins to forward a request. `buffer` begins with its head.
+    pub(super) fn begin(
+        client: &'a mut Client,
+        work: &'a mut Workspace,
+        buffer: Buffer,
+        routing: &'a Rc<Routing>,
+        decision: &Decision<'_>,
+        forward: Forward<'a>,
+        record: &'a mut Record,
+    ) -> Self {
+        let rule = forward.rule;
+        let view = work.request.view(buffer.filled());
+        let cors = origin::response_lines(rule, &view);
+        let copies = Copies::of(&client.downstream, routing, decision, &view);
+        let mut upload = begin_upload(client, work, buffer, &forward, record);
+        upload.copies = copies;
+        let worker = &client.downstream.worker;
+        if Retries::keeps(rule) {
+            upload.keep_written(worker.limits().upstream.retry_bytes);
+        }
+        let timeouts = rule.map_or_else(Timeouts::default, |rule| rule.timeouts);
         record.asks(forward.label);
-        let mut retries = Retries::new(
-            &self.client.downstream.worker,
-            forward.rule.map(|rule| &**rule),
-        );
-        let (attempt, inbound) = loop {
-            let tried = self
-                .reach(routing, forward.target, &mut retries, record)
-                .await;
-            match self.next_attempt(tried, &mut retries).await? {
-                Reached::Answer(attempt, inbound) => break (attempt, inbound),
-                Reached::Again => {}
-            }
-        };
-        self.budget.response_began();
-        self.respond(attempt, inbound, forward, record).await
+        Self {
+            budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time, false),
+            retries: Retries::new(worker, rule),
+            client,
+            work,
+            record,
+            routing,
+            filters: forward.filters,
+            target: forward.target,
+            upload,
+            uploading: true,
+            held: None,
+            stall_ms: 0,
+            cors,
+            answerable: true,
+            continued: false,
+        }
     }
 
-    /// One attempt: sends the request and waits for the head of a final response.
+    /// Forwards the request and sends the response.
+    ///
+    /// A request that finds a connection and whose response can be sent as soon as its head is there, as nearly
+    /// all can, waits in this future alone, which holds little: what it takes to dial, to retry and to send what
+    /// comes later is made when it is needed.
+    pub(super) async fn run(&mut self) -> Result<End, ProxyError> {
+        let first = match self.start() {
+            Err(error) => First::Failed(error),
+            Ok(Start::Dial(dial)) => First::Dial(dial),
+            Ok(Start::Ready(attempt)) if self.is_awaited() => First::Expected(attempt),
+            Ok(Start::Ready(attempt)) => {
+                let mut attempt = Some(attempt);
+                poll_fn(|cx| self.poll_first(cx, &mut attempt)).await
+            }
+        };
+        match first {
+            First::Sent(end) => end,
+            first => Box::pin(self.go_on(first)).await,
+        }
+    }
+
+    /// Begins an attempt, as far as nothing has to be waited for.
+    fn start(&mut self) -> Result<Start, ProxyError> {
+        self.record.attempts = self.retries.begin();
+        self.budget.arm(&self.client.deadline, None);
+        let needs = self.needs();
+        let worker = &self.client.downstream.worker;
+        let start = Attempt::start(worker, self.routing, self.target, needs, &mut self.retries)?;
+        if let Start::Ready(attempt) = &start {
+            self.begin_head(attempt);
+        }
+        Ok(start)
+    }
+
+    /// A response's head is awaited from now on.
+    fn begin_head(&mut self, attempt: &Attempt) {
+        self.record.endpoint = Some(attempt.address());
+        self.held = None;
+        self.work.response.reset();
+    }
+
+    /// Whether the client waits for leave to send its body.
+    fn is_awaited(&self) -> bool {
+        !self.continued && self.work.request.expects_continue() && !self.upload.is_sealed()
+    }
+
+    /// The whole of what nearly every request takes.
+    fn poll_first(&mut self, cx: &mut Context<'_>, waiting: &mut Option<Attempt>) -> Poll<First> {
+        let Some(attempt) = waiting else {
+            return Poll::Pending;
+        };
+        let head = ready!(self.poll_head(cx, attempt));
+        let Some(attempt) = waiting.take() else {
+            return Poll::Pending;
+        };
+        let inbound = match head {
+            Ok(inbound) if self.is_final(&inbound) => inbound,
+            head => return Poll::Ready(First::Heard(attempt, head)),
+        };
+        let mut answering = self.answer(attempt, inbound);
+        Poll::Ready(match self.poll_stream(cx, &mut answering) {
+            Poll::Ready(streamed) => First::Sent(self.end(answering, streamed)),
+            Poll::Pending => First::Answering(answering),
+        })
+    }
+
+    /// Whether this is the response, no attempt comes after it, and nothing but it is left to be sent.
+    fn is_final(&mut self, inbound: &Inbound) -> bool {
+        let head = &self.work.response;
+        let is_response = !head.is_informational() && !head.is_upgrade();
+        is_response && self.upload.is_done() && self.retries.after_response(head, inbound).is_none()
+    }
+
+    /// Brings to its end what has been begun.
+    async fn go_on(&mut self, first: First) -> Result<End, ProxyError> {
+        let worker = Rc::clone(&self.client.downstream.worker);
+        let reached = match first {
+            First::Sent(end) => return end,
+            First::Answering(answering) => return self.stream(answering).await,
+            First::Failed(error) => Err(error),
+            First::Dial(dial) => self.dial(&worker, dial).await,
+            First::Expected(attempt) => self.hear(&worker, attempt, None).await,
+            First::Heard(attempt, head) => self.hear(&worker, attempt, Some(head)).await,
+        };
+        let (attempt, inbound) = self.reach(&worker, reached).await?;
+        self.respond(attempt, inbound).await
+    }
+
+    /// Sends the request, as often as it takes and may be, and waits for the head of a final response.
     async fn reach(
         &mut self,
-        routing: &Routing,
-        target: Target<'_>,
-        retries: &mut Retries,
-        record: &mut Record,
+        worker: &Rc<Worker>,
+        mut tried: Result<(Attempt, Inbound), ProxyError>,
     ) -> Result<(Attempt, Inbound), ProxyError> {
-        let worker = Rc::clone(&self.client.downstream.worker);
-        record.attempts = retries.begin();
-        self.budget.arm(&self.client.deadline, None);
-        let begun = Attempt::begin(&worker, routing, target, self.needs(), retries);
-        let mut attempt = self.budget.guard(&self.client.deadline, begun).await?;
-        record.endpoint = Some(attempt.address());
-        let waits = self.work.request.expects_continue() && !self.upload.is_sealed();
-        if waits && !std::mem::replace(&mut self.continued, true) {
+        loop {
+            let longest = match &tried {
+                Ok((_, inbound)) => self.retries.after_response(&self.work.response, inbound),
+                Err(error) => self.retries.after_failure(error),
+            };
+            let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
+                return tried;
+            };
+            if let Ok((attempt, inbound)) = tried {
+                self.retries.failed_at(attempt.address());
+                let uploaded = self.upload.is_done();
+                Download::discard(attempt, inbound, &self.work.response, worker, uploaded);
+            }
+            self.budget.end_attempt();
+            self.budget.arm(&self.client.deadline, None);
+            let pause = self.retries.pause(worker, longest);
+            self.budget.guard(&self.client.deadline, pause).await?;
+            self.budget.begin_attempt(self.client.deadline.timers());
+            self.upload.rewind();
+            self.uploading = true;
+            self.stall_ms = 0;
+            tried = match self.start() {
+                Ok(Start::Ready(attempt)) => self.hear(worker, attempt, None).await,
+                Ok(Start::Dial(dial)) => self.dial(worker, dial).await,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// Makes the connection, and goes on.
+    async fn dial(
+        &mut self,
+        worker: &Rc<Worker>,
+        dial: Dial,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
+        let dialled = Box::pin(dial.run(worker, &mut self.retries));
+        let attempt = self.budget.guard(&self.client.deadline, dialled).await?;
+        self.begin_head(&attempt);
+        self.hear(worker, attempt, None).await
+    }
+
+    /// Waits for the head of a final response, of which `heard` is what came first.
+    async fn hear(
+        &mut self,
+        worker: &Rc<Worker>,
+        mut attempt: Attempt,
+        mut heard: Option<Result<Inbound, NoHead>>,
+    ) -> Result<(Attempt, Inbound), ProxyError> {
+        if self.is_awaited() {
+            self.continued = true;
             self.client.send(CONTINUE).await.map_err(client_io)?;
         }
-        let mut held = None;
         loop {
-            match self.head(&mut attempt, held.take()).await {
-                Ok(mut inbound) if self.work.response.is_informational() => {
-                    self.pass_on(&mut inbound).await?;
-                    held = Some(inbound.buffer);
+            let head = match heard.take() {
+                Some(head) => head,
+                None => poll_fn(|cx| self.poll_head(cx, &mut attempt)).await,
+            };
+            match head {
+                Ok(inbound) if self.work.response.is_informational() => {
+                    self.pass_on(inbound).await?;
                 }
                 Ok(inbound) => return Ok((attempt, inbound)),
-                Err(no_head) if self.may_repeat(&attempt, &no_head, retries) => {
+                Err(no_head) if self.may_repeat(&attempt, &no_head) => {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let afresh = Box::pin(attempt.afresh(&worker));
+                    let afresh = Box::pin(attempt.afresh(worker));
                     attempt = self.budget.guard(&self.client.deadline, afresh).await?;
+                    self.begin_head(&attempt);
                 }
                 Err(no_head) => {
-                    retries.failed_at(attempt.address());
+                    self.retries.failed_at(attempt.address());
                     return Err(no_head.into_error());
                 }
             }
         }
     }
 
-    /// What an attempt has come to: the answer, or, after a pause, the next attempt.
-    async fn next_attempt(
-        &mut self,
-        tried: Result<(Attempt, Inbound), ProxyError>,
-        retries: &mut Retries,
-    ) -> Result<Reached, ProxyError> {
-        let longest = match &tried {
-            Ok((_, inbound)) => retries.after_response(&self.work.response, inbound),
-            Err(error) => retries.after_failure(error),
-        };
-        let Some(longest) = longest.filter(|_| self.upload.is_replayable()) else {
-            return tried.map(|(attempt, inbound)| Reached::Answer(attempt, inbound));
-        };
-        let worker = Rc::clone(&self.client.downstream.worker);
-        if let Ok((attempt, inbound)) = tried {
-            retries.failed_at(attempt.address());
-            let uploaded = self.upload.is_done();
-            Download::discard(attempt, inbound, &self.work.response, &worker, uploaded);
-        }
-        self.budget.end_attempt();
-        self.budget.arm(&self.client.deadline, None);
-        let pause = retries.pause(&worker, longest);
-        self.budget.guard(&self.client.deadline, pause).await?;
-        self.budget.begin_attempt(self.client.deadline.timers());
-        self.upload.rewind();
-        self.uploading = true;
-        self.stall_ms = 0;
-        Ok(Reached::Again)
-    }
-
     /// Whether a closed connection is no fault of the request's: the endpoint had closed an idle
     /// connection and saying it twice does no harm (RFC 9110 §9.2.2), or says that it has not
     /// processed the request; and everything that was sent is still in hand.
-    fn may_repeat(&self, attempt: &Attempt, no_head: &NoHead, retries: &mut Retries) -> bool {
+    fn may_repeat(&mut self, attempt: &Attempt, no_head: &NoHead) -> bool {
         let stale = attempt.connection.used && self.is_harmless();
-        self.upload.is_replayable() && retries.may_repeat(no_head, stale)
+        self.upload.is_replayable() && self.retries.may_repeat(no_head, stale)
     }
 
     fn needs(&self) -> Needs {
@@ -302,25 +383,15 @@ impl Exchange<'_> {
     }
 
     /// Sends the request and waits for a response's head; goes on sending the body meanwhile.
-    async fn head(
-        &mut self,
-        attempt: &mut Attempt,
-        mut held: Option<Buffer>,
-    ) -> Result<Inbound, NoHead> {
-        self.work.response.reset();
-        poll_fn(|cx| self.poll_head(cx, attempt, &mut held)).await
-    }
-
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         attempt: &mut Attempt,
-        held: &mut Option<Buffer>,
     ) -> Poll<Result<Inbound, NoHead>> {
         if let Poll::Ready(Err(error)) = self.poll_upload(cx, attempt) {
             return Poll::Ready(Err(NoHead::Failed(error)));
         }
-        if let Poll::Ready(head) = self.poll_read_head(cx, attempt, held) {
+        if let Poll::Ready(head) = self.poll_read_head(cx, attempt) {
             return Poll::Ready(head);
         }
         if !self.uploading
@@ -339,7 +410,6 @@ impl Exchange<'_> {
         &mut self,
         cx: &mut Context<'_>,
         attempt: &mut Attempt,
-        held: &mut Option<Buffer>,
     ) -> Poll<Result<Inbound, NoHead>> {
         let Workspace {
             request, response, ..
@@ -349,14 +419,8 @@ impl Exchange<'_> {
             websocket: request.is_websocket(),
         };
         let worker = &self.client.downstream.worker;
-        inbound::poll_head(
-            cx,
-            worker,
-            &mut attempt.connection.stream,
-            response,
-            asked,
-            held,
-        )
+        let stream = &mut attempt.connection.stream;
+        inbound::poll_head(cx, worker, stream, response, asked, &mut self.held)
     }
 
     /// Sends on what the client sends. An endpoint that takes no more may still answer.
@@ -404,18 +468,24 @@ impl Exchange<'_> {
         self.budget.poll_over(cx, &self.client.deadline, stalled)
     }
 
-    /// Passes an informational response on. `100 Continue` is Sluice's own to say.
+    /// Passes an informational response on, and awaits the next. `100 Continue` is Sluice's own to say.
     #[cold]
-    async fn pass_on(&mut self, inbound: &mut Inbound) -> Result<(), ProxyError> {
+    async fn pass_on(&mut self, inbound: Inbound) -> Result<(), ProxyError> {
+        let Inbound {
+            mut buffer,
+            head_len,
+        } = inbound;
         let head = &self.work.response;
         if head.status() != 100 && !self.work.request.is_http10() {
             let mut out = Vec::new();
-            encode_informational(&mut out, &head.view(inbound.buffer.filled()));
+            encode_informational(&mut out, &head.view(buffer.filled()));
             self.client.send(&out).await.map_err(client_io)?;
             self.stall_ms = 0;
             self.budget.arm(&self.client.deadline, None);
         }
-        inbound.buffer.consume(inbound.head_len);
+        buffer.consume(head_len);
+        self.held = Some(buffer).filter(|buffer| !buffer.is_empty());
+        self.work.response.reset();
         Ok(())
     }
 }

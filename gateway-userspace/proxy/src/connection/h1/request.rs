@@ -1,53 +1,38 @@
 //! One HTTP/1.x request from its first byte to the fate of its connection.
 
 use std::io;
-use std::rc::Rc;
 use std::time::Instant;
 
 use super::Next;
-use super::exchange::{self, Failed, Forward};
+use super::exchange::{End, Exchange, Failed, Forward};
 use super::workspace::Workspace;
 use crate::buffer::Buffer;
 use crate::connection::client::Client;
 use crate::connection::local::{self, Wanted};
 use crate::connection::record::Record;
-
+use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, BodyKind, Method, Progress, RequestHead, RequestView};
-use crate::head::{Known, Source};
+use crate::head::{Known, Source, Violation};
 use crate::respond::{Answer, AnswerWire, is_grpc};
 use crate::routing::{Act, Decision, decide};
 
 /// Serves the request whose first bytes are in `buffer`.
 pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
-    let worker = Rc::clone(&client.downstream.worker);
-    let mut lent = worker.workspaces.lend();
+    let mut lent = client.downstream.worker.workspaces.lend();
     let work = &mut *lent;
-    if let Err(error) = read_head(client, &mut work.request, &mut buffer).await {
-        return Box::pin(refuse(client, work, &error)).await;
+    match parse(client, &mut work.request, &buffer) {
+        Ok(Progress::Complete(_)) => {}
+        parsed => {
+            let read = Box::pin(read_on(client, work, &mut buffer, parsed));
+            if let Some(next) = read.await {
+                return next;
+            }
+        }
     }
-    client.downstream.count_request();
-    worker.counters.requests_http1.up();
     let routing = client.downstream.routing();
-    let view = work.request.view(buffer.filled());
-    let mut decision = decide(&routing, &client.downstream, &view);
-    if matches!(decision.action, Act::Forward { .. }) && is_call(&work.request, &view) {
-        decision.action = Act::Refuse(Kind::Refused(505), "gRPC needs HTTP/2");
-    }
-    let protocol = if work.request.is_http10() {
-        "HTTP/1.0"
-    } else {
-        "HTTP/1.1"
-    };
-    let now = Instant::now();
-    let mut record = Record::begin(
-        &client.downstream,
-        &routing,
-        &decision,
-        &view,
-        protocol,
-        now,
-    );
+    let (decision, mut record) = begin(client, work, &routing, &buffer);
+    let rule = decision.rule.map(|rule| &**rule);
     let next = match decision.action {
         Act::Forward {
             filters,
@@ -55,13 +40,13 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
             label,
         } => {
             let forward = Forward {
-                rule: decision.rule,
+                rule,
                 filters,
                 prefix_len: decision.prefix_len,
                 target: decision.target(upstream),
                 label,
             };
-            match exchange::run(
+            let mut exchange = Exchange::begin(
                 client,
                 work,
                 buffer,
@@ -69,17 +54,44 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
                 &decision,
                 forward,
                 &mut record,
-            )
-            .await
-            {
-                Ok(next) => next,
-                Err(failed) => Box::pin(answer_failure(client, work, *failed, &mut record)).await,
+            );
+            match exchange.run().await {
+                Ok(End::Response { keep }) => exchange.finish(keep),
+                Ok(End::Tunnel(switched)) => Box::pin(exchange.tunnel(switched)).await,
+                Err(error) => {
+                    let failed = exchange.fail(error);
+                    Box::pin(answer_failure(client, work, failed, &mut record)).await
+                }
             }
         }
         _ => Box::pin(answer_locally(client, work, buffer, &decision, &mut record)).await,
     };
-    record.end(&client.downstream, decision.rule.map(|rule| &**rule));
+    record.end(&client.downstream, rule);
     next
+}
+
+/// Counts a request whose head has been read, and decides what is done with it.
+fn begin<'a>(
+    client: &Client,
+    work: &Workspace,
+    routing: &'a Routing,
+    buffer: &Buffer,
+) -> (Decision<'a>, Record) {
+    let now = Instant::now();
+    let downstream = &client.downstream;
+    downstream.count_request();
+    downstream.worker.counters.requests_http1.up();
+    let view = work.request.view(buffer.filled());
+    let mut decision = decide(routing, downstream, &view);
+    if matches!(decision.action, Act::Forward { .. }) && is_call(&work.request, &view) {
+        decision.action = Act::Refuse(Kind::Refused(505), "gRPC needs HTTP/2");
+    }
+    let protocol = match work.request.is_http10() {
+        true => "HTTP/1.0",
+        false => "HTTP/1.1",
+    };
+    let record = Record::begin(downstream, routing, &decision, &view, protocol, now);
+    (decision, record)
 }
 
 /// Whether a request is a call of gRPC, which has no form in HTTP/1.x.
@@ -88,43 +100,48 @@ fn is_call(head: &RequestHead, view: &RequestView<'_>) -> bool {
     head.body() != BodyKind::None && kinds.next().is_some_and(is_grpc)
 }
 
-/// Reads until the head is complete.
-async fn read_head(
+fn parse(client: &Client, head: &mut RequestHead, buffer: &Buffer) -> Result<Progress, ProxyError> {
+    let limits = &client.downstream.worker.limits().head;
+    let parsed = head.parse(buffer.filled(), limits);
+    parsed.map_err(ProxyError::downstream)
+}
+
+/// Reads until the head is complete of which a part is there; what becomes of the connection if none comes.
+async fn read_on(
     client: &mut Client,
-    head: &mut RequestHead,
+    work: &mut Workspace,
     buffer: &mut Buffer,
-) -> Result<(), ProxyError> {
-    let limits = client.downstream.worker.shared.settings.limits.head;
-    if let Progress::Complete(_) = parse(head, buffer, &limits)? {
-        return Ok(());
-    }
+    mut parsed: Result<Progress, ProxyError>,
+) -> Option<Next> {
     client
         .deadline
         .set(client.downstream.worker.limits().time.head);
     loop {
-        if buffer.is_full() && !buffer.grow(limits.bytes + 1) {
-            return Err(ProxyError::downstream(crate::head::Violation::HeadTooLarge));
+        match parsed {
+            Ok(Progress::Complete(_)) => return None,
+            Ok(Progress::Partial) => {}
+            Err(error) => return Some(refuse(client, work, &error).await),
         }
-        client
-            .fill(buffer)
-            .await
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => ProxyError::new(Side::Downstream, Kind::HeadTimeout),
-                _ => ProxyError::new(Side::Downstream, Kind::Closed).because(error),
-            })?;
-        if let Progress::Complete(_) = parse(head, buffer, &limits)? {
-            return Ok(());
-        }
+        parsed = match read(client, buffer).await {
+            Ok(()) => parse(client, &mut work.request, buffer),
+            Err(error) => Err(error),
+        };
     }
 }
 
-fn parse(
-    head: &mut RequestHead,
-    buffer: &Buffer,
-    limits: &crate::limits::HeadLimits,
-) -> Result<Progress, ProxyError> {
-    head.parse(buffer.filled(), limits)
-        .map_err(ProxyError::downstream)
+/// Reads once.
+async fn read(client: &mut Client, buffer: &mut Buffer) -> Result<(), ProxyError> {
+    let most = client.downstream.worker.limits().head.bytes + 1;
+    if buffer.is_full() && !buffer.grow(most) {
+        return Err(ProxyError::downstream(Violation::HeadTooLarge));
+    }
+    client
+        .fill(buffer)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => ProxyError::new(Side::Downstream, Kind::HeadTimeout),
+            _ => ProxyError::new(Side::Downstream, Kind::Closed).because(error),
+        })
 }
 
 /// Answers a head that cannot be read, or not trusted, and ends the connection.

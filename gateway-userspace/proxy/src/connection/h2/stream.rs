@@ -380,7 +380,7 @@ impl Exchange<'_> {
             First::Failed(error) => Err(error),
             First::Heard(attempt, head) => self.hear(worker, attempt, Some(head)).await,
             First::Dial(dial) => {
-                let dialled = dial.run(worker, &mut self.retries);
+                let dialled = Box::pin(dial.run(worker, &mut self.retries));
                 let attempt = self.budget.guard(&self.state.deadline, dialled).await?;
                 self.begin_head(&attempt);
                 self.hear(worker, attempt, None).await
@@ -413,7 +413,7 @@ impl Exchange<'_> {
                     worker.counters.upstream_stale_retries.up();
                     self.upload.rewind();
                     self.uploading = true;
-                    let afresh = attempt.afresh(worker);
+                    let afresh = Box::pin(attempt.afresh(worker));
                     attempt = self.budget.guard(&self.state.deadline, afresh).await?;
                     self.begin_head(&attempt);
                 }

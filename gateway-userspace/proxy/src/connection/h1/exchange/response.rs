@@ -6,29 +6,46 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::super::Next;
-use super::{End, Exchange, Failed, Forward};
+use super::super::{Next, tunnel};
+use super::{End, Exchange, Failed, Switched};
 use crate::connection::attempt::Attempt;
 use crate::connection::inbound::{Inbound, client_io, download_error};
-use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
 use crate::error::{Kind, ProxyError, Side};
-use crate::h1::{BodyDecoder, BodyOut, ResponsePlan, encode_response};
+use crate::h1::{BodyDecoder, BodyOut, EncodedResponse, ResponsePlan, encode_response};
+
+/// A response on its way to the client.
+pub(super) struct Answering {
+    attempt: Attempt,
+    download: Relay,
+    encoded: EncodedResponse,
+}
 
 impl Exchange<'_> {
-    /// Sends the response, its body as it comes.
+    /// Sends a response, its body as it comes.
     pub(super) async fn respond(
         &mut self,
-        mut attempt: Attempt,
+        attempt: Attempt,
         mut inbound: Inbound,
-        forward: Forward<'_>,
-        record: &mut Record,
     ) -> Result<End, ProxyError> {
+        if !self.work.response.is_upgrade() {
+            let answering = self.answer(attempt, inbound);
+            return self.stream(answering).await;
+        }
+        let (head, _) = self.encode_head(&mut inbound);
+        self.client.send(&head).await.map_err(client_io)?;
+        let early = inbound.buffer;
+        Ok(End::Tunnel(Box::new(Switched { attempt, early })))
+    }
+
+    /// The response's head as the client is to see it. What remains inbound is the body.
+    fn encode_head(&mut self, inbound: &mut Inbound) -> (Vec<u8>, EncodedResponse) {
+        self.budget.response_began();
         let head = &self.work.response;
         let downstream = &self.client.downstream;
         let wants_more = self.work.request.keep_alive() && !downstream.is_ending();
         let plan = ResponsePlan {
-            edits: &forward.filters.response_headers,
+            edits: &self.filters.response_headers,
             cors: &self.cors,
             date: &downstream.worker.date(),
             http10: self.work.request.is_http10(),
@@ -38,21 +55,51 @@ impl Exchange<'_> {
         let mut out = std::mem::take(&mut self.work.to_client);
         out.clear();
         let encoded = encode_response(&mut out, &head.view(inbound.buffer.filled()), &plan);
-        record.answered(head.status());
+        self.record.answered(head.status());
         inbound.buffer.consume(inbound.head_len);
-        if head.is_upgrade() {
-            self.client.send(&out).await.map_err(client_io)?;
-            return Ok(End::Tunnel(attempt, inbound.buffer));
-        }
+        (out, encoded)
+    }
+
+    /// Begins a response. From now on the client cannot be told anything else.
+    pub(super) fn answer(&mut self, attempt: Attempt, mut inbound: Inbound) -> Answering {
+        let (out, encoded) = self.encode_head(&mut inbound);
         let framing = match encoded.body {
             BodyOut::Chunked => Framing::Chunked,
             BodyOut::None | BodyOut::Length | BodyOut::UntilClose => Framing::AsIs,
         };
-        let decoder = BodyDecoder::new(head.body(), &downstream.worker.limits().head);
-        let mut download = Relay::new(out, inbound.buffer, 0, decoder, framing);
+        let limits = &self.client.downstream.worker.limits().head;
+        let decoder = BodyDecoder::new(self.work.response.body(), limits);
         self.answerable = false;
-        let streamed = poll_fn(|cx| self.poll_stream(cx, &mut attempt, &mut download)).await;
-        record.bytes_sent = download.body_bytes();
+        Answering {
+            attempt,
+            download: Relay::new(out, inbound.buffer, 0, decoder, framing),
+            encoded,
+        }
+    }
+
+    /// Sends what can be sent only as it comes, or as the client takes it.
+    pub(super) async fn stream(&mut self, mut answering: Answering) -> Result<End, ProxyError> {
+        let streamed = poll_fn(|cx| self.poll_stream(cx, &mut answering)).await;
+        let end = self.end(answering, streamed)?;
+        if let Some(copies) = &self.upload.copies {
+            let limit = copies.time_limit();
+            Box::pin(self.finish_copies(limit)).await;
+        }
+        Ok(end)
+    }
+
+    /// All of a response has been sent, or no more can be.
+    pub(super) fn end(
+        &mut self,
+        answering: Answering,
+        streamed: Result<(), ProxyError>,
+    ) -> Result<End, ProxyError> {
+        let Answering {
+            attempt,
+            download,
+            encoded,
+        } = answering;
+        self.record.bytes_sent = download.body_bytes();
         let (out, rest) = download.into_parts();
         self.work.to_client = out;
         if streamed.is_err() && encoded.body == BodyOut::UntilClose {
@@ -60,15 +107,8 @@ impl Exchange<'_> {
             self.client.stream.reset_on_drop();
         }
         streamed?;
-        let clean = self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty();
-        if clean {
+        if self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty() {
             attempt.keep(&self.client.downstream.worker);
-        } else {
-            drop(attempt);
-        }
-        if let Some(copies) = &self.upload.copies {
-            let limit = copies.time_limit();
-            Box::pin(self.finish_copies(limit)).await;
         }
         Ok(End::Response {
             keep: encoded.keep_alive,
@@ -94,12 +134,14 @@ impl Exchange<'_> {
         let _ = tokio::time::timeout(limit, read).await;
     }
 
-    fn poll_stream(
+    pub(super) fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
-        attempt: &mut Attempt,
-        download: &mut Relay,
+        answering: &mut Answering,
     ) -> Poll<Result<(), ProxyError>> {
+        let Answering {
+            attempt, download, ..
+        } = answering;
         let client = &mut *self.client;
         match download.poll(cx, &mut attempt.connection.stream, &mut client.stream) {
             Poll::Ready(result) => return Poll::Ready(result.map_err(download_error)),
@@ -131,8 +173,9 @@ impl Exchange<'_> {
         over.map(Err)
     }
 
-    pub(super) fn finish(self, keep: bool, record: &mut Record) -> Next {
-        record.bytes_received = self.upload.body_bytes();
+    /// The exchange has ended in order.
+    pub(in super::super) fn finish(self, keep: bool) -> Next {
+        self.record.bytes_received = self.upload.body_bytes();
         let (out, rest) = self.upload.into_parts();
         self.work.to_upstream = out;
         match keep {
@@ -141,8 +184,17 @@ impl Exchange<'_> {
         }
     }
 
-    pub(super) fn fail(self, error: ProxyError, record: &mut Record) -> Failed {
-        record.bytes_received = self.upload.body_bytes();
+    /// Copies bytes from now on, until either side ends.
+    pub(in super::super) async fn tunnel(self, switched: Box<Switched>) -> Next {
+        let Switched { attempt, early } = *switched;
+        let (_, late) = self.upload.into_parts();
+        let upstream = attempt.connection.stream;
+        tunnel::run(self.client, upstream, late, early, self.record).await
+    }
+
+    /// No response came, or not all of one.
+    pub(in super::super) fn fail(self, error: ProxyError) -> Failed {
+        self.record.bytes_received = self.upload.body_bytes();
         let body_end = self.upload.is_sealed().then(|| self.upload.rest_at());
         let (out, buffer) = self.upload.into_storage();
         self.work.to_upstream = out;
