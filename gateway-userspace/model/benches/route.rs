@@ -3,8 +3,10 @@
 //! Shapes: every route has a hostname of its own; all routes share one hostname, with prefixes of
 //! their own; or with regular expressions of their own (up to 1 000). A lookup asks for another
 //! route each time, in random order over all of them (`uniform`), by Zipf's law (`zipf`), or over
-//! 64 of them (`hot`), and costs CPU time of the thread; the request's texts lie one after the other, as a
-//! worker has just read them. Memory is the growth of the process's resident set, in a process of
+//! 64 of them (`hot`), and costs CPU time of the thread; the requests' texts are in the cache, as when a
+//! worker has just read them. Beside it stands what it takes to read one cache line of as many as there
+//! are routes, each where the last one said (`line`): no lookup of one route among so many, drawn evenly,
+//! can take much less, whatever the index. Memory is the growth of the process's resident set, in a process of
 //! its own for each figure.
 
 use std::collections::BTreeMap;
@@ -29,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOT: usize = 64;
 const REQUESTS: usize = 100_000;
+/// So many are measured at once.
+const BATCH: usize = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Draw {
@@ -93,6 +97,8 @@ struct Figures {
     lookup_zipf_ns: f64,
     lookup_uniform_ns: f64,
     lookup_hot_ns: f64,
+    /// One read of one of as many cache lines.
+    line_ns: f64,
     compile_all_ms: f64,
     change_route_us: Spread,
     change_endpoints_us: Spread,
@@ -159,6 +165,7 @@ fn measure(shape: Shape, routes: usize) -> Figures {
         lookup_zipf_ns: lookup(&snapshot, shape, routes, Draw::Zipf),
         lookup_uniform_ns: lookup(&snapshot, shape, routes, Draw::Uniform),
         lookup_hot_ns: lookup(&snapshot, shape, routes, Draw::Hot),
+        line_ns: read_line(routes),
         compile_all_ms,
         change_route_us,
         change_endpoints_us,
@@ -193,24 +200,50 @@ fn changes(
 
 /// Nanoseconds a lookup, without what reading the requests costs: the best of many rounds.
 fn lookup(snapshot: &Snapshot, shape: Shape, routes: usize, draw: Draw) -> f64 {
-    let requests = Requests::new(shape, routes, draw);
     let local = "192.0.2.1:80".parse().expect("an address");
     let table = snapshot.port_table(local).expect("a table");
     let listener = table.listener_for("shop.example.com").expect("a listener");
-    for request in requests.iter() {
-        let found = listener.find(&request).expect("every request has a route");
-        assert_eq!(found.rule.route.name, route_object(request.route).name);
+    let asked = draw.of(routes);
+    let mut requests = Requests::default();
+    for batch in asked.chunks(BATCH) {
+        requests.write(shape, batch);
+        for (request, route) in requests.iter().zip(batch) {
+            let found = listener.find(&request).expect("every request has a route");
+            assert_eq!(found.rule.route.name, route_object(*route).name);
+        }
     }
-    let per_request = |each: &dyn Fn(&Requests)| {
-        let rounds = if shape == Shape::Regexes { 5 } else { 100 };
-        let best = (0..rounds).map(|_| {
+    let rounds = if shape == Shape::Regexes { 5 } else { 100 };
+    let mut best = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..rounds {
+        let (mut finding, mut reading) = (0.0, 0.0);
+        for batch in asked.chunks(BATCH) {
+            requests.write(shape, batch);
             let started = cpu_ns();
-            each(&requests);
-            (cpu_ns() - started) / requests.len() as f64
-        });
-        best.fold(f64::INFINITY, f64::min)
-    };
-    per_request(&|requests| find_all(listener, requests)) - per_request(&read_all)
+            read_all(&requests);
+            let read = cpu_ns();
+            find_all(listener, &requests);
+            finding += cpu_ns() - read;
+            reading += read - started;
+        }
+        best = (best.0.min(finding), best.1.min(reading));
+    }
+    (best.0 - best.1) / asked.len() as f64
+}
+
+/// Nanoseconds that a read of one of so many cache lines takes, the next being known only after it.
+fn read_line(lines: usize) -> f64 {
+    #[derive(Clone)]
+    #[repr(align(64))]
+    struct Line(usize);
+    let asked = Draw::Uniform.of(lines);
+    let all = vec![Line(0); lines];
+    let rounds = (0..100).map(|_| {
+        let started = cpu_ns();
+        let last = asked.iter().fold(0, |last, at| all[at + last].0);
+        black_box(last);
+        (cpu_ns() - started) / asked.len() as f64
+    });
+    rounds.fold(f64::INFINITY, f64::min)
 }
 
 /// CPU time of this thread, in nanoseconds: what else runs on the machine does not count.
@@ -234,68 +267,64 @@ fn read_all(requests: &Requests) {
     }
 }
 
-/// Request texts one after the other.
-struct Requests {
-    text: String,
-    /// End of the host, end of the path, and which route it is.
-    ends: Vec<(u32, u32, u32)>,
-}
-
-struct Request<'a> {
-    host: &'a str,
-    path: &'a str,
-    route: usize,
-}
-
-impl Requests {
-    fn new(shape: Shape, routes: usize, draw: Draw) -> Self {
+impl Draw {
+    /// Which routes are asked for, one after the other.
+    fn of(self, routes: usize) -> Vec<usize> {
         let mut random = Random(42);
         let mut order: Vec<usize> = (0..routes).collect();
         for i in (1..order.len()).rev() {
             order.swap(i, random.below(i + 1));
         }
-        let choices = if draw == Draw::Hot {
-            routes.min(HOT)
-        } else {
-            routes
+        let choices = match self {
+            Self::Hot => routes.min(HOT),
+            Self::Zipf | Self::Uniform => routes,
         };
-        let asked = (0..REQUESTS).map(|_| match draw {
+        let asked = (0..REQUESTS).map(|_| match self {
             // The inverse of the distribution's integral, 1 + ln(n).
-            Draw::Zipf => {
+            Self::Zipf => {
                 let at = (random.unit() * (choices as f64).ln()).exp();
                 order[(at as usize).min(choices) - 1]
             }
-            Draw::Uniform | Draw::Hot => order[random.below(choices)],
+            Self::Uniform | Self::Hot => order[random.below(choices)],
         });
-        let asked: Vec<usize> = asked.collect();
-        let mut requests = Self {
-            text: String::new(),
-            ends: Vec::new(),
-        };
-        for i in asked {
-            requests.text += &shape.host(i);
-            let host_end = requests.text.len();
-            requests.text += &shape.prefix(i);
-            requests.text += "/v1/items";
-            let end = |n: usize| u32::try_from(n).expect("small");
-            let path_end = end(requests.text.len());
-            requests.ends.push((end(host_end), path_end, end(i)));
-        }
-        requests
+        asked.collect()
     }
+}
 
-    fn len(&self) -> usize {
-        self.ends.len()
+/// Request texts one after the other.
+#[derive(Default)]
+struct Requests {
+    text: String,
+    /// End of the host, and of the path.
+    ends: Vec<(u32, u32)>,
+}
+
+struct Request<'a> {
+    host: &'a str,
+    path: &'a str,
+}
+
+impl Requests {
+    fn write(&mut self, shape: Shape, asked: &[usize]) {
+        self.text.clear();
+        self.ends.clear();
+        for i in asked {
+            self.text += &shape.host(*i);
+            let host_end = self.text.len();
+            self.text += &shape.prefix(*i);
+            self.text += "/v1/items";
+            let end = |n: usize| u32::try_from(n).expect("small");
+            self.ends.push((end(host_end), end(self.text.len())));
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = Request<'_>> {
         let mut start = 0;
-        self.ends.iter().map(move |&(host_end, path_end, route)| {
+        self.ends.iter().map(move |&(host_end, path_end)| {
             let (host_end, path_end) = (host_end as usize, path_end as usize);
             let request = Request {
                 host: &self.text[start..host_end],
                 path: &self.text[host_end..path_end],
-                route: route as usize,
             };
             start = path_end;
             request
@@ -477,12 +506,13 @@ fn resident_bytes() -> f64 {
 
 fn print_table(all: &[Figures]) {
     println!(
-        "{:<10} {:>7} | {:>8} {:>8} {:>8} | {:>11} | {:>16} {:>20} | {:>13} {:>8}",
+        "{:<10} {:>7} | {:>8} {:>8} {:>8} {:>8} | {:>11} | {:>16} {:>20} | {:>13} {:>8}",
         "shape",
         "routes",
         "hot ns",
         "zipf ns",
         "uniform",
+        "line ns",
         "compile ms",
         "change us (p99)",
         "endpoints us (p99)",
@@ -493,12 +523,13 @@ fn print_table(all: &[Figures]) {
         let spread = |s: Spread| format!("{:.1} ({:.1})", s.median, s.p99);
         let bytes = |b: Option<f64>| b.map_or_else(|| "-".to_owned(), |b| format!("{b:.0}"));
         println!(
-            "{:<10} {:>7} | {:>8.1} {:>8.1} {:>8.1} | {:>11.2} | {:>16} {:>20} | {:>13} {:>8}",
+            "{:<10} {:>7} | {:>8.1} {:>8.1} {:>8.1} {:>8.1} | {:>11.2} | {:>16} {:>20} | {:>13} {:>8}",
             f.shape.name(),
             f.routes,
             f.lookup_hot_ns,
             f.lookup_zipf_ns,
             f.lookup_uniform_ns,
+            f.line_ns,
             f.compile_all_ms,
             spread(f.change_route_us),
             spread(f.change_endpoints_us),
@@ -507,19 +538,19 @@ fn print_table(all: &[Figures]) {
         );
     }
     for shape in [Shape::OwnHosts, Shape::OneHost] {
-        let ratio = |of: fn(&Figures) -> f64| {
-            let at = |routes| {
-                let found = all.iter().find(|f| f.shape == shape && f.routes == routes);
-                found.map_or(f64::NAN, of)
-            };
-            at(100_000) / at(1_000)
+        let of = |routes| all.iter().find(|f| f.shape == shape && f.routes == routes);
+        let (Some(few), Some(many)) = (of(1_000), of(100_000)) else {
+            continue;
         };
         println!(
-            "{}: a lookup in 100 000 routes takes {:.2}x (hot), {:.2}x (zipf), {:.2}x (uniform) the time of 1 000",
+            "{}: a lookup in 100 000 routes takes {:.2}x (hot), {:.2}x (zipf), {:.2}x (uniform) the time of 1 000; \
+             one cache line of 100 000 takes {:.2}x, of 1 000 {:.2}x",
             shape.name(),
-            ratio(|f| f.lookup_hot_ns),
-            ratio(|f| f.lookup_zipf_ns),
-            ratio(|f| f.lookup_uniform_ns),
+            many.lookup_hot_ns / few.lookup_hot_ns,
+            many.lookup_zipf_ns / few.lookup_zipf_ns,
+            many.lookup_uniform_ns / few.lookup_uniform_ns,
+            many.line_ns / few.lookup_uniform_ns,
+            few.line_ns / few.lookup_uniform_ns,
         );
     }
 }
