@@ -2,8 +2,8 @@
 //!
 //! A file that was closed or moved into place is read at once. A file that disappeared, or has nothing
 //! in it any more, is given [`GRACE`] to come back, for editors move the old file away, or empty it,
-//! before they write the new one. Now
-//! and then everything is looked at again, for what inotify does not see (NFS, lost events).
+//! before they write the new one. Now and then everything is looked at again, for what inotify does not
+//! see (NFS, lost events).
 
 mod report;
 mod run;
@@ -273,8 +273,10 @@ impl Follower {
 
     /// A file is gone. Its objects go too, after [`GRACE`].
     fn gone(&mut self, path: &Path, cause: Cause, now: Instant) {
-        let known = self.claims.paths_below(path);
-        let known = known.into_iter().find(|known| &***known == path);
+        let known = self
+            .claims
+            .paths_below(path)
+            .find(|known| &***known == path);
         let Some(known) = known.map(Arc::clone) else {
             return;
         };
