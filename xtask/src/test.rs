@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use crate::cluster::lab::Lab;
 use crate::image;
@@ -30,8 +31,8 @@ struct Ring {
     root: bool,
     /// The test target that it is; none for all others.
     target: Option<&'static str>,
-    /// How many tests run side by side, where cargo's own choice is not right.
-    threads: Option<&'static str>,
+    /// How many tests run side by side.
+    threads: &'static str,
 }
 
 const RINGS: [Ring; 5] = [
@@ -40,7 +41,7 @@ const RINGS: [Ring; 5] = [
         what: "unit and golden tests of every crate",
         root: false,
         target: None,
-        threads: None,
+        threads: WAITING_THREADS,
     },
     Ring {
         name: "packet",
@@ -69,7 +70,7 @@ const RINGS: [Ring; 5] = [
         root: true,
         target: Some("cluster"),
         // They share the cluster.
-        threads: Some("1"),
+        threads: "1",
     },
 ];
 
@@ -78,7 +79,10 @@ const CLUSTER_RINGS: [&str; 2] = ["control", "cluster"];
 
 /// How many tests that need the kernel run side by side; more only get in each other's way on
 /// small machines.
-const KERNEL_THREADS: Option<&str> = Some("2");
+const KERNEL_THREADS: &str = "2";
+
+/// The same for tests that wait for timeouts and closes more than they compute.
+const WAITING_THREADS: &str = "8";
 
 /// A test binary, as cargo tells of it.
 struct Binary {
@@ -197,7 +201,7 @@ fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
         step("cluster deploy", cluster("deploy")?)?;
     }
     heading("test binaries");
-    let (binaries, took) = timed(test_binaries);
+    let (binaries, took) = timed(|| test_binaries(args));
     lines.push(Line::of_step("test binaries", &binaries, took));
     binaries
 }
@@ -207,11 +211,20 @@ pub fn shipped_binary() -> Command {
     image::binary(image::Profile::Release)
 }
 
-/// Builds every test of the workspace in one go, so that all crates see the same features, and
-/// asks cargo where the binaries are.
-fn test_binaries() -> anyhow::Result<Vec<Binary>> {
+/// Builds the tests of the wanted rings in one go, and asks cargo where the binaries are.
+///
+/// Always for the whole workspace, so that all crates see the same features whichever rings they are.
+fn test_binaries(args: &Args) -> anyhow::Result<Vec<Binary>> {
     let format = "--message-format=json-render-diagnostics";
     let mut command = cargo(&["test", "--locked", "--workspace", "--no-run", format]);
+    if args.wants("unit") {
+        command.args(["--lib", "--bins"]);
+    }
+    for test in test_targets()? {
+        if args.wants(ring_of(&test).name) {
+            command.args(["--test", &test]);
+        }
+    }
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -227,8 +240,32 @@ fn test_binaries() -> anyhow::Result<Vec<Binary>> {
     Ok(binaries)
 }
 
+/// The names of the workspace's test targets, as cargo tells of them.
+fn test_targets() -> anyhow::Result<Vec<String>> {
+    let metadata = cargo(&["metadata", "--locked", "--no-deps", "--format-version=1"]).output()?;
+    if !metadata.status.success() {
+        bail!(
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&metadata.stderr)
+        );
+    }
+    let metadata: Value = serde_json::from_slice(&metadata.stdout)?;
+    let list = |value: &Value, name| value[name].as_array().cloned().unwrap_or_default();
+    let packages = list(&metadata, "packages").into_iter();
+    let targets = packages.flat_map(|package| list(&package, "targets"));
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    let names = tests.filter_map(|target| target["name"].as_str().map(str::to_owned));
+    Ok(names.collect())
+}
+
+/// The ring that a test target belongs to.
+fn ring_of(test: &str) -> &'static Ring {
+    let named = RINGS.iter().find(|ring| ring.target == Some(test));
+    named.unwrap_or(&RINGS[0])
+}
+
 /// The test binary that a message of cargo tells of, if it tells of one.
-fn test_binary(message: &serde_json::Value) -> Option<Binary> {
+fn test_binary(message: &Value) -> Option<Binary> {
     let is_test = message.pointer("/profile/test")?.as_bool()?;
     let executable = message.get("executable")?.as_str()?;
     let manifest = Path::new(message.get("manifest_path")?.as_str()?);
@@ -255,9 +292,7 @@ fn run_ring(ring: &Ring, binaries: &[Binary], only: Option<&str>) -> anyhow::Res
         let mut command = Command::new(&binary.executable);
         command.current_dir(&binary.package).args(only);
         command.env("CARGO_MANIFEST_DIR", &binary.package);
-        if let Some(threads) = ring.threads {
-            command.args(["--test-threads", threads]);
-        }
+        command.args(["--test-threads", ring.threads]);
         if std::env::var_os("SLUICE_BIN").is_none() {
             command.env("SLUICE_BIN", target().join("release/sluice"));
         }

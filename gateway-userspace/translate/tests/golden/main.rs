@@ -12,6 +12,7 @@ mod render;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef, Revision};
 use gateway_model::snapshot::compile;
@@ -150,34 +151,48 @@ fn documents(case: &Path) -> Vec<Value> {
 #[test]
 fn no_odd_value_in_a_manifest_does_harm() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let mut mutations = 0_usize;
-    for case in cases(&root) {
-        let mut documents = documents(&case);
-        documents.iter_mut().for_each(|d| insert_keys(&root, d));
-        let mut translator = Translator::new(Settings::default());
-        let decoded = documents.iter().cloned().flat_map(decode_all).flatten();
-        translator.apply(decoded.map(Event::Apply));
-        for document in &documents {
-            let mut places = Vec::new();
-            leaves(document, &mut String::new(), &mut places);
-            for place in places {
-                for odd in odd_values() {
-                    let mut mutated = document.clone();
-                    *mutated.pointer_mut(&place).expect("a leaf") = odd;
-                    translator.apply(decode_all(mutated).into_iter().flatten().map(Event::Apply));
-                    let ir = translator.translate().ir;
-                    assert!(
-                        compile(&ir, Revision(1), None).rejected.is_empty(),
-                        "{place}"
-                    );
-                    mutations += 1;
+    let cases = cases(&root);
+    let (next, mutations) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let take = || cases.get(next.fetch_add(1, Relaxed));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = take() {
+                    mutations.fetch_add(mutated(&root, case), Relaxed);
                 }
-            }
-            let original = decode_all(document.clone()).into_iter().flatten();
-            translator.apply(original.map(Event::Apply));
+            });
         }
-    }
+    });
+    let mutations = mutations.into_inner();
     assert!(mutations > 10_000, "only {mutations}");
+}
+
+/// Translates a case with each of its values replaced by each odd one; how many that were.
+fn mutated(root: &Path, case: &Path) -> usize {
+    let mut mutations = 0;
+    let mut documents = documents(case);
+    documents.iter_mut().for_each(|d| insert_keys(root, d));
+    let mut translator = Translator::new(Settings::default());
+    let decoded = documents.iter().cloned().flat_map(decode_all).flatten();
+    translator.apply(decoded.map(Event::Apply));
+    for document in &documents {
+        let mut places = Vec::new();
+        leaves(document, &mut String::new(), &mut places);
+        for place in places {
+            for odd in odd_values() {
+                let mut mutated = document.clone();
+                *mutated.pointer_mut(&place).expect("a leaf") = odd;
+                translator.apply(decode_all(mutated).into_iter().flatten().map(Event::Apply));
+                let ir = translator.translate().ir;
+                let rejected = compile(&ir, Revision(1), None).rejected;
+                assert!(rejected.is_empty(), "{}: {place}", case.display());
+                mutations += 1;
+            }
+        }
+        let original = decode_all(document.clone()).into_iter().flatten();
+        translator.apply(original.map(Event::Apply));
+    }
+    mutations
 }
 
 fn leaves(value: &Value, path: &mut String, places: &mut Vec<String>) {
