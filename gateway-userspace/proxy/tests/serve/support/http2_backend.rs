@@ -49,6 +49,7 @@ impl Http2Backend {
         let counts = (Arc::clone(&connections), Arc::clone(&streams));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 counts.0.fetch_add(1, Ordering::SeqCst);
                 let (builder, script, streams) =
                     (builder.clone(), script.clone(), Arc::clone(&counts.1));

@@ -57,6 +57,8 @@ where
 impl World {
     /// An HTTP/2 client with prior knowledge.
     pub async fn http2(&self) -> SendRequest<Body> {
-        http2_over(TcpStream::connect(self.address).await.unwrap()).await
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        http2_over(stream).await
     }
 }
