@@ -101,11 +101,11 @@ pub struct TlsLimits {
 pub struct Http2Limits {
     /// Streams open at once. Default 100.
     pub concurrent_streams: u32,
-    /// Flow-control window of one stream. Default 64 KiB.
+    /// Flow-control window of one stream, from 65 535 to 2^31 - 1. Default 64 KiB.
     pub stream_window: u32,
-    /// Flow-control window of a connection. Default 1 MiB.
+    /// Flow-control window of a connection, from 65 535 to 2^31 - 1. Default 1 MiB.
     pub connection_window: u32,
-    /// The largest frame accepted. Default 16 KiB.
+    /// The largest frame accepted, from 16 KiB to 2^24 - 1 (RFC 9113 §4.2). Default 16 KiB.
     pub frame_bytes: u32,
     /// HPACK's dynamic table. Default 4 KiB.
     pub header_table_bytes: u32,

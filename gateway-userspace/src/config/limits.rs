@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,15 +24,28 @@ enum Unit {
 struct Row {
     name: &'static str,
     meaning: &'static str,
+    unit: Unit,
+    /// What a number may be; none where every one can be kept.
+    ranges: &'static [RangeInclusive<u64>],
     get: fn(&Limits) -> String,
     set: fn(&mut Limits, &str) -> Result<(), String>,
 }
 
+/// Flow-control windows of HTTP/2. They begin at 65 535 whatever the settings say (RFC 9113 §6.9.2), and a peer may
+/// have sent as much before it has read them: one that is smaller may then never open again.
+const WINDOW: RangeInclusive<u64> = 65_535..=0x7fff_ffff;
+/// RFC 9113 §4.2.
+const FRAME: RangeInclusive<u64> = 16_384..=0xff_ffff;
+/// What is counted in 32 bits, and cannot do without room.
+const BUFFER: RangeInclusive<u64> = 1..=0xffff_ffff;
+
 macro_rules! rows {
-    ($($unit:ident $group:ident.$field:ident $name:literal $meaning:literal;)*) => {
+    ($($unit:ident $group:ident.$field:ident $name:literal $meaning:literal $(in $range:ident)?;)*) => {
         &[$(Row {
             name: $name,
             meaning: $meaning,
+            unit: Unit::$unit,
+            ranges: &[$($range)?],
             get: |limits| Limit::show(&limits.$group.$field, Unit::$unit),
             set: |limits, text| {
                 limits.$group.$field = Limit::parse(text, Unit::$unit)?;
@@ -64,11 +78,11 @@ static ROWS: &[Row] = rows! {
     Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes under way in one worker";
     Bytes tls.client_hello_bytes "tls.client-hello-bytes" "the ClientHello";
     Count http2.concurrent_streams "http2.concurrent-streams" "streams of one connection open at once";
-    Bytes http2.stream_window "http2.stream-window" "flow-control window of a stream";
-    Bytes http2.connection_window "http2.connection-window" "flow-control window of a connection";
-    Bytes http2.frame_bytes "http2.frame-bytes" "the largest frame accepted";
+    Bytes http2.stream_window "http2.stream-window" "flow-control window of a stream" in WINDOW;
+    Bytes http2.connection_window "http2.connection-window" "flow-control window of a connection" in WINDOW;
+    Bytes http2.frame_bytes "http2.frame-bytes" "the largest frame accepted" in FRAME;
     Bytes http2.header_table_bytes "http2.header-table-bytes" "HPACK's dynamic table";
-    Bytes http2.send_buffer "http2.send-buffer" "bytes that wait for one stream's window";
+    Bytes http2.send_buffer "http2.send-buffer" "bytes that wait for one stream's window" in BUFFER;
     Time http2.ping_interval "http2.ping-interval" "silence after which a connection is pinged";
     Time http2.ping_timeout "http2.ping-timeout" "how long the answer to a ping may take";
     Count http2.pending_accept_resets "http2.pending-accept-resets" "streams reset by the client before they were taken up";
@@ -83,8 +97,8 @@ static ROWS: &[Row] = rows! {
     Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
     Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
     Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";
-    Bytes upstream.stream_window "upstream.stream-window" "flow-control window of a stream from an endpoint";
-    Bytes upstream.connection_window "upstream.connection-window" "flow-control window of a connection to an endpoint";
+    Bytes upstream.stream_window "upstream.stream-window" "flow-control window of a stream from an endpoint" in WINDOW;
+    Bytes upstream.connection_window "upstream.connection-window" "flow-control window of a connection to an endpoint" in WINDOW;
     Time upstream.idle "upstream.idle" "how long an idle connection is kept";
     Time upstream.age "upstream.age" "age after which a connection is not used again";
     Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";
@@ -108,7 +122,8 @@ static ROWS: &[Row] = rows! {
 /// The defaults with what the settings say instead.
 ///
 /// # Errors
-/// A name that is no limit (the nearest one is named), or a value that is no number of its unit.
+/// A name that is no limit (the nearest one is named), or a value that is no number of its unit or one that cannot be
+/// kept.
 pub fn resolve(settings: &BTreeMap<String, Value>) -> anyhow::Result<Limits> {
     let mut limits = Limits::default();
     for (name, value) in flatten(settings)? {
@@ -116,7 +131,7 @@ pub fn resolve(settings: &BTreeMap<String, Value>) -> anyhow::Result<Limits> {
             .iter()
             .find(|row| row.name == name)
             .with_context(|| unknown(&name))?;
-        (row.set)(&mut limits, &value)
+        row.set(&mut limits, &value)
             .map_err(|error| anyhow::anyhow!("limit `{name}`: {error}"))?;
     }
     Ok(limits)
@@ -175,6 +190,18 @@ fn unknown(name: &str) -> String {
     match nearest(name, ROWS.iter().map(|row| row.name)) {
         Some(near) => format!("unknown limit `{name}`; is `{near}` meant?"),
         None => format!("unknown limit `{name}`; `sluice run --help` lists them"),
+    }
+}
+
+impl Row {
+    fn set(&self, limits: &mut Limits, text: &str) -> Result<(), String> {
+        for range in self.ranges {
+            if !range.contains(&integer(text, self.unit)?) {
+                let (least, most) = (range.start(), range.end());
+                return Err(format!("{text} is not between {least} and {most}"));
+            }
+        }
+        (self.set)(limits, text)
     }
 }
 
@@ -308,5 +335,29 @@ mod tests {
         assert!(error(json!({"time.head": "10"})).contains("write 10s"));
         assert!(error(json!({"head.bytes": "1 parsec"})).contains("60KiB"));
         assert!(error(json!({"connections.backlog": 1_u64 << 40})).contains("too large"));
+        assert_eq!(
+            error(json!({"http2.stream-window": "16KiB"})),
+            "limit `http2.stream-window`: 16KiB is not between 65535 and 2147483647"
+        );
+    }
+
+    #[test]
+    fn what_http2_cannot_do_is_refused_at_its_edges() {
+        let resolved = |name: &str, value: u64| resolve(&settings(json!({ name: value })));
+        for row in ROWS {
+            let [range] = row.ranges else { continue };
+            let (least, most) = (*range.start(), *range.end());
+            for (value, holds) in [
+                (least - 1, false),
+                (least, true),
+                (most, true),
+                (most + 1, false),
+            ] {
+                let result = resolved(row.name, value);
+                assert_eq!(result.is_ok(), holds, "{} {value}", row.name);
+            }
+        }
+        let ranges = ROWS.iter().filter(|row| !row.ranges.is_empty());
+        assert_eq!(ranges.count(), 6, "four windows, a frame and a buffer");
     }
 }
