@@ -24,10 +24,11 @@ pub struct Seen {
     pub p99_us: Option<f64>,
 }
 
-/// Sends load to `address` for `seconds`.
+/// Sends load to `address` for `seconds`, for so many `hosts` if the scenario has any.
 pub fn send(
     scenario: &Scenario,
     plain: bool,
+    hosts: usize,
     address: SocketAddr,
     seconds: u64,
     dir: &Path,
@@ -60,8 +61,25 @@ pub fn send(
     let mut command = pinned(LOAD_CORE, "wrk");
     command.env("OPENSSL_CONF", openssl);
     command.args(["-t1", "-c", &connections, "-d", &duration, "--latency"]);
+    if hosts > 0 {
+        command.arg("-s").arg(host_script(scenario, hosts, dir)?);
+    }
     command.args(["-H", "User-Agent: wrk/4.1", "-H", "Accept: */*", &url]);
     wrk(&output(command)?)
+}
+
+/// What wrk runs for each request: it draws one of the hosts that [`host`](super::scenario::host) names.
+fn host_script(scenario: &Scenario, hosts: usize, dir: &Path) -> anyhow::Result<PathBuf> {
+    let script = r#"request = function()
+  return "GET PATH HTTP/1.1\r\nHost: h" .. math.random(0, LAST) .. ".bench.test\r\n"
+    .. "User-Agent: wrk/4.1\r\nAccept: */*\r\n\r\n"
+end
+"#;
+    let last = (hosts - 1).to_string();
+    let script = script.replace("PATH", scenario.path).replace("LAST", &last);
+    let path = dir.join(format!("hosts-{hosts}.lua"));
+    std::fs::write(&path, script)?;
+    Ok(path)
 }
 
 /// p50 and p99 of one more second of HTTP/2, in microseconds; None when nothing was answered.

@@ -27,10 +27,10 @@ use anyhow::{Context, bail, ensure};
 use self::peers::{Kind, Peer, Running, Setting};
 use self::process::{LOAD_CORE, Process, pinned};
 use self::report::{Row, Window};
-use self::scenario::{Protocol, SCENARIOS, Scenario};
+use self::scenario::{ONE_HOST, Protocol, SCENARIOS, Scenario, host};
 
 const USAGE: &str =
-    "bench_http [--quick] [--rounds N] [--seconds N] [--scenario A,B] [--peers A,B] [-o json]
+    "bench_http [--quick] [--rounds N] [--seconds N] [--scenario A,B] [--except A,B] [--peers A,B] [-o json]
     [--sluice [NAME=]PATH]... [--envoy PATH] [--other NAME:http|https|h2=COMMAND]...";
 
 fn main() -> anyhow::Result<()> {
@@ -86,6 +86,11 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--seconds" => options.seconds = value()?.parse()?,
                 "--scenario" => options.scenarios = scenarios(value()?)?,
+                "--except" => {
+                    let left_out = scenarios(value()?)?;
+                    let out = |name| left_out.iter().any(|scenario| scenario.name == name);
+                    options.scenarios.retain(|scenario| !out(scenario.name));
+                }
                 "--peers" => names = Some(value()?.split(',').map(str::to_owned).collect()),
                 "--sluice" => sluices.push(named(value()?)),
                 "--envoy" => envoy = PathBuf::from(value()?),
@@ -164,6 +169,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         backend,
         certificate: world.certificate(),
         key: world.key(),
+        hosts: 0,
     };
     eprintln!(
         "bench http: {network}; proxies on core {}, load and backend on core {LOAD_CORE}; {} rounds of {} s",
@@ -177,7 +183,13 @@ fn bench(options: &Options) -> anyhow::Result<()> {
     }
     let mut results = Vec::new();
     for scenario in &options.scenarios {
-        let rows = measure(scenario, &mut running, options, &setting)?;
+        let rows = match scenario.hosts {
+            0 => measure(scenario, &mut running, options, &setting)?,
+            hosts => {
+                let mut running = with_hosts(&options.peers, hosts, &setting)?;
+                measure(scenario, &mut running, options, &setting)?
+            }
+        };
         let verdicts = report::judge(scenario, &rows);
         let result = report::Result {
             scenario: scenario.name,
@@ -200,6 +212,32 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         .count();
     eprintln!("bench http: {short} ratio(s) fall short");
     Ok(())
+}
+
+/// Every peer that can be told of so many hosts, and Sluice with one of them.
+fn with_hosts(peers: &[Peer], hosts: usize, setting: &Setting) -> anyhow::Result<Vec<Running>> {
+    let of = |hosts: usize| Setting {
+        dir: setting.dir.join(format!("hosts-{hosts}")),
+        hosts,
+        ..setting.clone()
+    };
+    let (one, many) = (of(1), of(hosts));
+    let mut running = Vec::new();
+    for peer in peers {
+        match &peer.kind {
+            Kind::Other(..) => continue,
+            Kind::Sluice(_) if peer.name == "sluice" => {
+                let named = |name: &str| Peer {
+                    name: name.to_owned(),
+                    ..peer.clone()
+                };
+                running.push(named(ONE_HOST).start(&one)?);
+            }
+            _ => {}
+        }
+        running.push(peer.start(&many)?);
+    }
+    Ok(running)
 }
 
 fn start_backend(world: &world::World) -> anyhow::Result<(Process, SocketAddr)> {
@@ -236,14 +274,18 @@ fn measure(
             continue;
         };
         ready(proxy, address)?;
-        // Fills pools and caches; what is measured is the steady state.
-        load::send(scenario, proxy.is_plain(), address, 1, &setting.dir)?;
         rows.push(Row {
             name: proxy.name.clone(),
             windows: Vec::new(),
             latency: None,
         });
         served.push((&*proxy, address));
+    }
+    for (proxy, address) in &served {
+        // What has read many routes has more to do once it serves them.
+        idle(proxy)?;
+        // Fills pools and caches; what is measured is the steady state.
+        send(scenario, proxy, *address, 1, setting)?;
     }
     for round in 0..options.rounds {
         for turn in 0..served.len() {
@@ -264,6 +306,17 @@ fn measure(
     Ok(rows)
 }
 
+fn send(
+    scenario: &Scenario,
+    proxy: &Running,
+    address: SocketAddr,
+    seconds: u64,
+    setting: &Setting,
+) -> anyhow::Result<load::Seen> {
+    let (plain, hosts) = (proxy.is_plain(), proxy.hosts);
+    load::send(scenario, plain, hosts, address, seconds, &setting.dir)
+}
+
 fn window(
     scenario: &Scenario,
     proxy: &Running,
@@ -272,7 +325,7 @@ fn window(
     setting: &Setting,
 ) -> anyhow::Result<Window> {
     let (before, started) = (proxy.process.cpu()?, Instant::now());
-    let seen = load::send(scenario, proxy.is_plain(), address, seconds, &setting.dir)?;
+    let seen = send(scenario, proxy, address, seconds, setting)?;
     let (after, elapsed) = (proxy.process.cpu()?, started.elapsed().as_secs_f64());
     let ran = (after.ran_ns - before.ran_ns) as f64 / 1e9;
     let waited = (after.waited_ns - before.waited_ns) as f64 / 1e9;
@@ -301,11 +354,23 @@ fn ready(proxy: &mut Running, address: SocketAddr) -> anyhow::Result<()> {
     })
 }
 
+/// Waits until a proxy that nobody asks for anything does nothing.
+fn idle(proxy: &Running) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(200);
+    until(&format!("{} to come to rest", proxy.name), || {
+        let before = proxy.process.cpu()?.ran_ns;
+        std::thread::sleep(LOOK);
+        let ran = Duration::from_nanos(proxy.process.cpu()?.ran_ns - before);
+        Ok((ran < LOOK / 20).then_some(()))
+    })
+}
+
 fn answers(address: SocketAddr) -> bool {
+    let host = host(0);
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"GET /64 HTTP/1.1\r\nHost: bench.test\r\n\r\n")?;
+        stream.write_all(format!("GET /64 HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
         let mut answer = [0; 16];
         let read = stream.read(&mut answer)?;
         // A TLS port answers plain text with an alert, an error or a close: it is up all the same.
@@ -317,15 +382,15 @@ fn answers(address: SocketAddr) -> bool {
     ask().unwrap_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 
-/// Asks until there is an answer, ten seconds at most.
+/// Asks until there is an answer. Two minutes at most: some take one to read what many hosts are.
 fn until<T>(what: &str, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(answer) = ask()? {
             return Ok(answer);
         }
         if Instant::now() > deadline {
-            bail!("waited 10 s for {what}");
+            bail!("waited two minutes for {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -27,6 +27,9 @@ pub struct Scenario {
     pub streams: usize,
     /// Whether each request has a connection of its own.
     pub fresh: bool,
+    /// How many hosts have a route each, of which every request asks for one that is drawn evenly; 0 for one
+    /// route of whatever host.
+    pub hosts: usize,
     /// Ratios that Sluice must keep.
     pub goals: &'static [Goal],
 }
@@ -53,6 +56,7 @@ const KEEP_ALIVE: Scenario = Scenario {
     connections: 64,
     streams: 1,
     fresh: false,
+    hosts: 0,
     goals: &[],
 };
 
@@ -133,4 +137,23 @@ pub const SCENARIOS: &[Scenario] = &[
         goals: &[goal(&["envoy"], 0.85, 0.75), goal(&["nginx"], 0.75, 0.65)],
         ..KEEP_ALIVE
     },
+    Scenario {
+        name: "hosts",
+        title: "http/1.1, 64 B, 64 connections, requests to 100 000 hosts with a route each",
+        hosts: 100_000,
+        goals: &[
+            goal(&["nginx", "haproxy"], 1.0, 0.85),
+            goal(&["envoy"], 0.30, 0.22),
+            goal(&[ONE_HOST], 1.20, 1.05),
+        ],
+        ..KEEP_ALIVE
+    },
 ];
+
+/// The row of Sluice with one host, asked in the same way, in a scenario of many.
+pub const ONE_HOST: &str = "with one host";
+
+/// The name of one of the hosts of a scenario.
+pub fn host(at: usize) -> String {
+    format!("h{at}.bench.test")
+}
