@@ -16,7 +16,7 @@ use gateway_translate::Applied;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
-use crate::heap::Garbage;
+use crate::heap::{self, Garbage};
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Position, Report, Source, Update};
 use crate::status::observed::{self, Observations};
@@ -108,7 +108,10 @@ impl Controller {
                     self.retry().await;
                     pause = (pause * 2).min(RETRY.1);
                 }
-                now = reached(self.garbage.due()) => self.garbage.give_back(now),
+                now = reached(self.garbage.due()) => {
+                    self.garbage.give_back(now);
+                    heap::collapse_aside();
+                }
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The allocator, and how what a process does not need any more is given back to the system.
 #![allow(unsafe_code, reason = "mimalloc's own functions are not in its crate")]
 
+mod huge;
+
 use std::time::{Duration, Instant};
+
+pub use huge::collapse_aside;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

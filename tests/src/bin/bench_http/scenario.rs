@@ -144,7 +144,7 @@ pub const SCENARIOS: &[Scenario] = &[
         goals: &[
             goal(&["nginx", "haproxy"], 1.0, 0.85),
             goal(&["envoy"], 0.30, 0.22),
-            goal(&[ONE_HOST], 1.20, 1.05),
+            goal(&[ONE_HOST], 1.10, 1.05),
         ],
         ..KEEP_ALIVE
     },
