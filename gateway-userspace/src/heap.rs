@@ -72,28 +72,23 @@ impl Garbage {
 mod tests {
     use std::collections::BTreeSet;
     use std::fs::File;
-    use std::os::unix::fs::FileExt;
 
     use super::*;
 
-    /// How many of these pages of this process are in memory: bit 63 of an entry in `/proc/self/pagemap` (linux
-    /// Documentation/admin-guide/mm/pagemap.rst). Not what the process has in all, for other tests run in it.
+    /// How many of these pages are in memory. Not what the process has in all, for other tests run in it.
     fn present(pages: &BTreeSet<usize>) -> usize {
         let map = File::open("/proc/self/pagemap").expect("a process has one");
-        let is_present = |page: usize| {
-            let mut entry = [0; 8];
-            let read = map.read_exact_at(&mut entry, page as u64 * 8);
-            read.is_ok() && u64::from_ne_bytes(entry) >> 63 == 1
-        };
-        pages.iter().filter(|page| is_present(**page)).count()
+        let present = |page: &usize| huge::present(&map, *page..page + 1);
+        pages
+            .iter()
+            .map(|page| present(page).expect("readable"))
+            .sum()
     }
 
     #[test]
     fn what_was_freed_is_given_back() {
         const MIB: usize = 1 << 20;
-        // SAFETY: takes no pointer.
-        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        let page = usize::try_from(page).expect("a size");
+        let page = huge::page_size();
         let many: Vec<Box<[u8; 512]>> = (0..256 * MIB / 512).map(|_| Box::new([1; 512])).collect();
         let pages: BTreeSet<usize> = many.iter().map(|b| b.as_ptr().addr() / page).collect();
         let held = present(&pages);

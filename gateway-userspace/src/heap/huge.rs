@@ -22,15 +22,21 @@ const FULL: usize = HUGE / PAGE / 16 * 15;
 /// So many huge pages make a difference: what small ones are below it, the second-level TLB of a core nearly holds.
 const MANY: usize = 16;
 
+/// Held while a heap is collapsed: one that began meanwhile would take for granted what is changed for the while.
 static COLLAPSING: Mutex<()> = Mutex::new(());
 
-/// Collapses the heap, in a thread that ends with it: the kernel copies what it collapses, a tenth of a second for
-/// 300 MB.
+/// Collapses the heap, unless that is under way, in a thread that ends with it: the kernel copies what it collapses, a
+/// tenth of a second for 300 MB.
 pub fn collapse_aside() {
-    let collapse = || match collapse() {
-        Ok(0) => {}
-        Ok(bytes) => tracing::debug!(bytes, "the heap is in huge pages"),
-        Err(error) => tracing::debug!(%error, "the heap stays in small pages"),
+    let collapse = || {
+        let Ok(_alone) = COLLAPSING.try_lock() else {
+            return;
+        };
+        match collapse() {
+            Ok(0) => {}
+            Ok(bytes) => tracing::debug!(bytes, "the heap is in huge pages"),
+            Err(error) => tracing::debug!(%error, "the heap stays in small pages"),
+        }
     };
     let thread = thread::Builder::new().name("huge-pages".to_owned());
     if let Err(error) = thread.spawn(collapse) {
@@ -38,19 +44,13 @@ pub fn collapse_aside() {
     }
 }
 
-/// Puts huge pages below the parts of the heap that are full; how many bytes they are, or 0 if they are too few or
-/// another thread is at it.
+/// Puts huge pages below the parts of the heap that are full; how many bytes they are, or 0 if they are too few.
 ///
 /// # Errors
 /// The kernel's last one, if nothing was collapsed: EINVAL before Linux 6.1, ENOMEM or EAGAIN where memory is too
 /// scattered.
 fn collapse() -> io::Result<usize> {
-    // One at a time, or the second would take for granted what the first has changed for the while.
-    let Ok(_alone) = COLLAPSING.try_lock() else {
-        return Ok(0);
-    };
-    // SAFETY: takes no pointer.
-    if unsafe { libc::sysconf(libc::_SC_PAGESIZE) } != PAGE as libc::c_long {
+    if page_size() != PAGE {
         return Ok(0);
     }
     let full = full_ranges()?;
@@ -101,7 +101,8 @@ fn full_ranges() -> io::Result<Vec<Range<usize>>> {
             mapped.end / HUGE * HUGE,
         );
         for start in (first..end).step_by(HUGE) {
-            if present(&pages, start)? < FULL {
+            let first = start / PAGE;
+            if present(&pages, first..first + HUGE / PAGE)? < FULL {
                 continue;
             }
             match full.last_mut() {
@@ -122,14 +123,21 @@ fn anonymous(line: &str) -> Option<Range<usize>> {
     (rest == ["rw-p", "00000000", "00:00", "0"]).then_some(address(start)?..address(end)?)
 }
 
-/// How many pages from here to the end of a huge one are in memory: bit 63 of their entries (linux
-/// Documentation/admin-guide/mm/pagemap.rst).
-fn present(pages: &File, start: usize) -> io::Result<usize> {
-    let mut entries = [0; HUGE / PAGE * 8];
-    pages.read_exact_at(&mut entries, (start / PAGE * 8) as u64)?;
+/// How many of these pages of this process, by number, are in memory: bit 63 of their entries in `/proc/self/pagemap`
+/// (linux Documentation/admin-guide/mm/pagemap.rst).
+pub(super) fn present(map: &File, pages: Range<usize>) -> io::Result<usize> {
+    let mut entries = vec![0; pages.len() * 8];
+    map.read_exact_at(&mut entries, pages.start as u64 * 8)?;
     let (entries, _) = entries.as_chunks::<8>();
     let present = |entry: &&[u8; 8]| u64::from_ne_bytes(**entry) >> 63 == 1;
     Ok(entries.iter().filter(present).count())
+}
+
+/// Bytes of a page; 0 if the system does not say.
+pub(super) fn page_size() -> usize {
+    // SAFETY: takes no pointer.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -138,6 +146,7 @@ mod tests {
 
     #[test]
     fn memory_in_huge_pages_is_as_full_as_before_and_holds_what_it_held() {
+        let _alone = COLLAPSING.lock().expect("no other test panics with it");
         let held: Vec<u64> = (0..(64 << 20) / 8).collect();
         keep_off(Some(true)).expect("allowed");
         let before = full_ranges().expect("readable");
