@@ -109,7 +109,7 @@ pub struct Http2Limits {
     pub frame_bytes: u32,
     /// HPACK's dynamic table. Default 4 KiB.
     pub header_table_bytes: u32,
-    /// Bytes of answers that wait for one stream's window. Default 64 KiB.
+    /// Bytes of answers that wait for one stream's window, from 1 to 2^32 - 1. Default 64 KiB.
     pub send_buffer: usize,
     /// How often it is looked whether a connection was silent, and then pinged. Default 30 s.
     pub ping_interval: Duration,
@@ -151,9 +151,9 @@ pub struct UpstreamLimits {
     /// HTTP/2 connections of one worker to one endpoint; requests that find all of them full wait
     /// for a place. Default 16.
     pub shared_per_endpoint: usize,
-    /// Flow-control window of one HTTP/2 stream. Default 64 KiB.
+    /// Flow-control window of one HTTP/2 stream, up to 2^31 - 1. Default 64 KiB.
     pub stream_window: u32,
-    /// Flow-control window of an HTTP/2 connection. Default 1 MiB.
+    /// Flow-control window of an HTTP/2 connection, up to 2^31 - 1. Default 1 MiB.
     pub connection_window: u32,
     /// How long an idle connection is kept. Default 60 s.
     pub idle: Duration,

@@ -153,7 +153,11 @@ pub fn help() -> String {
     );
     for row in ROWS {
         let default = (row.get)(&defaults);
-        let _ = writeln!(text, "  {:<30} {default:>8}  {}", row.name, row.meaning);
+        let _ = write!(text, "  {:<30} {default:>8}  {}", row.name, row.meaning);
+        for range in row.ranges {
+            let _ = write!(text, "; {} to {}", range.start(), range.end());
+        }
+        text.push('\n');
     }
     text.push_str(
         "\nEach setting may also be given as an environment variable or as a key of the settings \
