@@ -18,7 +18,7 @@ use gateway_model::snapshot::{Snapshot, WorkerIndex};
 use http::HeaderValue;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use crate::buffer::{BUFFER_BYTES, Buffers};
+use crate::buffer::BUFFER_BYTES;
 use crate::clock::{HTTP_DATE_LEN, http_date};
 use crate::connection::{IdleTasks, Workspaces};
 use crate::datagram::{Datagrams, Leaving, Stray};
@@ -48,7 +48,6 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) timers: Rc<Timers>,
-    pub(crate) buffers: Rc<Buffers>,
     pub(crate) workspaces: Rc<Workspaces>,
     pub(crate) idle_tasks: IdleTasks,
     pub(crate) upstreams: Upstreams,
@@ -88,7 +87,6 @@ impl Worker {
             shared: Arc::clone(shared),
             counters: shared.counters(index),
             timers: Timers::new(),
-            buffers: Rc::default(),
             workspaces: Rc::default(),
             idle_tasks: IdleTasks::default(),
             upstreams: Upstreams::default(),

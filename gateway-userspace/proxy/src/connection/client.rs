@@ -55,14 +55,14 @@ impl Client {
         cx: &mut Context<'_>,
         in_grace: &mut bool,
     ) -> Poll<Option<Buffer>> {
-        let worker = &self.downstream.worker;
-        let mut buffer = worker.buffers.lend();
+        let mut buffer = Buffer::lend();
         match buffer.poll_fill(cx, Pin::new(&mut self.stream)) {
             Poll::Ready(Ok(1..)) => return Poll::Ready(Some(buffer)),
             Poll::Ready(_) => return Poll::Ready(None),
             Poll::Pending => {}
         }
         self.deadline.register(cx);
+        let worker = &self.downstream.worker;
         if worker.is_draining() && !std::mem::replace(in_grace, true) {
             self.deadline.set(worker.limits().time.drain_grace);
         }
@@ -131,7 +131,7 @@ impl Client {
         let mut left = LINGER_BYTES;
         poll_fn(|cx| {
             while left > 0 {
-                let mut buffer = self.downstream.worker.buffers.lend();
+                let mut buffer = Buffer::lend();
                 match buffer.poll_fill(cx, Pin::new(&mut self.stream)) {
                     Poll::Ready(Ok(n @ 1..)) => left = left.saturating_sub(n),
                     Poll::Ready(_) => return Poll::Ready(()),

@@ -26,9 +26,10 @@ fn whole_len(head: &ResponseHead) -> Option<u64> {
 }
 
 /// The whole body, if `buffer` holds it and nothing besides.
-pub(super) fn whole(head: &ResponseHead, buffer: &Buffer) -> Option<Bytes> {
-    let whole = whole_len(head) == Some(buffer.len() as u64);
-    whole.then(|| Bytes::copy_from_slice(buffer.filled()))
+pub(super) fn whole(head: &ResponseHead, buffer: &mut Buffer) -> Option<Bytes> {
+    let len = buffer.len();
+    let whole = whole_len(head) == Some(len as u64);
+    whole.then(|| buffer.take(0..len, len))
 }
 
 /// A response's body as its upstream sends it.
@@ -111,11 +112,7 @@ impl Download {
     }
 
     /// The next bytes of the body; nothing at its end.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker,
-    ) -> Poll<Result<Option<Bytes>, RelayError>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RelayError>> {
         if !self.done && self.attempt.connection.stream.http2().is_some() {
             return self.poll_http2(cx);
         }
@@ -127,7 +124,7 @@ impl Download {
             if self.done {
                 break;
             }
-            let mut buffer = worker.buffers.lend();
+            let mut buffer = Buffer::lend_large();
             let stream = Pin::new(&mut self.attempt.connection.stream);
             match ready!(buffer.poll_fill(cx, stream)).map_err(RelayError::Source)? {
                 0 => {
@@ -160,15 +157,13 @@ impl Download {
     fn decode(&mut self) -> Result<Option<Bytes>, Violation> {
         while let Some(buffer) = &mut self.held {
             let step = self.decoder.step(buffer.filled())?;
-            let data = &buffer.filled()[step.data];
-            let data = (!data.is_empty()).then(|| Bytes::copy_from_slice(data));
-            buffer.consume(step.consumed);
+            let data = buffer.take(step.data, step.consumed);
             self.done = step.end;
             if buffer.is_empty() {
                 self.held = None;
             }
-            if data.is_some() || self.done {
-                return Ok(data);
+            if !data.is_empty() || self.done {
+                return Ok(Some(data).filter(|data| !data.is_empty()));
             }
         }
         Ok(None)

@@ -62,7 +62,7 @@ pub(super) fn poll_head(
     asked: Asked,
     held: &mut Option<Buffer>,
 ) -> Poll<Result<Inbound, NoHead>> {
-    let mut buffer = held.take().unwrap_or_else(|| worker.buffers.lend());
+    let mut buffer = held.take().unwrap_or_else(Buffer::lend_large);
     loop {
         if !buffer.is_empty() {
             match parse(worker, head, asked, &mut buffer) {

@@ -229,7 +229,7 @@ async fn copy(
     };
     let mut download = Download::new(attempt, inbound.buffer, &head, &worker.limits().head);
     worker.put_response_head(head);
-    while poll_fn(|cx| download.poll(cx, worker))
+    while poll_fn(|cx| download.poll(cx))
         .await
         .map_err(inbound::download_error)?
         .is_some()

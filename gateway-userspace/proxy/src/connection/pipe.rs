@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::Buffer;
-use crate::worker::Worker;
 
 /// One way. Holds a buffer only while there is something in it.
 pub(super) struct Direction {
@@ -56,7 +55,6 @@ impl Direction {
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker,
         sender: &mut R,
         receiver: &mut W,
     ) -> Poll<()>
@@ -65,7 +63,7 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         if !self.done {
-            let copied = ready!(self.poll_copy(cx, worker, sender, receiver));
+            let copied = ready!(self.poll_copy(cx, sender, receiver));
             self.failure = copied.err();
             self.done = true;
         }
@@ -75,7 +73,6 @@ impl Direction {
     fn poll_copy<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        worker: &Worker,
         sender: &mut R,
         receiver: &mut W,
     ) -> Poll<Result<(), Failure>>
@@ -89,7 +86,7 @@ impl Direction {
                 let shut = ready!(Pin::new(receiver).poll_shutdown(cx));
                 return Poll::Ready(shut.map_err(Failure::Receiver));
             }
-            let mut buffer = worker.buffers.lend();
+            let mut buffer = Buffer::lend_large();
             match ready!(buffer.poll_fill(cx, Pin::new(&mut *sender))) {
                 Ok(0) => self.ended = true,
                 Ok(_) => self.held = Some(buffer),

@@ -16,9 +16,6 @@ use crate::head::Violation;
 /// Up to this much is copied together for one `send`; above, `sendmsg` gathers.
 const COPIED_BYTES: usize = BUFFER_BYTES;
 
-/// How much a grown buffer holds.
-const LARGE_BUFFER_BYTES: usize = 4 * BUFFER_BYTES;
-
 /// The end of a chunk's data and the last chunk.
 const DATA_END_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -253,7 +250,7 @@ impl Relay {
         self.buffer.truncate(self.keep);
         self.at = self.keep;
         if (was_full || self.buffer.is_full()) && self.body_bytes > 0 {
-            self.buffer.grow(LARGE_BUFFER_BYTES + self.keep);
+            self.buffer.enlarge();
         }
         let n = ready!(self.buffer.poll_fill(cx, Pin::new(source))).map_err(RelayError::Source)?;
         self.moved = true;

@@ -171,8 +171,8 @@ async fn relay(
     deadline.set(limit);
     let (mut up, mut down) = (Direction::new(first), Direction::new(None));
     let is_idle = poll_fn(|cx| {
-        let up_now = up.poll(cx, worker, client, &mut upstream);
-        let down_now = down.poll(cx, worker, &mut upstream, client);
+        let up_now = up.poll(cx, client, &mut upstream);
+        let down_now = down.poll(cx, &mut upstream, client);
         let has_failed = up.failure.is_some() || down.failure.is_some();
         if has_failed || (up_now.is_ready() && down_now.is_ready()) {
             return Poll::Ready(false);

@@ -35,7 +35,7 @@ pub(crate) async fn greet(
 ) -> io::Result<Hello> {
     let worker = &downstream.worker;
     let limit = worker.limits().tls.client_hello_bytes;
-    let read = timeout_at(until, hello::read(stream, &worker.buffers, limit)).await;
+    let read = timeout_at(until, hello::read(stream, limit)).await;
     let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     if let Err(error) = &read {
         let reason = error.get_ref().and_then(|e| e.downcast_ref::<NoHello>());

@@ -7,8 +7,7 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 
-use crate::buffer::{Buffer, Buffers};
-use std::rc::Rc;
+use crate::buffer::Buffer;
 
 /// A whole ClientHello.
 #[derive(Debug)]
@@ -48,13 +47,9 @@ impl NoHello {
 ///
 /// # Errors
 /// The stream's; `UnexpectedEof` when the client ends; `InvalidData` with a [`NoHello`].
-pub(crate) async fn read(
-    stream: &mut TcpStream,
-    buffers: &Rc<Buffers>,
-    limit: usize,
-) -> io::Result<Hello> {
+pub(crate) async fn read(stream: &mut TcpStream, limit: usize) -> io::Result<Hello> {
     stream.readable().await?;
-    let mut bytes = buffers.lend();
+    let mut bytes = Buffer::lend();
     let mut gathered = Gathered::default();
     loop {
         if bytes.is_full() && !bytes.grow(limit) {

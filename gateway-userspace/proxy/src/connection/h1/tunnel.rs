@@ -27,8 +27,8 @@ pub(super) async fn run(
     let mut up = Direction::new(Some(late));
     let mut down = Direction::new(Some(early));
     poll_fn(|cx| {
-        let up_now = up.poll(cx, &worker, &mut client.stream, &mut upstream);
-        let down_now = down.poll(cx, &worker, &mut upstream, &mut client.stream);
+        let up_now = up.poll(cx, &mut client.stream, &mut upstream);
+        let down_now = down.poll(cx, &mut upstream, &mut client.stream);
         let has_failed = up.failure.is_some() || down.failure.is_some();
         if has_failed || (up_now.is_ready() && down_now.is_ready()) {
             return Poll::Ready(());

@@ -181,7 +181,7 @@ impl Streamed {
             return Poll::Ready(Ok(false));
         };
         let worker = &self.session.downstream.worker;
-        match download.poll(cx, worker) {
+        match download.poll(cx) {
             Poll::Pending => self.poll_over(cx, state).map(Err),
             Poll::Ready(Ok(Some(data))) => {
                 if let Some(record) = &mut self.record {

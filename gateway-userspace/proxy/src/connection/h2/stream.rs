@@ -532,7 +532,7 @@ impl Exchange<'_> {
         self.state.begins_sending();
         let uploaded = self.upload.is_done();
         if (uploaded || response.body() == BodyKind::None)
-            && let Some(whole) = download::whole(&response, &inbound.buffer)
+            && let Some(whole) = download::whole(&response, &mut inbound.buffer)
         {
             if uploaded && response.keep_alive() {
                 attempt.keep(worker);
