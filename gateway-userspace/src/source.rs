@@ -55,6 +55,9 @@ pub struct Report {
     pub objects: usize,
     /// What is wrong, in the order of files, or of objects in a cluster.
     pub findings: Vec<Finding>,
+    /// What has no effect as it is written, in the order of files; none of a cluster, whose API server sees to it.
+    #[serde(default)]
+    pub doubts: Vec<Finding>,
     /// Objects that are served in their last good form.
     pub held: Vec<Held>,
 }

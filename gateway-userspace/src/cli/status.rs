@@ -180,6 +180,10 @@ fn troubles(view: &StatusView, colours: bool, out: &mut String) {
             .map(ToString::to_string)
             .collect(),
     );
+    section(
+        "WITHOUT EFFECT",
+        view.source.doubts.iter().map(ToString::to_string).collect(),
+    );
     let held = view.source.held.iter();
     section(
         "SERVED IN THEIR LAST GOOD FORM, FOR THEY ARE BROKEN",

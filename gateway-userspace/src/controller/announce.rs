@@ -1,12 +1,13 @@
 //! What the controller writes to the log: each finding once, each revision once.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gateway_model::ir::{ListenerProtocol, PortKind};
 use gateway_model::snapshot::PortTable;
 
-use crate::source::{KindState, Origin, Report};
+use crate::source::{Finding, KindState, Origin, Report};
 use crate::world::World;
 
 /// Says what is new in a report, once.
@@ -14,10 +15,8 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
     let before = reported.replace(Arc::clone(report)).unwrap_or_default();
     unreadable(report, &before);
     kinds(report, &before);
-    for finding in report
-        .findings
-        .iter()
-        .filter(|f| !before.findings.contains(f))
+    for (finding, message) in new(&report.findings, &before.findings, "object is not used")
+        .chain(new(&report.doubts, &before.doubts, "field is not used"))
     {
         tracing::warn!(
             file = finding
@@ -28,7 +27,7 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
             document = finding.document,
             object = finding.object.as_ref().map(tracing::field::display),
             error = finding.message,
-            "object is not used"
+            "{message}"
         );
     }
     for held in report
@@ -46,6 +45,18 @@ pub fn report(reported: &mut Option<Arc<Report>>, report: &Arc<Report>) {
     if healed && !(before.findings.is_empty() && before.held.is_empty()) {
         tracing::info!(objects = report.objects, "all objects are without mistakes");
     }
+}
+
+/// The findings that were not there before.
+fn new<'a>(
+    now: &'a [Finding],
+    before: &'a [Finding],
+    message: &'static str,
+) -> impl Iterator<Item = (&'a Finding, &'static str)> {
+    let known: BTreeSet<_> = before.iter().collect();
+    now.iter()
+        .filter(move |finding| !known.contains(finding))
+        .map(move |finding| (finding, message))
 }
 
 /// Says that the source as a whole fails or works again. The reasons of a cluster's kinds differ and

@@ -12,6 +12,7 @@
 mod gateway_api;
 mod index;
 mod lately;
+mod nearest;
 pub mod objects;
 mod provision;
 mod secret;
@@ -22,7 +23,10 @@ pub mod status;
 mod translator;
 
 pub use gateway_model::ir::Ir;
-pub use objects::{DecodeError, Event, Object, Objects, decode, decode_all};
+pub use nearest::nearest;
+pub use objects::{
+    DecodeError, Event, Object, Objects, Problem, decode, decode_all, decode_with_unread,
+};
 pub use provision::{ProvisionKind, ProvisionedPort, ProvisionedService};
 pub use settings::{Publish, Settings, SourceKind};
 pub use status::{Applied, Status};

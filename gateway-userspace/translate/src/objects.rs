@@ -35,6 +35,7 @@ mod secret;
 mod service;
 mod store;
 mod stream_route;
+mod unread;
 
 use std::fmt;
 use std::sync::Arc;
@@ -238,15 +239,37 @@ impl std::error::Error for DecodeError {}
 )]
 pub fn decode(value: Value) -> Result<Option<Object>, DecodeError> {
     let problems = Problems::default();
-    let root = reader::Node::root(&value, &problems);
-    let Some(kind) = kind_of(&value, &root) else {
-        return refuse(&value, None, problems).map_or(Ok(None), Err);
+    let object = decode_with(&value, &problems);
+    finish(&value, object, problems)
+}
+
+/// Reads one manifest as [`decode`] does, and says which of its fields nobody reads: of a kind of the Gateway
+/// API any, of others annotations that begin with `sluice.dev/`.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_with_unread(value: &Value) -> Result<Option<(Object, Vec<Problem>)>, DecodeError> {
+    let problems = Problems::asking();
+    let object = decode_with(value, &problems);
+    let unread = match (&object, &problems.asked) {
+        (Some(object), Some(asked)) => unread::unread(object.kind(), value, asked),
+        _ => Vec::new(),
     };
-    let object = read(kind, &root);
-    match refuse(&value, Some(kind), problems) {
-        None => Ok(object),
-        Some(error) => Err(error),
-    }
+    Ok(finish(value, object, problems)?.map(|object| (object, unread)))
+}
+
+fn decode_with(value: &Value, problems: &Problems) -> Option<Object> {
+    let root = reader::Node::root(value, problems);
+    read(kind_of(value, &root)?, &root)
+}
+
+fn finish(
+    value: &Value,
+    object: Option<Object>,
+    problems: Problems,
+) -> Result<Option<Object>, DecodeError> {
+    let kind = object.as_ref().map(Object::kind);
+    refuse(value, kind, problems).map_or(Ok(object), Err)
 }
 
 /// Reads a manifest that may be a `List` (what `kubectl get -o yaml` prints): every item by itself.

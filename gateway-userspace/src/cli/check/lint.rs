@@ -69,6 +69,8 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
                 .map(|text| warning(line(text))),
         );
     }
+    let unread = source.doubts.iter();
+    issues.extend(unread.map(|finding| warning(finding.to_string())));
     issues.extend(doubts(world, objects, now).into_iter().map(warning));
     issues.sort();
     issues.dedup();

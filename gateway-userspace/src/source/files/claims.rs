@@ -35,7 +35,11 @@ pub struct Claims {
     contested: BTreeSet<ObjectRef>,
     /// Files with a broken document or with objects of an earlier life.
     damaged: BTreeSet<Arc<Path>>,
+    /// Files with fields that nobody reads.
+    doubtful: BTreeSet<Arc<Path>>,
     in_force: HashMap<ObjectRef, Arc<Decoded>>,
+    /// Of objects that are held, the copies that were ignored before.
+    ignored: HashMap<ObjectRef, Vec<Arc<Decoded>>>,
     touched: BTreeSet<ObjectRef>,
 }
 
@@ -72,6 +76,19 @@ impl Claims {
         } else {
             self.damaged.remove(path);
         }
+        if claimant.is_doubtful() {
+            self.doubtful.insert(Arc::clone(path));
+        } else {
+            self.doubtful.remove(path);
+        }
+        let held: Vec<_> = claimant.held().map(Arc::clone).collect();
+        self.index(path, changed);
+        held.iter().for_each(|held| self.pass_over(held));
+    }
+
+    /// These objects may be said by another number of documents of this file.
+    fn index(&mut self, path: &Arc<Path>, changed: Vec<ObjectRef>) {
+        let claimant = &self.files[path];
         for object in changed {
             let count = claimant.count(&object);
             let paths = self
@@ -90,6 +107,16 @@ impl Claims {
                 self.by_object.remove(&object);
             }
             self.touched.insert(object);
+        }
+    }
+
+    /// An object is held from now on: no copy that was ignored so far comes into force for that.
+    fn pass_over(&mut self, held: &Arc<Decoded>) {
+        if self.is_in_force(held) && !self.ignored.contains_key(&held.object) {
+            let paths = self.by_object.get(&held.object).into_iter().flatten();
+            let copies = paths.filter_map(|path| self.files[path].first(&held.object));
+            let copies = copies.map(Arc::clone).collect();
+            self.ignored.insert(held.object.clone(), copies);
         }
     }
 
@@ -164,6 +191,13 @@ impl Claims {
             .map(|path| (path, self.files[path].documents()))
     }
 
+    /// The files with fields that nobody reads.
+    pub fn doubtful(&self) -> impl Iterator<Item = (&Arc<Path>, &[Placed])> {
+        self.doubtful
+            .iter()
+            .map(|path| (path, self.files[path].documents()))
+    }
+
     /// What is in force, and the file it came from, in the order of files.
     pub fn in_force(&self) -> impl Iterator<Item = (&Arc<Path>, &Arc<Decoded>)> {
         let all = self.files.iter().flat_map(|(path, claimant)| {
@@ -219,7 +253,18 @@ impl Claims {
     }
 
     fn settle(&mut self, object: ObjectRef) -> Option<Event> {
-        match self.winner(&object) {
+        let winner = self.winner(&object);
+        let is_written = |winner: &Arc<Decoded>| {
+            let mut paths = self.by_object.get(&object).into_iter().flatten();
+            paths.any(|path| {
+                let first = self.files[path].first(&object);
+                first.is_some_and(|first| Arc::ptr_eq(first, winner))
+            })
+        };
+        if winner.as_ref().is_none_or(is_written) {
+            self.ignored.remove(&object);
+        }
+        match winner {
             None => self.in_force.remove(&object).map(|_| Event::Delete(object)),
             Some(winner) => {
                 let before = self.in_force.insert(object, Arc::clone(&winner));
@@ -246,7 +291,12 @@ impl Claims {
                 .iter()
                 .find_map(|path| self.files[path].held_object(object))
         };
-        written.or_else(held).cloned()
+        let is_ignored = |copy: &&Arc<Decoded>| {
+            let copies = self.ignored.get(object).into_iter().flatten();
+            copies.into_iter().any(|ignored| Arc::ptr_eq(ignored, copy))
+        };
+        let in_force = written.filter(|copy| !is_ignored(copy)).or_else(held);
+        in_force.or(written).cloned()
     }
 }
 

@@ -4,14 +4,15 @@
 //! is never parsed again. `---` at the start of a line always ends a YAML document (YAML 1.2.2
 //! §9.1.4 forbids it inside every scalar), so cutting needs no parser.
 
+mod manifest;
 mod sniff;
 
 use std::sync::Arc;
 
 use gateway_model::names::ObjectRef;
-use gateway_translate::{DecodeError, Object};
+use gateway_translate::{DecodeError, Object, Problem};
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use sniff::sniff;
 
@@ -62,6 +63,8 @@ pub struct Decoded {
     pub value: Object,
     /// The document as written, or the one object of it, for the last good configuration.
     pub text: Arc<str>,
+    /// Fields that nobody reads.
+    pub unread: Box<[Problem]>,
 }
 
 /// Why a part of a document is of no use.
@@ -79,6 +82,11 @@ impl Document {
     /// Whether any part of it could not be understood.
     pub fn is_broken(&self) -> bool {
         self.items.iter().any(|item| matches!(item, Item::Fault(_)))
+    }
+
+    /// Whether any object of it has fields that nobody reads.
+    pub fn is_doubtful(&self) -> bool {
+        self.objects().any(|object| !object.unread.is_empty())
     }
 
     /// The objects it holds.
@@ -232,27 +240,61 @@ fn reason(error: &serde_saphyr::Error) -> String {
 }
 
 fn items(value: Value, text: &Arc<str>) -> Vec<Item> {
-    let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
     match value {
         Value::Null => Vec::new(),
-        Value::Object(mut map) if is_list => match map.remove("items") {
-            Some(Value::Array(list)) => list
-                .into_iter()
-                .map(|one| (one.to_string(), one))
-                .map(|(t, v)| decode(v, &t.into()))
-                .collect(),
-            _ => Vec::new(),
-        },
-        value => vec![decode(value, text)],
+        Value::Object(mut map) if is_list(&map) => {
+            let list = map.remove("items");
+            let Some(Value::Array(list)) = list else {
+                let is_empty = list.is_none_or(|list| list.is_null());
+                let fault = || fault("items must be a list".to_owned());
+                return if is_empty { Vec::new() } else { vec![fault()] };
+            };
+            list.into_iter()
+                .map(|item| typed(item, &map))
+                .flat_map(items_of_one)
+                .collect()
+        }
+        value => vec![decode(&value, text)],
     }
 }
 
-fn decode(value: Value, text: &Arc<str>) -> Item {
-    match gateway_translate::decode(value) {
-        Ok(Some(value)) => Item::Object(Arc::new(Decoded {
+/// An item of a list, which may be a list itself.
+fn items_of_one(item: Value) -> Vec<Item> {
+    let text = item.to_string().into();
+    items(item, &text)
+}
+
+/// `List`, as `kubectl get` prints it, or the API's own, as in `HTTPRouteList`.
+fn is_list(map: &Map<String, Value>) -> bool {
+    let kind = map.get("kind").and_then(Value::as_str);
+    let is_one = |kind: &str| kind == "List" || kind.ends_with("List") && map.contains_key("items");
+    kind.is_some_and(is_one)
+}
+
+/// The item with what its list says for all: the items of the API's own lists name no kind.
+fn typed(mut item: Value, list: &Map<String, Value>) -> Value {
+    let kind = list.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+    if let (Value::Object(map), Some(kind)) = (&mut item, kind) {
+        map.entry("kind").or_insert_with(|| kind.into());
+        if let Some(api_version) = list.get("apiVersion") {
+            map.entry("apiVersion")
+                .or_insert_with(|| api_version.clone());
+        }
+    }
+    item
+}
+
+fn decode(value: &Value, text: &Arc<str>) -> Item {
+    if let Some(message) = manifest::mistake(value) {
+        return fault(message);
+    }
+    match gateway_translate::decode_with_unread(value) {
+        Ok(Some((value, unread))) => Item::Object(Arc::new(Decoded {
             object: value.reference(),
             value,
             text: Arc::clone(text),
+            unread: unread.into(),
         })),
         Ok(None) => Item::Foreign,
         Err(error) => Item::Fault(Fault {
@@ -261,6 +303,15 @@ fn decode(value: Value, text: &Arc<str>) -> Item {
             object: error.reference,
         }),
     }
+}
+
+/// What is wrong with a document that names no object.
+fn fault(message: String) -> Item {
+    Item::Fault(Fault {
+        line: None,
+        object: None,
+        message,
+    })
 }
 
 /// What is wrong with an object, its name left out where it is known as a reference.

@@ -71,8 +71,12 @@ pub fn is_visible(name: &std::ffi::OsStr) -> bool {
     !name.as_encoded_bytes().starts_with(b".")
 }
 
-/// How a file is written, by its extension; nothing for what is no manifest.
+/// How a file is written, by its extension; nothing for what is no manifest. Kustomize's own file, which stands
+/// among manifests, is none.
 pub fn syntax(path: &Path) -> Option<Syntax> {
+    if path.file_stem()? == "kustomization" {
+        return None;
+    }
     match path.extension()?.to_str()? {
         "yaml" | "yml" => Some(Syntax::Yaml),
         "json" => Some(Syntax::Json),

@@ -10,16 +10,29 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::unread::Asked;
 use super::{Known, Problem, check};
 use crate::lately::Lately;
 
 /// Everything found wrong so far.
 #[derive(Default)]
-pub(super) struct Problems(RefCell<Vec<Problem>>);
+pub(super) struct Problems {
+    found: RefCell<Vec<Problem>>,
+    /// Which fields are read, if anyone wants to know.
+    pub(super) asked: Option<Asked>,
+}
 
 impl Problems {
+    /// Takes down which fields are read.
+    pub(super) fn asking() -> Self {
+        Self {
+            asked: Some(Asked::default()),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn into_vec(self) -> Vec<Problem> {
-        self.0.into_inner()
+        self.found.into_inner()
     }
 }
 
@@ -42,7 +55,7 @@ impl<'a> Node<'a> {
 
     /// Notes that something is wrong here.
     pub(super) fn problem(&self, message: impl Into<String>) {
-        self.problems.0.borrow_mut().push(Problem {
+        self.problems.found.borrow_mut().push(Problem {
             path: self.path.clone(),
             message: message.into(),
         });
@@ -58,6 +71,9 @@ impl<'a> Node<'a> {
 
     /// A field of this mapping.
     pub(super) fn field(&self, name: &str) -> Self {
+        if let Some(asked) = &self.problems.asked {
+            asked.note(&self.path, name);
+        }
         let value = match self.value {
             None => None,
             Some(Value::Object(map)) => map.get(name).filter(|v| !v.is_null()),

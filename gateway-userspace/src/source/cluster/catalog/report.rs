@@ -42,6 +42,7 @@ impl Catalog {
             },
             unreadable: self.unreadable(),
             objects: self.kinds.values().map(|kind| kind.in_force).sum(),
+            doubts: Vec::new(),
             findings: self.broken.iter().map(finding).collect(),
             held: held
                 .map(|object| Held {

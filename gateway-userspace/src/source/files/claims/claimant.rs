@@ -16,6 +16,7 @@ pub struct Claimant {
     documents: Vec<Placed>,
     objects: HashMap<ObjectRef, Vec<Arc<Decoded>>>,
     broken_documents: usize,
+    doubtful_documents: usize,
     held: BTreeMap<ObjectRef, Arc<Decoded>>,
 }
 
@@ -43,6 +44,9 @@ impl Claimant {
         for (document, delta) in differences(&old, &self.documents) {
             if document.is_broken() {
                 self.broken_documents = self.broken_documents.saturating_add_signed(delta);
+            }
+            if document.is_doubtful() {
+                self.doubtful_documents = self.doubtful_documents.saturating_add_signed(delta);
             }
             for decoded in document.objects() {
                 self.count_in(decoded, delta);
@@ -112,6 +116,11 @@ impl Claimant {
     /// Whether a document of it is broken.
     pub fn is_broken(&self) -> bool {
         self.broken_documents > 0
+    }
+
+    /// Whether a document of it has fields that nobody reads.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful_documents > 0
     }
 
     fn count_in(&mut self, decoded: &Arc<Decoded>, delta: isize) {

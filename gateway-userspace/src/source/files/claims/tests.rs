@@ -206,3 +206,22 @@ fn the_same_document_twice_is_counted() {
     assert!(told(&mut claims).is_empty());
     assert!(claims.duplicates().is_empty());
 }
+
+#[test]
+fn a_broken_file_gives_no_copy_that_was_ignored_the_word() {
+    let mut claims = Claims::default();
+    claims.replace(&path("a.yaml"), documents(&map("x", "a")));
+    claims.replace(&path("b.yaml"), documents(&map("x", "b")));
+    assert_eq!(told(&mut claims), ["+x=a"]);
+    claims.replace(&path("a.yaml"), documents(&broken("x")));
+    assert!(told(&mut claims).is_empty());
+    assert_eq!(claims.held().count(), 1);
+    claims.replace(&path("a.yaml"), documents(&broken("y")));
+    assert_eq!(told(&mut claims), ["+x=b"]);
+    claims.replace(&path("a.yaml"), documents(&map("x", "a")));
+    assert_eq!(told(&mut claims), ["+x=a"]);
+    claims.replace(&path("a.yaml"), documents(&broken("x")));
+    assert!(told(&mut claims).is_empty());
+    claims.replace(&path("b.yaml"), documents(&map("x", "c")));
+    assert_eq!(told(&mut claims), ["+x=c"], "somebody has just written it");
+}

@@ -70,7 +70,7 @@ fn json_values_are_cut_one_by_one() {
     );
     let broken = split("{\"a\": 1}\n{\"b\" 2}", Syntax::Json);
     assert_eq!(broken.len(), 2);
-    let fault = &faults("{\"a\": 1}\n{\"b\" 2}", Syntax::Json)[0];
+    let fault = &faults("{\"a\": 1}\n{\"b\" 2}", Syntax::Json)[1];
     assert!(fault.message.starts_with("is no JSON"), "{fault:?}");
 }
 
@@ -149,4 +149,96 @@ fn depth_is_bounded() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(parse(&deep, Syntax::Yaml).is_broken());
     assert!(parse(&deep, Syntax::Json).is_broken());
+}
+
+#[test]
+fn lists_of_a_kind_and_lists_in_lists_are_read() {
+    let route = |name: &str| format!("{{metadata: {{name: {name}}}, spec: {{}}}}");
+    let typed = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRouteList\nitems: [{}, {}]\n",
+        route("one"),
+        route("two")
+    );
+    let names = |text: &str| -> Vec<String> {
+        let document = parse(text, Syntax::Yaml);
+        assert!(!document.is_broken(), "{document:?}");
+        document.objects().map(|o| o.object.to_string()).collect()
+    };
+    assert_eq!(
+        names(&typed),
+        ["HTTPRoute default/one", "HTTPRoute default/two"]
+    );
+    let inner = typed.replace('\n', "\n    ");
+    let nested = format!("apiVersion: v1\nkind: List\nitems:\n  - {inner}");
+    assert_eq!(names(&nested).len(), 2);
+    assert!(names("apiVersion: v1\nkind: List\nitems: []\n").is_empty());
+    let broken = parse("apiVersion: v1\nkind: List\nitems: {}\n", Syntax::Yaml);
+    assert!(broken.is_broken());
+}
+
+#[test]
+fn what_is_no_manifest_is_a_fault_that_may_be_any_object() {
+    for text in [
+        "hello {",
+        "foo: bar",
+        "[]",
+        "apiVersion: v1\nkind:",
+        "kind: HTTPRoute\nmetadata: {name: web}",
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoutes\nmetadata: {name: web}",
+        "apiVersion: v1\nkind: List\nitems: [foo]",
+    ] {
+        let faults = faults(text, Syntax::Yaml);
+        assert_eq!(faults.len(), 1, "{text}");
+        assert_eq!(faults[0].object, None, "{text}");
+    }
+    assert!(faults("apiVersion: apps/v1\nkind: Deployment\n", Syntax::Yaml).is_empty());
+}
+
+#[test]
+fn fields_that_nobody_reads_are_told_with_what_was_meant() {
+    let text = "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: web
+  labels: {team: a}
+  annotations: {sluice.dev/alow-cidrs: 10.0.0.0/8, example.com/x: y}
+spec:
+  hostname: [a.example]
+  parentRefs: [{name: gw}]
+  rules:
+    - filtres: []
+      matches: [{path: {type: Exact, value: /a}}]
+      sessionPersistence: {type: Cookie}
+      backendRefs: [{name: s, port: 80}]
+status: {parents: []}
+";
+    let document = parse(text, Syntax::Yaml);
+    assert!(document.is_doubtful() && !document.is_broken());
+    let unread: Vec<_> = document
+        .objects()
+        .flat_map(|decoded| &decoded.unread)
+        .map(|problem| {
+            (
+                problem.path.as_str(),
+                problem.message.rsplit([';', ':']).next(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        unread,
+        [
+            ("spec.hostname", Some(" is `hostnames` meant?")),
+            ("spec.rules[0].filtres", Some(" is `filters` meant?")),
+            (
+                "spec.rules[0].sessionPersistence",
+                Some(" no such field is read")
+            ),
+            (
+                "metadata.annotations.sluice.dev/alow-cidrs",
+                Some(" is `sluice.dev/allow-cidrs` meant?")
+            ),
+        ]
+    );
+    let other = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {type: ClusterIP, ports: [{port: 80}]}\n";
+    assert!(!parse(other, Syntax::Yaml).is_doubtful());
 }

@@ -16,11 +16,13 @@ impl Follower {
             Ok(below) => below.to_owned(),
             Err(_) => path.to_owned(),
         };
-        let mut findings = self.findings();
-        for finding in &mut findings {
-            finding.file = finding.file.as_deref().map(relative);
-        }
-        findings.sort();
+        let below = |mut findings: Vec<Finding>| {
+            for finding in &mut findings {
+                finding.file = finding.file.as_deref().map(relative);
+            }
+            findings.sort();
+            findings
+        };
         let held = self.claims.held();
         Report {
             origin: Origin::Directory {
@@ -29,7 +31,8 @@ impl Follower {
             },
             unreadable: self.unreadable.get(&self.root).cloned(),
             objects: self.claims.object_count(),
-            findings,
+            findings: below(self.findings()),
+            doubts: below(self.doubts()),
             held: held
                 .map(|(path, d)| Held {
                     object: d.object.clone(),
@@ -37,6 +40,28 @@ impl Follower {
                 })
                 .collect(),
         }
+    }
+
+    /// Fields that nobody reads.
+    fn doubts(&self) -> Vec<Finding> {
+        let documents = self.claims.doubtful().flat_map(|(path, documents)| {
+            let numbered = documents.iter().zip(1..);
+            numbered.map(move |(placed, number)| (path, placed, number))
+        });
+        documents
+            .flat_map(|(path, placed, number)| {
+                let objects = placed.document.objects();
+                objects.flat_map(move |decoded| {
+                    decoded.unread.iter().map(move |problem| Finding {
+                        file: Some(path.to_path_buf()),
+                        line: Some(placed.line),
+                        document: Some(number),
+                        object: Some(decoded.object.clone()),
+                        message: format!("{}: {}", problem.path, problem.message),
+                    })
+                })
+            })
+            .collect()
     }
 
     fn findings(&self) -> Vec<Finding> {
