@@ -253,7 +253,7 @@ fn push_json_text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     if !value.is_empty() {
         push_json_name(out, name);
         out.push(b'"');
-        push_escaped(out, value, Escape::Json);
+        push_json_escaped(out, value);
         out.push(b'"');
     }
 }
@@ -282,8 +282,42 @@ enum Escape {
     Word,
     /// In quotes in a text line.
     Quoted,
-    /// In quotes in JSON, where a byte is written as the character of that number.
+    /// In quotes in JSON; ASCII only.
     Json,
+}
+
+/// A text in quotes in JSON: UTF-8 as it is but for controls, a byte that is none as the text `\xNN`.
+fn push_json_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    if text.is_ascii() {
+        return push_escaped(out, text, Escape::Json);
+    }
+    for chunk in text.utf8_chunks() {
+        for part in chunk.valid().split_inclusive(char::is_control) {
+            match part.chars().next_back().filter(|last| last.is_control()) {
+                Some(last) => {
+                    push_json_part(out, &part[..part.len() - last.len_utf8()]);
+                    let _ = write!(out, "\\u{:04x}", u32::from(last));
+                }
+                None => push_json_part(out, part),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\\\x{byte:02x}");
+        }
+    }
+}
+
+/// A text without controls.
+fn push_json_part(out: &mut Vec<u8>, text: &str) {
+    for part in text.split_inclusive(['"', '\\']) {
+        match part.as_bytes() {
+            [before @ .., last @ (b'"' | b'\\')] => {
+                out.extend_from_slice(before);
+                out.extend([b'\\', *last]);
+            }
+            all => out.extend_from_slice(all),
+        }
+    }
 }
 
 /// Copies runs of harmless bytes and escapes the others: controls, quotes, backslashes, everything

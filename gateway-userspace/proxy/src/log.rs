@@ -1,18 +1,22 @@
 //! Access log lines on their way out: gathered by each worker, written by one thread. A writer that
 //! falls behind costs lines, which are counted, and never a request's time.
 
+mod output;
+
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use tokio::sync::oneshot;
 
 use crate::access_log::{AccessRecord, push_line};
-use crate::settings::{AccessLogFormat, AccessLogOutput, Settings};
+use crate::settings::{AccessLogFormat, Settings};
 use crate::stats::Counters;
+
+use output::Output;
 
 /// Lines are handed over when they reach this size, and at every tick.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -22,7 +26,11 @@ const WAITING_BATCHES: usize = 256;
 
 /// The way to the writer.
 #[derive(Clone, Debug)]
-pub(crate) struct LogSink(Option<SyncSender<Parcel>>);
+pub(crate) struct LogSink {
+    sender: Option<SyncSender<Parcel>>,
+    /// Lines that the writer could not write.
+    unwritten: Arc<AtomicU64>,
+}
 
 #[derive(Debug)]
 enum Parcel {
@@ -34,26 +42,29 @@ enum Parcel {
 impl LogSink {
     /// Starts the writer, if there is anything to write.
     pub(crate) fn start(settings: &Settings) -> io::Result<Self> {
+        let unwritten = Arc::default();
         if settings.access_log == AccessLogFormat::Off {
-            return Ok(Self(None));
+            let sender = None;
+            return Ok(Self { sender, unwritten });
         }
-        let output: Box<dyn Write + Send> = match &settings.access_log_output {
-            AccessLogOutput::Stdout => Box::new(io::stdout()),
-            AccessLogOutput::File(path) => {
-                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-                Box::new(file)
-            }
-        };
+        let output = Output::open(&settings.access_log_output)?;
         let (sender, parcels) = sync_channel(WAITING_BATCHES);
+        let lost = Arc::clone(&unwritten);
         thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write(output, &parcels))?;
-        Ok(Self(Some(sender)))
+            .spawn(move || write(output, &parcels, &lost))?;
+        let sender = Some(sender);
+        Ok(Self { sender, unwritten })
+    }
+
+    /// How many lines could not be written so far.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten.load(Relaxed)
     }
 
     /// Returns when everything handed over so far is written.
     pub(crate) async fn flush(&self) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.sender {
             let (done, written) = oneshot::channel();
             if sender.try_send(Parcel::Flush(done)).is_ok() {
                 let _ = written.await;
@@ -62,15 +73,31 @@ impl LogSink {
     }
 }
 
-fn write(mut output: Box<dyn Write + Send>, parcels: &Receiver<Parcel>) {
+fn write(mut output: Output, parcels: &Receiver<Parcel>, lost: &AtomicU64) {
+    // Since when lines are lost: how many had been before.
+    let mut failing = None;
     while let Ok(parcel) = parcels.recv() {
-        match parcel {
-            Parcel::Lines(lines) => {
-                if let Err(error) = output.write_all(&lines).and_then(|()| output.flush()) {
-                    tracing::warn!(%error, "cannot write the access log");
+        let lines = match parcel {
+            Parcel::Lines(lines) => lines,
+            Parcel::Flush(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let before = lost.load(Relaxed);
+        match (output.write(&lines), failing) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(since)) => {
+                failing = None;
+                tracing::info!(lost = before - since, "the access log can be written again");
+            }
+            (Err(failed), since) => {
+                lost.fetch_add(failed.lost, Relaxed);
+                if since.is_none() {
+                    failing = Some(before);
+                    tracing::warn!(error = %failed.error, "cannot write the access log; lines are lost");
                 }
             }
-            Parcel::Flush(done) => drop(done.send(())),
         }
     }
 }
@@ -113,7 +140,7 @@ impl Log {
     /// Hands over what has been gathered.
     pub(crate) fn hand_over(&self) {
         let lines = std::mem::take(&mut *self.lines.borrow_mut());
-        let Some(sink) = self.sink.0.as_ref().filter(|_| !lines.is_empty()) else {
+        let Some(sink) = self.sink.sender.as_ref().filter(|_| !lines.is_empty()) else {
             return;
         };
         if let Err(

@@ -69,6 +69,7 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         self.counters.iter().for_each(|c| stats.include(c));
+        stats.access_log_dropped += self.log.unwritten();
         stats
     }
 }

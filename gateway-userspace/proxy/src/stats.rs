@@ -133,7 +133,7 @@ figures! {
     Counter mirrors_dropped: "Copies of requests not sent or failed.",
     Counter http2_abuse: "HTTP/2 connections closed for abuse of resets or memory.",
     Counter overload_refusals: "Connections and requests refused because memory was short.",
-    Counter access_log_dropped: "Access log lines dropped because the writer fell behind.",
+    Counter access_log_dropped: "Access log lines dropped because the writer fell behind or could not write them.",
     Counter panics: "Panics caught while serving a connection.",
 }
 

@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP.
+//! SIGTERM, SIGINT, SIGHUP, and SIGUSR1, which other servers take for a word about their logs: it ends nothing.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -7,6 +7,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -19,6 +20,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -28,6 +30,7 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Reload,
         }
     }
 

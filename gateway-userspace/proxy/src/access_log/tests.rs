@@ -76,6 +76,18 @@ fn row26_what_a_peer_chose_cannot_forge_a_line() {
     assert_eq!(value["error"], "downstream: \"x\r\ny\"");
 }
 
+/// UTF-8, and bytes that are none by their number.
+fn shown(bytes: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in bytes.utf8_chunks() {
+        shown.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
 proptest! {
     #[test]
     fn any_bytes_make_one_line_and_one_object(agent in prop::collection::vec(any::<u8>(), 0..40)) {
@@ -85,8 +97,17 @@ proptest! {
         prop_assert_eq!(json.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         if !agent.is_empty() {
-            let seen = value["user_agent"].as_str().expect("text").chars();
-            prop_assert!(seen.eq(agent.iter().map(|&b| char::from(b))));
+            let seen = value["user_agent"].as_str().expect("text");
+            prop_assert_eq!(seen, shown(&agent));
         }
+    }
+
+    #[test]
+    fn text_of_utf8_is_logged_as_it_is(agent in ".{1,20}") {
+        let record = AccessRecord { user_agent: agent.as_bytes(), ..record() };
+        let json = line(AccessLogFormat::Json, &record);
+        prop_assert_eq!(json.matches(char::is_control).count(), 1, "the end of the line");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        prop_assert_eq!(value["user_agent"].as_str(), Some(agent.as_str()));
     }
 }

@@ -64,6 +64,23 @@ async fn json_names_everything_between_client_and_endpoint() {
 }
 
 #[tokio::test]
+async fn lines_that_cannot_be_written_are_counted() {
+    let backend = Backend::answering(HELLO).await;
+    let settings = Settings {
+        access_log: AccessLogFormat::Text,
+        access_log_output: AccessLogOutput::File("/dev/full".into()),
+        ..Settings::default()
+    };
+    let world = World::start(Config::to(&[backend.address]), settings).await;
+    let mut client = world.client().await;
+    client.get("shop.example", "/").await;
+    client.get("shop.example", "/").await;
+    world
+        .until("both lines are lost", |s| s.access_log_dropped == 2)
+        .await;
+}
+
+#[tokio::test]
 async fn text_is_one_line_a_request() {
     let lines = lines(AccessLogFormat::Text).await;
     assert_eq!(lines.len(), 2);
