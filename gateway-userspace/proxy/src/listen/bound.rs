@@ -44,6 +44,14 @@ impl Kind {
         }
     }
 
+    /// Whether an address is nobody else's. UDP sessions of a predecessor are bound to it too, by right.
+    fn probe(self, address: SocketAddr) -> io::Result<()> {
+        match self {
+            Self::Stream { .. } => socket::probe(address),
+            Self::Datagram { .. } => Ok(()),
+        }
+    }
+
     fn bind(self, address: SocketAddr) -> io::Result<OwnedFd> {
         match self {
             Self::Stream { backlog } => socket::bind(address, backlog),
@@ -134,6 +142,9 @@ impl Bound {
         // The kernel would give some of the datagrams of a predecessor's clients to another socket.
         let may_add = sockets.is_empty() || self.kind.transport() == Transport::Tcp;
         let is_new = sockets.is_empty();
+        if is_new && !self.has_port(address.port()) {
+            self.kind.probe(address)?;
+        }
         for _ in sockets.len()..if may_add { self.workers } else { 0 } {
             sockets.push(self.kind.bind(address)?);
         }
@@ -148,6 +159,12 @@ impl Bound {
             change.add[index % self.workers].push((address, socket));
         }
         Ok(())
+    }
+
+    /// Whether any address with this port is ours already: to ask whether it is somebody's would find ourselves.
+    fn has_port(&self, port: u16) -> bool {
+        let mut all = self.open.keys().chain(self.inherited.keys());
+        all.any(|address| address.port() == port)
     }
 
     /// Duplicates of all sockets.

@@ -21,6 +21,24 @@ pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     open(address, backlog, true).map(OwnedFd::from)
 }
 
+/// Whether nobody else listens on an address: sockets that several workers share would let another Sluice share
+/// it too, and each would get some of the other's connections.
+///
+/// # Errors
+/// `AddrInUse`, or that the address cannot be bound at all.
+pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 /// Whether an inherited socket takes connections, not datagrams.
 pub(super) fn is_stream(fd: &OwnedFd) -> bool {
     let kind = SockRef::from(fd).r#type();

@@ -107,6 +107,25 @@ async fn an_address_that_cannot_be_bound_fails_its_listener_and_no_other() {
 }
 
 #[tokio::test]
+async fn another_sluice_that_listens_shares_its_port_with_nobody() {
+    let backend = Backend::answering(OLD).await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mode = ListenMode::Sockets {
+        inherited: Vec::new(),
+    };
+    let other = Proxy::start(Settings::default(), mode).unwrap();
+    let config = Config::to(&[backend.address]).build(world.address);
+    let snapshot = compile(&config, Revision(1), None).snapshot;
+    let applied = other.apply(Arc::clone(&snapshot)).await;
+    assert_eq!(applied.failures.len(), 1);
+    let reason = &applied.failures[0].reason;
+    assert!(reason.contains("another process listens there"), "{reason}");
+    world.proxy.drain(std::time::Duration::from_secs(30)).await;
+    let applied = other.apply(snapshot).await;
+    assert_eq!(applied.failures, [], "it is free now");
+}
+
+#[tokio::test]
 async fn a_listener_that_goes_away_closes_its_port_and_serves_what_is_open() {
     let backend = Backend::answering(OLD).await;
     let world = World::new(Config::to(&[backend.address])).await;
