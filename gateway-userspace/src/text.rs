@@ -2,6 +2,22 @@
 
 pub use gateway_translate::nearest;
 
+/// What is wrong with a YAML text, without the parser's own idea of the position, which counts from the document,
+/// and without its advice to programmers.
+pub fn yaml_reason(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let ends = [
+        " at line ",
+        ", set DuplicateKeyPolicy",
+        "; use from_str_multiple",
+        ", use from_str_multiple",
+    ];
+    let end = ends.iter().filter_map(|end| first.find(end)).min();
+    let reason = &first[..end.unwrap_or(first.len())];
+    reason.trim_start_matches("error: ").to_owned()
+}
+
 /// The text, cut at a character's boundary so that it takes no more than so many bytes.
 pub fn shortened(text: &str, bytes: usize) -> String {
     const MARK: &str = "...";

@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::run::state_dir::admin_socket;
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A running sluice, by its state directory.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -38,7 +41,9 @@ impl Client {
     /// Nobody is there, or the answer is no answer.
     pub fn text(&self, path: &str) -> anyhow::Result<String> {
         let mut text = String::new();
-        self.open(path)?.read_to_string(&mut text)?;
+        let mut answer = self.open(path)?;
+        let read = answer.read_to_string(&mut text);
+        read.map_err(|error| self.silent(&error))?;
         Ok(text)
     }
 
@@ -56,22 +61,38 @@ impl Client {
         let socket = admin_socket(&self.state_dir);
         let mut stream =
             UnixStream::connect(&socket).map_err(|error| self.nobody(&socket, &error))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         // HTTP/1.0, so that the body ends where the connection does.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut reader = BufReader::new(stream);
         let mut status = String::new();
-        reader.read_line(&mut status)?;
         let mut line = String::new();
-        while reader.read_line(&mut line)? > 2 {
-            line.clear();
-        }
+        let head = (|| {
+            reader.read_line(&mut status)?;
+            while reader.read_line(&mut line)? > 2 {
+                line.clear();
+            }
+            Ok(())
+        })();
+        head.map_err(|error| self.silent(&error))?;
         if status.split(' ').nth(1) == Some("200") {
             return Ok(reader);
         }
         let mut reason = String::new();
         reader.read_to_string(&mut reason)?;
         anyhow::bail!("the running sluice says: {}", reason.trim())
+    }
+
+    fn silent(&self, error: &io::Error) -> anyhow::Error {
+        let directory = self.state_dir.display();
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => anyhow::anyhow!(
+                "the sluice with state directory {directory} does not answer within {} s: is the process stopped, \
+                 or out of CPU?",
+                PATIENCE.as_secs()
+            ),
+            _ => anyhow::anyhow!("the sluice with state directory {directory} broke off: {error}"),
+        }
     }
 
     fn nobody(&self, socket: &Path, error: &io::Error) -> anyhow::Error {

@@ -11,11 +11,15 @@ use crate::view::listeners::{CertificateView, ListenerView};
 pub fn listeners(args: &TableArgs) -> anyhow::Result<()> {
     let mut views: Vec<ListenerView> =
         ask(&args.live, "/listeners", crate::view::listeners::listeners)?;
+    let of_all = views.len();
     if let Some(namespace) = &args.namespace {
         views.retain(|view| view.gateway.split('/').next() == Some(namespace));
     }
-    print(args.output, &views, |colours| {
-        table(&views, Timestamp::now(), colours)
+    print(args.output, &views, |colours| match &args.namespace {
+        Some(namespace) if views.is_empty() && of_all > 0 => {
+            format!("no listeners in namespace {namespace}; {of_all} in others\n")
+        }
+        _ => table(&views, Timestamp::now(), colours),
     })
 }
 

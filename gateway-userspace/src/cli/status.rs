@@ -17,13 +17,17 @@ pub fn status(args: &TableArgs) -> anyhow::Result<()> {
     let mut view: StatusView = ask(&args.live, "/status", |world| {
         crate::view::process::status(world, None)
     })?;
+    let of_all = view.objects.len();
     if let Some(namespace) = &args.namespace {
         view.objects
             .retain(|object| object["metadata"]["namespace"] == **namespace);
     }
     match args.output {
-        Output::Table => print(args.output, &view, |colours| {
-            text(&view, Timestamp::now(), colours)
+        Output::Table => print(args.output, &view, |colours| match &args.namespace {
+            Some(namespace) if view.objects.is_empty() && of_all > 0 => {
+                format!("no object with a status in namespace {namespace}; {of_all} elsewhere\n")
+            }
+            _ => text(&view, Timestamp::now(), colours),
         }),
         Output::Json | Output::Yaml => print(args.output, &list(&view), |_| String::new()),
     }
@@ -116,7 +120,10 @@ fn source_text(source: &Report, colours: bool, out: &mut String) {
         }
     }
     if let Some(reason) = &source.unreadable {
-        let text = format!("{reason}; serving the last good configuration");
+        let text = match source.objects {
+            0 => format!("{reason}; there is no last good configuration to serve"),
+            _ => format!("{reason}; serving the last good configuration"),
+        };
         let _ = writeln!(out, "{}", paint(&text, Look::Bad, colours));
     }
 }

@@ -36,26 +36,36 @@ pub struct Table {
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self {
-            text,
-            look: Look::Plain,
-        }
+        Self::new(text, Look::Plain)
     }
 }
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
-        Self::from(text.to_owned())
+        Self::new(text, Look::Plain)
     }
 }
 
 impl Cell {
-    /// A text with a look.
+    /// A text with a look. What it says to a terminal instead of a reader is shown, not done: most texts are
+    /// somebody's manifests'.
     pub fn new(text: impl Into<String>, look: Look) -> Self {
-        Self {
-            text: text.into(),
-            look,
-        }
+        let text = visible(text.into());
+        Self { text, look }
+    }
+}
+
+/// The text with its control characters as escapes.
+pub fn visible(text: String) -> String {
+    match text.contains(char::is_control) {
+        true => text.chars().fold(String::new(), |mut shown, c| {
+            match c.is_control() {
+                true => shown.extend(c.escape_default()),
+                false => shown.push(c),
+            }
+            shown
+        }),
+        false => text,
     }
 }
 
@@ -159,6 +169,16 @@ mod tests {
         assert_eq!(
             table.render(),
             "\x1b[1mA\x1b[0m  \x1b[1mB\x1b[0m\n\x1b[32mx\x1b[0m  y\n"
+        );
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_forge_no_row() {
+        let mut table = Table::new(["A", "B"], false);
+        table.row(["a\x1b[31mx\nFAKE".into(), "é".into()]);
+        assert_eq!(
+            table.render(),
+            "A                   B\na\\u{1b}[31mx\\nFAKE  é\n"
         );
     }
 }

@@ -121,15 +121,25 @@ impl Default for LogFilter {
     }
 }
 
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let fault = |what: &str| {
+            format!("{what:?} is no log level: write info, or info,gateway_proxy=debug")
+        };
+        // A word alone is a module to the filter, which then hears everything of nobody else.
+        let words = text.split(',').map(str::trim);
+        let mut levels = words.filter(|word| !word.contains(['=', '[']));
+        let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        if let Some(word) = levels.find(|word| !is_level(word)) {
+            return Err(fault(word));
+        }
         tracing_subscriber::EnvFilter::try_new(text)
             .map(|_| Self(text.to_owned()))
-            .map_err(|_| {
-                format!("{text:?} is no log level: write info, or info,gateway_proxy=debug")
-            })
+            .map_err(|_| fault(text))
     }
 }
 
@@ -144,6 +154,32 @@ impl<'de> Deserialize<'de> for LogFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in [
+            "info",
+            "WARN",
+            "off",
+            "info,gateway_proxy=debug",
+            "gateway_l4[x]=trace,error",
+        ] {
+            assert!(text.parse::<LogFilter>().is_ok(), "{text}");
+        }
+        for text in [
+            "warning",
+            "inof",
+            "verbose",
+            "0",
+            "9",
+            "",
+            "info,",
+            "info,proxy",
+            "a=b=c",
+        ] {
+            assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_follow_the_gateway_api_grammar() {

@@ -14,6 +14,7 @@ use gateway_translate::{DecodeError, Object, Problem};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use crate::text::yaml_reason;
 use sniff::sniff;
 
 /// How a file is written.
@@ -223,20 +224,9 @@ fn yaml(text: &str) -> Result<Value, Fault> {
         Fault {
             line,
             object: sniff(text),
-            message: format!("is no YAML: {}", reason(&error)),
+            message: format!("is no YAML: {}", yaml_reason(&error)),
         }
     })
-}
-
-/// The parser's message without its own idea of the position, which counts from the document.
-fn reason(error: &serde_saphyr::Error) -> String {
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    first
-        .find(" at line ")
-        .map_or(first, |at| &first[..at])
-        .trim_start_matches("error: ")
-        .to_owned()
 }
 
 fn items(value: Value, text: &Arc<str>) -> Vec<Item> {
