@@ -73,6 +73,11 @@ impl Bound {
     pub(super) fn new(kind: Kind, workers: usize, inherited: Vec<(SocketAddr, OwnedFd)>) -> Self {
         let mut by_address: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (address, fd) in inherited {
+            if let Kind::Stream { .. } = kind
+                && let Err(error) = socket::tune(&fd)
+            {
+                tracing::warn!(%address, %error, "cannot set what an inherited socket's connections need");
+            }
             by_address.entry(address).or_default().push(fd);
         }
         Self {

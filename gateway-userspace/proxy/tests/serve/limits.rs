@@ -332,3 +332,39 @@ async fn short_memory_costs_keep_alive_then_requests_then_connections() {
     assert_eq!(world.proxy.stats().overload_refusals, 1);
     assert_eq!(backend.connections(), 1);
 }
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_taken_for_one_that_reads_nothing() {
+    const BODY: usize = 48 << 20;
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        conn.write(&format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {BODY}\r\n\r\n"
+        ))
+        .await;
+        conn.write(&"x".repeat(BODY)).await;
+        conn.head().await;
+    })
+    .await;
+    let world = World::with(Config::to(&[backend.address]), |l| {
+        l.time.write_stall = Duration::from_millis(500);
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request)
+        .await
+        .unwrap();
+    let mut piece = vec![0; 64 * 1024];
+    let mut read = 0;
+    // A fast start makes the kernel's buffers large; then a piece at a time.
+    while read < BODY {
+        let n = tokio::io::AsyncReadExt::read(&mut stream, &mut piece).await;
+        let n = n.unwrap_or_else(|error| panic!("after {read} bytes: {error}"));
+        assert!(n > 0, "ended after {read} bytes");
+        read += n;
+        if (BODY / 2..BODY / 2 + (5 << 20)).contains(&read) {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    }
+}
