@@ -87,6 +87,20 @@ fn explain_says_why_a_listener_that_was_meant_is_not_served() {
 }
 
 #[test]
+fn explain_says_which_hostnames_there_are() {
+    let quickstart = load(&source("../deploy/examples/quickstart")).expect("loads");
+    let ask = |url: &str| explained(&quickstart, "GET", url, &[]);
+    let near = ask("http://app.localhos:8080/");
+    assert!(
+        near.contains("no route is for host app.localhos; there are routes for app.localhost"),
+        "{near}"
+    );
+    let far = ask("http://something.example:8080/");
+    assert!(far.contains("there are routes for app.localhost"), "{far}");
+    assert!(!ask("http://app.localhost:8080/").contains("note:"));
+}
+
+#[test]
 fn explain_names_the_winner_and_why_each_loser_lost() {
     let (_dir, offline) = canary();
     let mut text = String::new();

@@ -65,14 +65,13 @@ fn unreadable(report: &Report, before: &Report) {
     let is_cluster = matches!(report.origin, Origin::Cluster { .. });
     match (&report.unreadable, &before.unreadable) {
         (Some(_), Some(_)) if is_cluster => {}
-        (Some(error), old) if old.as_ref() != Some(error) => match report.objects {
-            0 => {
-                tracing::error!(source = %report.origin, error, "objects cannot be read, and none are known")
-            }
-            _ => {
-                tracing::error!(source = %report.origin, error, "objects cannot be read; serving what was good")
-            }
-        },
+        (Some(error), old) if old.as_ref() != Some(error) => {
+            let kept = match report.objects {
+                0 => "objects cannot be read, and none are known",
+                _ => "objects cannot be read; serving what was good",
+            };
+            tracing::error!(source = %report.origin, error, "{kept}");
+        }
         (None, Some(_)) => tracing::info!(source = %report.origin, "objects can be read again"),
         _ => {}
     }

@@ -13,6 +13,8 @@ use gateway_model::snapshot::{PortTable, Snapshot};
 use gateway_proxy::h1::{Progress, RequestHead};
 use serde::{Deserialize, Serialize};
 
+use super::routes::routes;
+use crate::text::nearest;
 use crate::world::World;
 
 /// A request to explain.
@@ -247,6 +249,9 @@ fn answer(world: &World, local: SocketAddr, mut explanation: Explanation) -> Ans
             notes.extend(unserved(world));
             notes
         }
+        ExplainedOutcome::NoRule | ExplainedOutcome::NoListener if explanation.hosts.is_empty() => {
+            vec![hosts(world, &explanation.request.host)]
+        }
         _ => Vec::new(),
     };
     Answer {
@@ -265,6 +270,30 @@ fn refuse(status: Option<u16>, reason: &dyn std::fmt::Display) -> Answer {
         refused,
         notes: Vec::new(),
         explanation: None,
+    }
+}
+
+/// The hostnames there are routes for, the one that is nearly the request's first.
+fn hosts(world: &World, asked: &str) -> String {
+    const SHOWN: usize = 5;
+    let routes = routes(world);
+    let mut known: Vec<_> = routes
+        .iter()
+        .filter_map(|view| view.hostname.as_deref())
+        .collect();
+    known.sort_unstable();
+    known.dedup();
+    if let Some(near) = nearest(asked, known.iter().copied()) {
+        known.sort_by_key(|host| *host != near);
+    }
+    let shown = known[..known.len().min(SHOWN)].join(", ");
+    match known.len() {
+        0 => format!("no route is for host {asked}, and none is for any other"),
+        all if all > SHOWN => format!(
+            "no route is for host {asked}; there are routes for {shown} and {} more",
+            all - SHOWN
+        ),
+        _ => format!("no route is for host {asked}; there are routes for {shown}"),
     }
 }
 
