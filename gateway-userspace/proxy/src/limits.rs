@@ -90,7 +90,10 @@ pub struct TimeLimits {
 pub struct TlsLimits {
     /// From accept to the end of the handshake. Default 10 s.
     pub handshake: Duration,
-    /// Handshakes under way in one worker; what exceeds it waits unread. Default 128.
+    /// Handshakes that one worker answers before its other connections have their turn again; the
+    /// next ones wait. Those that are answered wait for their clients outside of this limit, for as
+    /// long as [`TlsLimits::handshake`] says and as many as [`ConnectionLimits`] do. Default 16: 2 ms
+    /// with keys of ECDSA.
     pub concurrent_handshakes: usize,
     /// The `ClientHello`. Default 16 KiB.
     pub client_hello_bytes: usize,
@@ -239,7 +242,7 @@ impl Default for Limits {
             time: TimeLimits::default(),
             tls: TlsLimits {
                 handshake: Duration::from_secs(10),
-                concurrent_handshakes: 128,
+                concurrent_handshakes: 16,
                 client_hello_bytes: 16 * 1024,
             },
             http2: Http2Limits::default(),

@@ -53,7 +53,7 @@ pub(crate) struct Worker {
     pub(crate) upstreams: Upstreams,
     pub(crate) datagrams: Datagrams,
     pub(crate) log: Log,
-    /// Places for TLS handshakes.
+    /// Places for TLS handshakes that are answered next.
     pub(crate) handshakes: Semaphore,
     vecs: RefCell<Vec<Vec<u8>>>,
     #[expect(clippy::vec_box, reason = "a head is lent, and moved, as a pointer")]

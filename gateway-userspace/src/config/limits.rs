@@ -75,7 +75,7 @@ static ROWS: &[Row] = rows! {
     Time time.tunnel_idle "time.tunnel-idle" "without one byte on an upgraded connection";
     Time time.drain_grace "time.drain-grace" "between telling an idle connection to end and closing it";
     Time tls.handshake "tls.handshake" "from accept to the end of the handshake";
-    Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes under way in one worker";
+    Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes answered by one worker before others have their turn";
     Bytes tls.client_hello_bytes "tls.client-hello-bytes" "the ClientHello";
     Count http2.concurrent_streams "http2.concurrent-streams" "streams of one connection open at once";
     Bytes http2.stream_window "http2.stream-window" "flow-control window of a stream" in WINDOW;

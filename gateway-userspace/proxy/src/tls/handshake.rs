@@ -1,6 +1,11 @@
 //! One handshake: the listener is chosen by the name the client asks for, before any key is used.
+//!
+//! Its answer to a ClientHello is what a handshake costs, and what is limited in number; how long a
+//! client takes to go on from there is limited by time alone, for it costs nothing to wait.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use gateway_model::snapshot::CompiledListener;
@@ -8,6 +13,7 @@ use rustls::server::{Accepted, Acceptor};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
@@ -61,8 +67,8 @@ pub(crate) async fn handshake(
 ) -> io::Result<Handshaken> {
     let counters = &downstream.worker.counters;
     let shaken = timeout_at(until, async {
-        let _place = downstream.worker.handshakes.acquire().await;
-        shake(stream, hello, tables, listener).await
+        let place = turn(&downstream.worker.handshakes).await;
+        shake(stream, hello, tables, listener, place).await
     });
     let shaken = shaken.await;
     let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
@@ -89,11 +95,22 @@ pub(crate) fn failed(downstream: &Downstream, error: &io::Error) {
     tracing::debug!(peer = %downstream.peer, %error, "handshake failed");
 }
 
+/// A place among the handshakes that are computed next. Until then whatever else the worker has to
+/// do has its turn, so that no number of clients who begin keeps those waiting who have begun.
+async fn turn(places: &Semaphore) -> Option<SemaphorePermit<'_>> {
+    // Nobody closes the semaphore.
+    let place = places.acquire().await.ok();
+    tokio::task::yield_now().await;
+    place
+}
+
+/// Holds its place until the client has been answered.
 async fn shake(
     mut stream: TcpStream,
     hello: Hello,
     tables: &TlsTables,
     listener: &CompiledListener,
+    place: Option<SemaphorePermit<'_>>,
 ) -> io::Result<Handshaken> {
     let accepted = match accept(&hello) {
         Ok(accepted) => accepted,
@@ -112,7 +129,15 @@ async fn shake(
         }
     };
     let started = StartHandshake::from_parts(accepted, stream);
-    let stream = started.into_stream(config).await?;
+    // Computes the answer; the first poll writes it.
+    let mut shaking = started.into_stream(config);
+    let mut place = Some(place);
+    let stream = poll_fn(|cx| {
+        let shaken = Pin::new(&mut shaking).poll(cx);
+        place = None;
+        shaken
+    });
+    let stream = stream.await?;
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let version = match session.protocol_version() {
@@ -179,5 +204,37 @@ pub(super) fn agree_on_only_offer<'a>(
             Arc::new(config)
         }
         _ => Arc::clone(config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[test]
+    fn between_two_rounds_of_handshakes_everybody_has_a_turn() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let local = tokio::task::LocalSet::new();
+        let places = Rc::new(Semaphore::new(2));
+        let seen = Rc::new(RefCell::new(String::new()));
+        local.block_on(&runtime.expect("a runtime"), async {
+            for _ in 0..6 {
+                let (places, seen) = (Rc::clone(&places), Rc::clone(&seen));
+                tokio::task::spawn_local(async move {
+                    let _place = turn(&places).await;
+                    seen.borrow_mut().push('h');
+                });
+            }
+            while seen.borrow().matches('h').count() < 6 {
+                seen.borrow_mut().push('-');
+                tokio::task::yield_now().await;
+            }
+        });
+        let seen = seen.borrow();
+        let rounds: Vec<_> = seen.split('-').filter(|round| !round.is_empty()).collect();
+        assert_eq!(rounds, ["hh", "hh", "hh"], "{seen}");
     }
 }

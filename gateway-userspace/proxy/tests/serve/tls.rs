@@ -178,6 +178,31 @@ async fn a_handshake_that_does_not_end_is_cut_off() {
 }
 
 #[tokio::test]
+async fn clients_that_leave_their_handshakes_half_done_keep_nobody_out() {
+    let shops = Shops::new().await;
+    let world = World::with(shops.config(), |limits| {
+        limits.tls.concurrent_handshakes = 1;
+    })
+    .await;
+    let config = shops.authority.client(&["http/1.1"]);
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let name = "one.example".try_into().unwrap();
+        let session = rustls::ClientConnection::new(Arc::clone(&config), name);
+        let mut hello = Vec::new();
+        session.unwrap().write_tls(&mut hello).unwrap();
+        let mut client = world.client().await;
+        client.send(hello).await;
+        // Sluice has said what it has to say, and waits.
+        client.exactly(1).await;
+        silent.push(client);
+    }
+    let mut client = shops.connect(&world, "one.example").await;
+    assert_eq!(client.get("one.example", "/").await.body, "hello");
+    assert_eq!(world.proxy.stats().tls_handshakes_active, 3);
+}
+
+#[tokio::test]
 async fn a_large_response_arrives_whole_through_tls() {
     let body = "0123456789abcdef".repeat(64 * 1024);
     let answer = format!(
