@@ -156,7 +156,8 @@ pub struct UpstreamLimits {
     pub shared_per_endpoint: usize,
     /// Flow-control window of one HTTP/2 stream, up to 2^31 - 1. Default 64 KiB.
     pub stream_window: u32,
-    /// Flow-control window of an HTTP/2 connection, up to 2^31 - 1. Default 1 MiB.
+    /// Flow-control window of an HTTP/2 connection, up to 2^31 - 1. Default 1 MiB; never less than the
+    /// windows of [`UpstreamLimits::streams_per_connection`], so that no stream waits for another's client.
     pub connection_window: u32,
     /// How long an idle connection is kept. Default 60 s.
     pub idle: Duration,

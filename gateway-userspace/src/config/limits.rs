@@ -98,7 +98,7 @@ static ROWS: &[Row] = rows! {
     Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
     Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";
     Bytes upstream.stream_window "upstream.stream-window" "flow-control window of a stream from an endpoint" in WINDOW;
-    Bytes upstream.connection_window "upstream.connection-window" "flow-control window of a connection to an endpoint" in WINDOW;
+    Bytes upstream.connection_window "upstream.connection-window" "least flow-control window of a connection to an endpoint" in WINDOW;
     Time upstream.idle "upstream.idle" "how long an idle connection is kept";
     Time upstream.age "upstream.age" "age after which a connection is not used again";
     Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";

@@ -16,8 +16,11 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, UpstreamLimits};
 pub(crate) use stream::{Declined, Http2Stream};
+
+/// RFC 9113 §6.9.1: "A sender MUST NOT allow a flow-control window to exceed 2^31-1 octets."
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// An HTTP/2 connection.
 pub(crate) struct Multiplexed {
@@ -56,7 +59,7 @@ impl Multiplexed {
         let (sender, connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(upstream.stream_window)
-            .initial_connection_window_size(upstream.connection_window)
+            .initial_connection_window_size(connection_window(upstream))
             .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(limits.http2.send_buffer)
             .initial_max_send_streams(upstream.streams_per_connection as usize)
@@ -126,6 +129,15 @@ impl Multiplexed {
         self.active.set(self.active.get() + 1);
         Http2Stream::new(Place(Rc::clone(self)))
     }
+}
+
+/// The window of a connection: never less than all of its streams may have together, for a client that
+/// takes nothing keeps its stream's share of it from all others.
+fn connection_window(limits: &UpstreamLimits) -> u32 {
+    let streams = limits
+        .stream_window
+        .saturating_mul(limits.streams_per_connection);
+    limits.connection_window.max(streams).min(MAX_WINDOW)
 }
 
 impl Place {

@@ -1,11 +1,15 @@
 //! HTTP/2 towards backends, from clients of either version.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::poll_fn;
 use gateway_model::ir::{Filter, Mirror, UpstreamProtocol};
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::support::{
@@ -89,6 +93,7 @@ async fn large_bodies_pass_both_ways_within_small_windows() {
     })
     .await;
     let world = World::with(Config::to_http2(&[backend.address]), |limits| {
+        limits.upstream.streams_per_connection = 3;
         limits.upstream.stream_window = 20_000;
         limits.upstream.connection_window = 70_000;
     })
@@ -115,6 +120,58 @@ async fn large_bodies_pass_both_ways_within_small_windows() {
     ))
     .await;
     assert!(h1.response().await.data() == "0123456".repeat(10_000));
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn clients_that_take_nothing_hold_up_no_other_on_the_same_connection() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let backend = Http2Backend::start(move |mut asked: Asked| {
+        let count = Arc::clone(&count);
+        async move {
+            if asked.request.uri().path() == "/small" {
+                return asked.answer(Response::new(()), "small").await;
+            }
+            let mut stream = asked
+                .respond
+                .send_response(Response::new(()), false)
+                .unwrap();
+            loop {
+                stream.reserve_capacity(10_000);
+                let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                    return;
+                };
+                stream.send_data(vec![0; room].into(), false).unwrap();
+                count.fetch_add(room, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    let world = World::with(Config::to_http2(&[backend.address]), |limits| {
+        limits.upstream.connection_window = 65_535;
+        limits.http2.send_buffer = 1;
+    })
+    .await;
+    let mut closed = h2::client::Builder::new();
+    closed.initial_window_size(0);
+    let socket = TcpStream::connect(world.address).await.unwrap();
+    let (mut stalled, connection) = closed.handshake::<_, Bytes>(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let request = Request::get("http://shop.example/large").body(());
+        let (answer, _) = stalled.send_request(request.unwrap(), true).unwrap();
+        answers.push(answer.await.unwrap());
+    }
+    let pinned = || sent.load(Ordering::SeqCst) >= 65_535;
+    eventually("what the streams may have is theirs", pinned).await;
+    let mut other = world.client().await;
+    for _ in 0..20 {
+        let small = other.get("a", "/small");
+        let small = tokio::time::timeout(Duration::from_secs(20), small).await;
+        assert_eq!(small.expect("an answer").data(), "small");
+    }
     assert_eq!(backend.connections(), 1);
 }
 
