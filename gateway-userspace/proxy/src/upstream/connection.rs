@@ -56,8 +56,11 @@ impl From<io::Error> for ConnectError {
 /// Silence after which the kernel asks whether the peer of a shared connection is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// How long it waits for an answer, and how often it asks.
+/// How long it waits for an answer.
 const KEEP_ALIVE_RETRY: Duration = Duration::from_secs(10);
+
+/// How often it asks.
+const KEEP_ALIVE_RETRIES: u32 = 3;
 
 /// Dials an address.
 pub(super) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
@@ -74,8 +77,13 @@ pub(super) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let asked = TcpKeepalive::new()
         .with_time(KEEP_ALIVE)
         .with_interval(KEEP_ALIVE_RETRY)
-        .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&asked)
+        .with_retries(KEEP_ALIVE_RETRIES);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&asked)?;
+    // It does not ask while something is unacknowledged (linux v6.1 net/ipv4/tcp_timer.c,
+    // tcp_keepalive_timer), and what is sent again is so for a quarter of an hour.
+    let silence = KEEP_ALIVE + KEEP_ALIVE_RETRY * KEEP_ALIVE_RETRIES;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 impl UpstreamConnection {
@@ -114,5 +122,26 @@ impl UpstreamConnection {
             let seen = SockRef::from(tcp).peek(&mut byte);
             matches!(seen, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_peer_is_given_up_whether_or_not_something_is_on_its_way() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let stream = dial(address).await.expect("a connection");
+        keep_alive(&stream).expect("options");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("SO_KEEPALIVE"));
+        assert_eq!(
+            socket.tcp_keepalive_time().expect("TCP_KEEPIDLE"),
+            KEEP_ALIVE
+        );
+        let unacknowledged = socket.tcp_user_timeout().expect("TCP_USER_TIMEOUT");
+        assert_eq!(unacknowledged, Some(Duration::from_secs(60)));
     }
 }

@@ -2,8 +2,9 @@
 //! worker, and streams of them that speak HTTP/1.1 to the rest of the engine.
 //!
 //! So filters, mirrors, timeouts, retries and logs are written once, for the one form in which the
-//! engine writes requests and reads responses. A dead peer is found out by TCP's own keep-alive and
-//! not by PING: servers of gRPC count pings and end connections that send many.
+//! engine writes requests and reads responses. A dead peer is found out by TCP, by its keep-alive and
+//! by what stays unacknowledged, and not by PING: servers of gRPC count pings and end connections that
+//! send many.
 
 mod head;
 mod stream;
