@@ -41,6 +41,36 @@ pub(super) struct Dialling {
     told: Notify,
 }
 
+/// The end of an attempt to make a connection, on drop: where the task panics nobody is left waiting,
+/// and who wants a connection next begins anew.
+struct Dialled {
+    endpoint: Rc<Endpoint>,
+    dialling: Rc<Dialling>,
+    outcome: Result<(), ConnectError>,
+}
+
+impl Dialled {
+    fn new(endpoint: &Rc<Endpoint>, dialling: &Rc<Dialling>) -> Self {
+        Self {
+            endpoint: Rc::clone(endpoint),
+            dialling: Rc::clone(dialling),
+            outcome: Err(ConnectError::Failed("the attempt broke off".into())),
+        }
+    }
+
+    fn end(mut self, outcome: Result<(), ConnectError>) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Dialled {
+    fn drop(&mut self) {
+        *self.endpoint.dialling.borrow_mut() = None;
+        *self.dialling.outcome.borrow_mut() = Some(self.outcome.clone());
+        self.dialling.told.notify_waiters();
+    }
+}
+
 impl Dialling {
     async fn wait(&self) -> Result<(), ConnectError> {
         loop {
@@ -151,13 +181,8 @@ impl Endpoint {
         let dialling = known.unwrap_or_else(|| {
             let dialling = Rc::new(Dialling::default());
             *self.dialling.borrow_mut() = Some(Rc::clone(&dialling));
-            let (this, made, told) = (Rc::clone(self), make(), Rc::clone(&dialling));
-            tokio::task::spawn_local(async move {
-                let outcome = made.await;
-                *this.dialling.borrow_mut() = None;
-                *told.outcome.borrow_mut() = Some(outcome);
-                told.told.notify_waiters();
-            });
+            let (dialled, made) = (Dialled::new(self, &dialling), make());
+            tokio::task::spawn_local(async move { dialled.end(made.await) });
             dialling
         });
         dialling.wait().await
@@ -208,5 +233,37 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_panics_fails_those_who_wait_and_is_followed_by_another() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build();
+        let local = tokio::task::LocalSet::new();
+        let endpoint = Rc::new(Endpoint::new(([127, 0, 0, 1], 80).into(), None));
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let outcomes = local.block_on(&runtime.expect("a runtime"), async {
+            let attempt = |panics: bool| async move {
+                assert!(!panics, "on purpose");
+                Ok(())
+            };
+            let first = endpoint.dial_once(|| attempt(true));
+            let waiting = endpoint.dial_once(|| attempt(false));
+            let both = async { tokio::join!(first, waiting) };
+            let both = tokio::time::timeout(Duration::from_secs(20), both).await;
+            let (first, waiting) = both.expect("an end of waiting");
+            let next = endpoint.dial_once(|| attempt(false)).await;
+            [first, waiting, next].map(|outcome| outcome.is_ok())
+        });
+        std::panic::set_hook(quiet);
+        assert_eq!(outcomes, [false, false, true]);
     }
 }
