@@ -134,7 +134,7 @@ pub struct Http2Limits {
 /// Connections to endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpstreamLimits {
-    /// How long a connection may take to be made. Default 5 s.
+    /// How long a connection may take to be made, TLS and the SETTINGS of HTTP/2 included. Default 5 s.
     pub connect: Duration,
     /// Endpoints tried before a request is answered with 502 or 504. Default 3.
     pub connect_attempts: u32,

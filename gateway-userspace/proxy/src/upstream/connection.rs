@@ -53,6 +53,12 @@ impl From<io::Error> for ConnectError {
     }
 }
 
+impl From<h2::Error> for ConnectError {
+    fn from(error: h2::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// Silence after which the kernel asks whether the peer of a shared connection is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 

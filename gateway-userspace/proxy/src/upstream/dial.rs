@@ -169,8 +169,8 @@ impl Endpoint {
         https: bool,
     ) -> Result<Made, ConnectError> {
         let now_ms = worker.timers.now_ms();
-        let shared = Multiplexed::begin(io, https, worker.limits(), now_ms).await;
-        self.share(shared.map_err(|error| ConnectError::Failed(error.to_string()))?);
+        let shared = Multiplexed::begin(io, https, worker.limits(), now_ms).await?;
+        self.share(shared);
         Ok(Made::Shared)
     }
 }

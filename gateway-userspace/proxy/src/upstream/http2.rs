@@ -10,13 +10,16 @@ mod head;
 mod stream;
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
+use h2::client::{Builder, Connection, SendRequest};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connection::ConnectError;
 use crate::limits::{Limits, UpstreamLimits};
 pub(crate) use stream::{Declined, Http2Stream};
 
@@ -55,17 +58,18 @@ impl Multiplexed {
         https: bool,
         limits: &Limits,
         now_ms: u64,
-    ) -> Result<Rc<Self>, h2::Error> {
+    ) -> Result<Rc<Self>, ConnectError> {
         let upstream = &limits.upstream;
-        let (sender, connection) = Builder::new()
+        let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(upstream.stream_window)
             .initial_connection_window_size(connection_window(upstream))
             .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(limits.http2.send_buffer)
-            .initial_max_send_streams(upstream.streams_per_connection as usize)
+            .initial_max_send_streams(0)
             .handshake(io)
             .await?;
+        settled(&mut connection).await?;
         let this = Rc::new(Self {
             sender,
             https,
@@ -130,6 +134,21 @@ impl Multiplexed {
         self.active.set(self.active.get() + 1);
         Http2Stream::new(Place(Rc::clone(self)))
     }
+}
+
+/// Waits for the endpoint's SETTINGS, so that no request is sent which it then refuses: until they have
+/// come there is no room for any. One that takes no streams for now is waited for too.
+async fn settled<T>(connection: &mut Connection<T>) -> Result<(), ConnectError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Failed("HTTP/2: it ended".into()))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+        Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// The window of a connection: never less than all of its streams may have together, for a client that

@@ -10,7 +10,7 @@ use gateway_model::ir::{Filter, Mirror, UpstreamProtocol};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc, watch};
 
 use crate::support::{
     Asked, Backend, Config, Http2Backend, RouteSpec, World, addresses, empty, eventually, full,
@@ -173,6 +173,50 @@ async fn clients_that_take_nothing_hold_up_no_other_on_the_same_connection() {
         assert_eq!(small.expect("an answer").data(), "small");
     }
     assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_burst_on_a_fresh_connection_asks_for_no_more_than_the_backend_takes() {
+    const BURST: usize = 60;
+    let (open, opened) = watch::channel(false);
+    let together = Arc::new(Barrier::new(BURST));
+    let backend = Backend::start(move |conn| {
+        let (mut opened, together) = (opened.clone(), Arc::clone(&together));
+        async move {
+            opened.wait_for(|opened| *opened).await.unwrap();
+            let mut builder = h2::server::Builder::new();
+            builder.max_concurrent_streams(8);
+            let mut connection = builder.handshake::<_, Bytes>(conn.stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let together = Arc::clone(&together);
+                tokio::spawn(async move {
+                    together.wait().await;
+                    respond.send_response(Response::new(()), true).unwrap();
+                });
+            }
+        }
+    })
+    .await;
+    // What is refused is not tried again.
+    let world = World::with(Config::to_http2(&[backend.address]), |limits| {
+        limits.upstream.connect_attempts = 0;
+    })
+    .await;
+    let h2 = world.http2().await;
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..BURST {
+        let mut h2 = h2.clone();
+        streams.spawn(async move { h2.send_request(get("/")).await.unwrap().status() });
+    }
+    let all = "all want a connection";
+    world
+        .until(all, |stats| stats.requests_active == BURST as u64)
+        .await;
+    open.send(true).unwrap();
+    while let Some(status) = streams.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    assert_eq!(backend.connections(), 8);
 }
 
 #[tokio::test]
