@@ -39,6 +39,8 @@ pub enum Kind {
     Declined,
     /// The endpoint reset the request's stream.
     Reset,
+    /// The protocol that the endpoint speaks has no form for the request.
+    Inexpressible,
     /// No connection could be made.
     Connect,
     /// No connection was made in time.
@@ -122,7 +124,8 @@ impl ProxyError {
             (_, Kind::NoRoute) => 404,
             (_, Kind::Misdirected) => 421,
             (_, Kind::Refused(status)) => status,
-            (_, Kind::Closed | Kind::Io | Kind::Connect | Kind::Declined | Kind::Reset) => 502,
+            (_, Kind::Closed | Kind::Io | Kind::Connect) => 502,
+            (_, Kind::Declined | Kind::Reset | Kind::Inexpressible) => 502,
             (_, Kind::NoEndpoint | Kind::Overloaded) => 503,
             (
                 _,
@@ -165,7 +168,7 @@ impl ProxyError {
             (_, Kind::SourceDenied) => "RBAC",
             (_, Kind::Misdirected) => "MR",
             (_, Kind::NoRoute) => "NR",
-            (_, Kind::Refused(_)) => "NC",
+            (_, Kind::Refused(_) | Kind::Inexpressible) => "NC",
             (_, Kind::NoEndpoint) => "UH",
             (_, Kind::Overloaded) => "OM",
             (_, Kind::Internal) => "IE",
@@ -211,6 +214,7 @@ impl Kind {
             Self::Io => "read or write failed",
             Self::Declined => "request declined",
             Self::Reset => "stream reset",
+            Self::Inexpressible => "no form for the request",
             Self::Connect => "connect failed",
             Self::ConnectTimeout => "connect timed out",
             Self::HeadTimeout => "head timed out",

@@ -26,7 +26,7 @@ use crate::limits::UpstreamLimits;
 pub(crate) use connection::UpstreamConnection;
 pub(crate) use dial::{Needs, Via};
 pub(crate) use endpoint::{Active, Endpoint};
-pub(crate) use http2::{Declined, Http2Stream};
+pub(crate) use http2::{Declined, Http2Stream, Inexpressible};
 use identity::Identity;
 use resolve::Resolution;
 pub(crate) use stream::UpstreamStream;

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{Asked, Progress, ResponseHead};
 use crate::head::Violation;
-use crate::upstream::{Declined, UpstreamStream};
+use crate::upstream::{Declined, Inexpressible, UpstreamStream};
 use crate::worker::Worker;
 
 /// A response's head, and what was read after it.
@@ -109,19 +109,18 @@ fn parse(
     Ok(progress)
 }
 
-/// The endpoint's connection ended.
+/// The endpoint's connection ended, or a request never went there.
 pub(super) fn upstream_closed(error: Option<io::Error>) -> ProxyError {
-    match error {
-        None => ProxyError::new(Side::Upstream, Kind::Closed),
-        Some(error) => {
-            let kind = match error.get_ref() {
-                Some(cause) if cause.is::<Declined>() => Kind::Declined,
-                Some(cause) if cause.is::<h2::Error>() => Kind::Reset,
-                _ => Kind::Io,
-            };
-            ProxyError::new(Side::Upstream, kind).because(error)
-        }
-    }
+    let Some(error) = error else {
+        return ProxyError::new(Side::Upstream, Kind::Closed);
+    };
+    let (side, kind) = match error.get_ref() {
+        Some(cause) if cause.is::<Declined>() => (Side::Upstream, Kind::Declined),
+        Some(cause) if cause.is::<h2::Error>() => (Side::Upstream, Kind::Reset),
+        Some(cause) if cause.is::<Inexpressible>() => (Side::Gateway, Kind::Inexpressible),
+        _ => (Side::Upstream, Kind::Io),
+    };
+    ProxyError::new(side, kind).because(error)
 }
 
 /// The client's connection failed.
@@ -140,5 +139,22 @@ pub(super) fn download_error(error: RelayError) -> ProxyError {
         RelayError::Malformed(Violation::Truncated) => upstream_closed(None),
         RelayError::Malformed(violation) => ProxyError::upstream(violation),
         RelayError::Sink(error) => client_io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_said_is_not_said_again() {
+        for (error, again) in [
+            (io::Error::other(Inexpressible), false),
+            (io::ErrorKind::ConnectionReset.into(), true),
+        ] {
+            let error = upstream_closed(Some(error));
+            assert_eq!(error.status(), Some(502));
+            assert_eq!(NoHead::Closed(error).is_unheard(true), again);
+        }
     }
 }

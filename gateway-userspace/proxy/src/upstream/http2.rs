@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::ConnectError;
 use crate::limits::{Limits, UpstreamLimits};
+pub(crate) use head::Inexpressible;
 pub(crate) use stream::{Declined, Http2Stream};
 
 /// RFC 9113 §6.9.1: "A sender MUST NOT allow a flow-control window to exceed 2^31-1 octets."

@@ -220,6 +220,26 @@ async fn a_burst_on_a_fresh_connection_asks_for_no_more_than_the_backend_takes()
 }
 
 #[tokio::test]
+async fn targets_and_hosts_that_http2_has_no_form_for_arrive_all_the_same() {
+    let backend = Http2Backend::reflecting().await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h1 = world.client().await;
+    for (target, arrives) in [
+        ("/?q=\"a\"", "/?q=%22a%22"),
+        ("/?q=<a>`", "/?q=%3Ca%3E`"),
+        ("/<a>`?b", "/%3Ca%3E%60?b"),
+    ] {
+        let seen = h1.get("a", target).await;
+        assert_eq!(seen.status, 200, "{target}");
+        let arrives = format!("http://a{arrives},");
+        assert!(seen.data().contains(&arrives), "{target}: {}", seen.body);
+    }
+    h1.send("GET /old HTTP/1.0\r\n\r\n").await;
+    let old = String::from_utf8(h1.rest().await).unwrap();
+    assert!(old.starts_with("HTTP/1.1 200 "), "{old}");
+}
+
+#[tokio::test]
 async fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
     let backend = Http2Backend::start(|mut asked| async move {
         let reason = match asked.request.uri().path() {

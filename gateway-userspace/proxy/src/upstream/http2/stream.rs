@@ -164,7 +164,7 @@ impl Http2Stream {
     /// Sends the request's head.
     fn start(&mut self, head: Vec<u8>) -> io::Result<()> {
         let connection = self.place.connection();
-        let (request, kind) = head::request(head, connection.https)?;
+        let (request, kind) = head::request(head, connection.https).map_err(io::Error::other)?;
         let ends = kind == BodyKind::None;
         let mut sender = connection.sender.clone();
         let (response, stream) = sender
