@@ -240,6 +240,31 @@ async fn targets_and_hosts_that_http2_has_no_form_for_arrive_all_the_same() {
 }
 
 #[tokio::test]
+async fn an_answer_that_can_have_no_body_has_none() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let status = asked.request.uri().path()[1..].parse::<u16>().unwrap();
+        let head = Response::builder().status(status).body(()).unwrap();
+        // The head does not end the stream.
+        asked.answer(head, "").await;
+    })
+    .await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h1 = world.client().await;
+    let mut h2 = world.http2().await;
+    for status in [204, 304] {
+        let path = format!("/{status}");
+        let response = h1.get("a", &path).await;
+        assert_eq!(response.status, status);
+        let head = response.head.to_ascii_lowercase();
+        assert!(!head.contains("transfer-encoding"), "{head}");
+        let response = h2.send_request(get(&path)).await.unwrap();
+        assert_eq!(response.status(), status);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_stream_is_tried_again_and_a_reset_one_is_not() {
     let backend = Http2Backend::start(|mut asked| async move {
         let reason = match asked.request.uri().path() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{HOST, TE};
 use http::response::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::h1::BodyKind;
 use crate::head::{self, Known};
@@ -136,6 +136,14 @@ pub(super) enum Delimited {
     AsIs,
     /// Chunked, for there may be trailers, or nobody knows how long it will be.
     Chunked,
+}
+
+/// Whether a response has no body, by its status or because its stream `ends` with its head.
+pub(super) fn is_bodyless(response: &Parts, ends: bool) -> bool {
+    ends || matches!(
+        response.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    )
 }
 
 /// Appends a response's head as HTTP/1.1; `ends` says that no body follows.

@@ -247,7 +247,7 @@ impl Http2Stream {
             Err(error) => return Poll::Ready(Err(failure(error))),
         };
         let (head, stream) = response.into_parts();
-        self.bodyless = stream.is_end_stream();
+        self.bodyless = head::is_bodyless(&head, stream.is_end_stream());
         let delimited = head::push_response(&mut self.out, &head, self.bodyless);
         self.receiving = Receiving::Body {
             stream,
