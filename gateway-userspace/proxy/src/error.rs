@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use h2::Reason;
+
 use crate::head::Violation;
 
 /// Who is to blame.
@@ -37,8 +39,8 @@ pub enum Kind {
     Io,
     /// The endpoint says that it has not processed the request.
     Declined,
-    /// The endpoint reset the request's stream.
-    Reset,
+    /// The endpoint reset the request's stream, for this reason.
+    Reset(Reason),
     /// The protocol that the endpoint speaks has no form for the request.
     Inexpressible,
     /// No connection could be made.
@@ -125,7 +127,7 @@ impl ProxyError {
             (_, Kind::Misdirected) => 421,
             (_, Kind::Refused(status)) => status,
             (_, Kind::Closed | Kind::Io | Kind::Connect) => 502,
-            (_, Kind::Declined | Kind::Reset | Kind::Inexpressible) => 502,
+            (_, Kind::Declined | Kind::Reset(_) | Kind::Inexpressible) => 502,
             (_, Kind::NoEndpoint | Kind::Overloaded) => 503,
             (
                 _,
@@ -159,7 +161,7 @@ impl ProxyError {
             (_, Kind::Protocol(_)) => "DPE",
             (Side::Upstream, Kind::Closed | Kind::Io) => "UC",
             (_, Kind::Closed | Kind::Io) => "DC",
-            (_, Kind::Declined | Kind::Reset) => "UR",
+            (_, Kind::Declined | Kind::Reset(_)) => "UR",
             (_, Kind::Connect) => "UF",
             (_, Kind::ConnectTimeout) => "UF,UT",
             (Side::Downstream, _) => "DT",
@@ -213,7 +215,7 @@ impl Kind {
             Self::Closed => "connection closed early",
             Self::Io => "read or write failed",
             Self::Declined => "request declined",
-            Self::Reset => "stream reset",
+            Self::Reset(_) => "stream reset",
             Self::Inexpressible => "no form for the request",
             Self::Connect => "connect failed",
             Self::ConnectTimeout => "connect timed out",

@@ -2,6 +2,7 @@
 //! decides status, header and body.
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderName, HeaderValue};
 
 use crate::clock::HTTP_DATE_LEN;
@@ -102,6 +103,7 @@ impl Answer {
     /// gRPC over HTTP/2 "Trailers-Only": the status stands in the header of a 200.
     fn grpc(error: &ProxyError, status: u16) -> Self {
         let code = match (error.kind, status) {
+            (Kind::Reset(reason), _) => grpc_code(reason),
             (Kind::RequestTimeout | Kind::BackendTimeout, _) => 4,
             // A backend that is not there, or not yet, may be there later.
             (Kind::Refused(500..=504), _) => 14,
@@ -195,6 +197,17 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         return false;
     };
     kind.eq_ignore_ascii_case(b"application/grpc") && matches!(rest, [] | [b'+' | b';', ..])
+}
+
+/// The status of a call whose stream was reset (gRPC over HTTP/2, "Errors").
+fn grpc_code(reason: Reason) -> u32 {
+    match reason {
+        Reason::CANCEL => 1,
+        Reason::INADEQUATE_SECURITY => 7,
+        Reason::ENHANCE_YOUR_CALM => 8,
+        Reason::REFUSED_STREAM => 14,
+        _ => 13,
+    }
 }
 
 /// The reason phrase of a status.

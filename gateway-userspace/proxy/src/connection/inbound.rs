@@ -4,6 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use h2::Reason;
+
 use super::relay::RelayError;
 use crate::buffer::Buffer;
 use crate::error::{Kind, ProxyError, Side};
@@ -114,13 +116,27 @@ pub(super) fn upstream_closed(error: Option<io::Error>) -> ProxyError {
     let Some(error) = error else {
         return ProxyError::new(Side::Upstream, Kind::Closed);
     };
-    let (side, kind) = match error.get_ref() {
-        Some(cause) if cause.is::<Declined>() => (Side::Upstream, Kind::Declined),
-        Some(cause) if cause.is::<h2::Error>() => (Side::Upstream, Kind::Reset),
-        Some(cause) if cause.is::<Inexpressible>() => (Side::Gateway, Kind::Inexpressible),
-        _ => (Side::Upstream, Kind::Io),
+    let kind = kind_of(&error);
+    let side = match kind {
+        Kind::Inexpressible => Side::Gateway,
+        _ => Side::Upstream,
     };
     ProxyError::new(side, kind).because(error)
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    let Some(cause) = error.get_ref() else {
+        return Kind::Io;
+    };
+    if cause.is::<Declined>() {
+        return Kind::Declined;
+    }
+    if cause.is::<Inexpressible>() {
+        return Kind::Inexpressible;
+    }
+    cause.downcast_ref::<h2::Error>().map_or(Kind::Io, |error| {
+        Kind::Reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR))
+    })
 }
 
 /// The client's connection failed.

@@ -150,6 +150,37 @@ async fn a_call_that_sluice_answers_gets_trailers_alone_with_its_own_status() {
 }
 
 #[tokio::test]
+async fn a_call_whose_stream_is_reset_gets_the_status_that_the_reason_stands_for() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let reason: u32 = asked.request.headers()["x-reason"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        asked.respond.send_reset(reason.into());
+    })
+    .await;
+    let world = World::new(Config::to_http2(&[backend.address])).await;
+    let mut h2 = world.http2().await;
+    for (reason, status) in [
+        (h2::Reason::CANCEL, "1"),
+        (h2::Reason::REFUSED_STREAM, "14"),
+        (h2::Reason::ENHANCE_YOUR_CALM, "8"),
+        (h2::Reason::INADEQUATE_SECURITY, "7"),
+        (h2::Reason::INTERNAL_ERROR, "13"),
+        (h2::Reason::PROTOCOL_ERROR, "13"),
+        (h2::Reason::FLOW_CONTROL_ERROR, "13"),
+        (h2::Reason::NO_ERROR, "13"),
+    ] {
+        let mut request = call(empty());
+        let reason_line = u32::from(reason).to_string().parse().unwrap();
+        request.headers_mut().insert("x-reason", reason_line);
+        let response = h2.send_request(request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], status, "{reason:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_over_http1_is_told_that_it_needs_http2() {
     let backend = Http2Backend::reflecting().await;
     let world = World::new(Config::to_http2(&[backend.address])).await;
