@@ -54,7 +54,10 @@ impl Answer {
     #[must_use]
     pub fn to_error(error: &ProxyError, asker: &Asker<'_>) -> Option<Self> {
         let status = error.status()?;
-        if asker.content_type.is_some_and(is_grpc) {
+        // RFC 9110 §15.5.20: a client "MAY retry the request over a different connection". It is the
+        // connection that is wrong, and not the call, which a status of gRPC would be about.
+        let is_misdirected = error.kind == Kind::Misdirected;
+        if asker.content_type.is_some_and(is_grpc) && !is_misdirected {
             return Some(Self::grpc(error, status));
         }
         let answer = Self::status(status, asker);
@@ -288,6 +291,18 @@ mod tests {
             );
         }
         assert!(!is_grpc(b"application/grpcweb"));
+    }
+
+    #[test]
+    fn a_call_on_the_wrong_connection_is_told_so_by_http() {
+        let error = ProxyError::new(Side::Gateway, Kind::Misdirected);
+        let asker = Asker {
+            content_type: Some(b"application/grpc"),
+            ..Asker::default()
+        };
+        let answer = Answer::to_error(&error, &asker).expect("an answer");
+        assert_eq!(answer.status, 421);
+        assert!(answer.lines.iter().all(|(name, _)| *name != "grpc-status"));
     }
 
     #[test]
