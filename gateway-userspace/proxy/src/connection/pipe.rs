@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::buffer::Buffer;
+use crate::stream::Truncate;
 
 /// One way. Holds a buffer only while there is something in it.
 pub(super) struct Direction {
@@ -18,7 +19,8 @@ pub(super) struct Direction {
     done: bool,
     flushed: bool,
     moved: bool,
-    /// The sender ended without saying so: TLS without `close_notify`.
+    /// The sender ended without saying so: TLS without `close_notify`. The receiver is not told
+    /// otherwise.
     pub(super) is_cut: bool,
     /// Which end failed and how; nothing moves any more.
     pub(super) failure: Option<Failure>,
@@ -60,7 +62,7 @@ impl Direction {
     ) -> Poll<()>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Truncate + Unpin,
     {
         if !self.done {
             let copied = ready!(self.poll_copy(cx, sender, receiver));
@@ -78,13 +80,18 @@ impl Direction {
     ) -> Poll<Result<(), Failure>>
     where
         R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        W: AsyncWrite + Truncate + Unpin,
     {
         loop {
             ready!(self.poll_deliver(cx, receiver)).map_err(Failure::Receiver)?;
             if self.ended {
-                let shut = ready!(Pin::new(receiver).poll_shutdown(cx));
-                return Poll::Ready(shut.map_err(Failure::Receiver));
+                let shut = match self.is_cut {
+                    // RFC 8446 §6.1: both "must share knowledge that the connection is ending in
+                    // order to avoid a truncation attack".
+                    true => receiver.poll_truncate(cx),
+                    false => Pin::new(receiver).poll_shutdown(cx),
+                };
+                return Poll::Ready(ready!(shut).map_err(Failure::Receiver));
             }
             let mut buffer = Buffer::lend_large();
             match ready!(buffer.poll_fill(cx, Pin::new(&mut *sender))) {

@@ -189,16 +189,23 @@ async fn relay(
     .await;
     record.bytes_received = up.bytes;
     record.bytes_sent = down.bytes;
-    let is_cut = up.is_cut;
+    let cut = cut(&up, &down);
     record.error = fault(up, down, is_idle);
     if record.error.is_some() {
         end_abruptly(client, &upstream);
-    } else if is_cut {
-        record.error = Some(
-            ProxyError::new(Side::Downstream, Kind::Closed)
-                .because("no close_notify from the client"),
-        );
+    } else {
+        record.error = cut;
     }
+}
+
+/// Which side's TLS ended without saying so.
+fn cut(up: &Direction, down: &Direction) -> Option<ProxyError> {
+    let (side, reason) = match (up.is_cut, down.is_cut) {
+        (true, _) => (Side::Downstream, "no close_notify from the client"),
+        (false, true) => (Side::Upstream, "no close_notify from the backend"),
+        (false, false) => return None,
+    };
+    Some(ProxyError::new(side, Kind::Closed).because(reason))
 }
 
 /// What ended a stream out of order: the first side that failed.

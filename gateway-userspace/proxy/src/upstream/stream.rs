@@ -1,11 +1,17 @@
 //! A connection's bytes, whatever carries them: a socket, TLS over one, or one stream of an HTTP/2
 //! connection that takes and gives HTTP/1.1.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::http2::Http2Stream;
 use crate::delegate::delegate_io;
+use crate::stream::Truncate;
 
 /// What an endpoint is spoken to through. Who writes HTTP/1.1 to it and reads HTTP/1.1 from it need
 /// not know which it is.
@@ -47,6 +53,16 @@ impl UpstreamStream {
         match self {
             Self::Http2(stream) => Some(stream),
             _ => None,
+        }
+    }
+}
+
+impl Truncate for UpstreamStream {
+    fn poll_truncate(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls.get_mut().0).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

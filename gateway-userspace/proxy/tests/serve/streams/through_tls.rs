@@ -252,6 +252,96 @@ async fn a_client_that_speaks_one_protocol_is_told_so_and_one_of_several_gets_no
     }
 }
 
+/// TLS that ends here and begins anew towards a backend, whose certificate has this name.
+fn both_ends(authority: &Authority, backend: SocketAddr) -> Config {
+    let certificate = authority.issue(&["t.example"]);
+    let mut config = Config::default().terminating("end", None, &certificate);
+    let action = config.upstream("app", &[backend]);
+    config.secure(
+        "app",
+        UpstreamTls {
+            server_name: "a.example".into(),
+            subject_alt_names: Vec::new(),
+            authorities: Authorities::These(vec![authority.der()]),
+        },
+    );
+    config.route(RouteSpec::new("end", "", action))
+}
+
+/// What comes until a peer ends, and whether its end was whole.
+async fn to_the_end(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, bool) {
+    let mut all = Vec::new();
+    let end = stream.read_to_end(&mut all).await;
+    if let Err(error) = &end {
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error}");
+    }
+    (all, end.is_ok())
+}
+
+#[tokio::test]
+async fn a_client_is_not_told_that_a_truncated_answer_is_whole() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(authority.server(&["a.example"]));
+    let answer = vec![b'x'; 1_000_000];
+    let sent = answer.clone();
+    let backend = Backend::start(move |conn| {
+        let (acceptor, sent) = (acceptor.clone(), sent.clone());
+        async move {
+            let mut stream = acceptor.accept(conn.stream).await.unwrap();
+            let is_whole = stream.read_u8().await.unwrap() == b'w';
+            stream.write_all(&sent).await.unwrap();
+            stream.flush().await.unwrap();
+            match is_whole {
+                true => stream.shutdown().await.unwrap(),
+                false => stream.get_mut().0.shutdown().await.unwrap(),
+            }
+            while let Ok(1..) = stream.read(&mut [0; 64]).await {}
+        }
+    })
+    .await;
+    let world = World::new(both_ends(&authority, backend.address)).await;
+    let config = authority.client(&[]);
+    for (asked, is_whole) in [(b"w", true), (b"c", false)] {
+        let mut stream = tls_connect(&config, world.address, "t.example")
+            .await
+            .unwrap();
+        stream.write_all(asked).await.unwrap();
+        let (came, was_whole) = to_the_end(&mut stream).await;
+        assert!(came == answer, "{} bytes", came.len());
+        assert_eq!(was_whole, is_whole);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_is_not_told_that_a_truncated_request_is_whole() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(authority.server(&["a.example"]));
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let backend = Backend::start(move |conn| {
+        let (acceptor, ended) = (acceptor.clone(), ended.clone());
+        async move {
+            let mut stream = acceptor.accept(conn.stream).await.unwrap();
+            ended.send(to_the_end(&mut stream).await).unwrap();
+        }
+    })
+    .await;
+    let world = World::new(both_ends(&authority, backend.address)).await;
+    let config = authority.client(&[]);
+    for is_whole in [true, false] {
+        let mut stream = tls_connect(&config, world.address, "t.example")
+            .await
+            .unwrap();
+        stream.write_all(b"request").await.unwrap();
+        stream.flush().await.unwrap();
+        match is_whole {
+            true => stream.shutdown().await.unwrap(),
+            false => stream.get_mut().0.shutdown().await.unwrap(),
+        }
+        let end = ends.recv().await.unwrap();
+        assert_eq!(end, (b"request".to_vec(), is_whole));
+    }
+}
+
 #[tokio::test]
 async fn a_denied_source_is_not_passed_through() {
     let authority = Authority::new();
