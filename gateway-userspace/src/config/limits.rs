@@ -36,6 +36,11 @@ struct Row {
 const WINDOW: RangeInclusive<u64> = 65_535..=0x7fff_ffff;
 /// RFC 9113 §4.2.
 const FRAME: RangeInclusive<u64> = 16_384..=0xff_ffff;
+/// What nothing goes on without.
+const SOME: RangeInclusive<u64> = 1..=u64::MAX;
+const PERCENT: RangeInclusive<u64> = 1..=100;
+/// Places in a head are counted in 16 bits.
+const HEAD: RangeInclusive<u64> = 256..=65_535;
 /// What is counted in 32 bits, and cannot do without room.
 const BUFFER: RangeInclusive<u64> = 1..=0xffff_ffff;
 
@@ -56,15 +61,15 @@ macro_rules! rows {
 }
 
 static ROWS: &[Row] = rows! {
-    Count connections.total "connections.total" "open connections of the process; lowered to 45 % of RLIMIT_NOFILE";
-    Count connections.per_port "connections.per-port" "open connections of one address and port";
-    Count connections.per_source "connections.per-source" "open connections of one source address";
-    Count connections.backlog "connections.backlog" "connections the kernel holds for one worker until it accepts them";
+    Count connections.total "connections.total" "open connections of the process; lowered to 45 % of RLIMIT_NOFILE" in SOME;
+    Count connections.per_port "connections.per-port" "open connections of one address and port" in SOME;
+    Count connections.per_source "connections.per-source" "open connections of one source address" in SOME;
+    Count connections.backlog "connections.backlog" "connections the kernel holds for one worker until it accepts them" in SOME;
     Count connections.requests "connections.requests" "requests of one connection before it is closed; 0: any number";
     Time connections.age "connections.age" "age at which a connection is asked to end";
-    Bytes head.bytes "head.bytes" "a request or response head, or a trailer section (431, 502)";
-    Count head.lines "head.lines" "header lines of a head, cookie crumbs included (431, 502)";
-    Bytes head.target_bytes "head.target-bytes" "the request target (414)";
+    Bytes head.bytes "head.bytes" "a request or response head, or a trailer section (431, 502)" in HEAD;
+    Count head.lines "head.lines" "header lines of a head, cookie crumbs included (431, 502)" in SOME;
+    Bytes head.target_bytes "head.target-bytes" "the request target (414)" in SOME;
     Time time.first_byte "time.first-byte" "from accept or the end of the handshake to the first byte";
     Time time.head "time.head" "from a head's first byte to its last (408)";
     Time time.keep_alive "time.keep-alive" "between two requests of a connection";
@@ -75,9 +80,9 @@ static ROWS: &[Row] = rows! {
     Time time.tunnel_idle "time.tunnel-idle" "without one byte on an upgraded connection";
     Time time.drain_grace "time.drain-grace" "between telling an idle connection to end and closing it";
     Time tls.handshake "tls.handshake" "from accept to the end of the handshake";
-    Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes answered by one worker before others have their turn";
-    Bytes tls.client_hello_bytes "tls.client-hello-bytes" "the ClientHello";
-    Count http2.concurrent_streams "http2.concurrent-streams" "streams of one connection open at once";
+    Count tls.concurrent_handshakes "tls.concurrent-handshakes" "handshakes answered by one worker before others have their turn" in SOME;
+    Bytes tls.client_hello_bytes "tls.client-hello-bytes" "the ClientHello" in SOME;
+    Count http2.concurrent_streams "http2.concurrent-streams" "streams of one connection open at once" in SOME;
     Bytes http2.stream_window "http2.stream-window" "flow-control window of a stream" in WINDOW;
     Bytes http2.connection_window "http2.connection-window" "flow-control window of a connection" in WINDOW;
     Bytes http2.frame_bytes "http2.frame-bytes" "the largest frame accepted" in FRAME;
@@ -88,31 +93,31 @@ static ROWS: &[Row] = rows! {
     Count http2.pending_accept_resets "http2.pending-accept-resets" "streams reset by the client before they were taken up";
     Count http2.local_error_resets "http2.local-error-resets" "streams that the client made us reset";
     Count http2.reset_sample "http2.reset-sample" "streams after which the share of early resets is looked at";
-    Bytes http2.head_budget "http2.head-budget" "decoded heads that one connection may hold at once";
+    Bytes http2.head_budget "http2.head-budget" "decoded heads that one connection may hold at once" in SOME;
     Time upstream.connect "upstream.connect" "how long a connection to an endpoint may take to be made";
-    Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504";
+    Count upstream.connect_attempts "upstream.connect-attempts" "endpoints tried before 502 or 504" in SOME;
     Time upstream.retry_backoff "upstream.retry-backoff" "least pause before a retry where the rule names none";
     Time upstream.retry_backoff_max "upstream.retry-backoff-max" "longest pause before a retry";
     Bytes upstream.retry_bytes "upstream.retry-bytes" "the longest request that is kept for retries";
     Count upstream.idle_per_endpoint "upstream.idle-per-endpoint" "idle connections kept by one worker for one endpoint";
-    Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint";
-    Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint";
+    Count upstream.streams_per_connection "upstream.streams-per-connection" "requests at once on one HTTP/2 connection to an endpoint" in SOME;
+    Count upstream.shared_per_endpoint "upstream.shared-per-endpoint" "HTTP/2 connections of one worker to one endpoint" in SOME;
     Bytes upstream.stream_window "upstream.stream-window" "flow-control window of a stream from an endpoint" in WINDOW;
     Bytes upstream.connection_window "upstream.connection-window" "least flow-control window of a connection to an endpoint" in WINDOW;
     Time upstream.idle "upstream.idle" "how long an idle connection is kept";
     Time upstream.age "upstream.age" "age after which a connection is not used again";
     Time upstream.dns_refresh "upstream.dns-refresh" "how long a resolved name is believed";
     Bytes memory.bytes "memory.bytes" "what 100 % is; auto: the control group's limit; 0: no watch";
-    Count memory.end_keep_alive_percent "memory.end-keep-alive-percent" "from here on connections end after their request";
-    Count memory.refuse_requests_percent "memory.refuse-requests-percent" "from here on new requests get 503";
-    Count memory.refuse_connections_percent "memory.refuse-connections-percent" "from here on new connections are closed";
+    Count memory.end_keep_alive_percent "memory.end-keep-alive-percent" "from here on connections end after their request" in PERCENT;
+    Count memory.refuse_requests_percent "memory.refuse-requests-percent" "from here on new requests get 503" in PERCENT;
+    Count memory.refuse_connections_percent "memory.refuse-connections-percent" "from here on new connections are closed" in PERCENT;
     Bytes mirror.body_bytes "mirror.body-bytes" "the largest body that is copied";
     Count mirror.concurrent "mirror.concurrent" "copies under way in one worker";
     Time mirror.timeout "mirror.timeout" "how long a copy may take";
     Time stream.idle "stream.idle" "without one byte on a TCP or TLS stream";
-    Count datagram.sessions "datagram.sessions" "UDP sessions of the process; lowered to 5 % of RLIMIT_NOFILE";
-    Count datagram.per_listener "datagram.per-listener" "UDP sessions of one address and port";
-    Count datagram.per_source "datagram.per-source" "UDP sessions of one source address";
+    Count datagram.sessions "datagram.sessions" "UDP sessions of the process; lowered to 5 % of RLIMIT_NOFILE" in SOME;
+    Count datagram.per_listener "datagram.per-listener" "UDP sessions of one address and port" in SOME;
+    Count datagram.per_source "datagram.per-source" "UDP sessions of one source address" in SOME;
     Time datagram.idle "datagram.idle" "without a datagram of a UDP session whose client has spoken after an answer";
     Time datagram.unproven_idle "datagram.unproven-idle" "without a datagram of any other UDP session";
     Count datagram.pinned "datagram.pinned" "UDP sessions of one address and port that outlive an upgrade";
@@ -155,7 +160,7 @@ pub fn help() -> String {
         let default = (row.get)(&defaults);
         let _ = write!(text, "  {:<30} {default:>8}  {}", row.name, row.meaning);
         for range in row.ranges {
-            let _ = write!(text, "; {} to {}", range.start(), range.end());
+            let _ = write!(text, "; {}", in_words(range));
         }
         text.push('\n');
     }
@@ -165,6 +170,13 @@ pub fn help() -> String {
          environment over the file.",
     );
     text
+}
+
+fn in_words(range: &RangeInclusive<u64>) -> String {
+    match (range.start(), range.end()) {
+        (least, &u64::MAX) => format!("at least {least}"),
+        (least, most) => format!("{least} to {most}"),
+    }
 }
 
 fn flatten(settings: &BTreeMap<String, Value>) -> anyhow::Result<Vec<(String, String)>> {
@@ -201,8 +213,7 @@ impl Row {
     fn set(&self, limits: &mut Limits, text: &str) -> Result<(), String> {
         for range in self.ranges {
             if !range.contains(&integer(text, self.unit)?) {
-                let (least, most) = (range.start(), range.end());
-                return Err(format!("{text} is not between {least} and {most}"));
+                return Err(format!("{text} is not allowed: {}", in_words(range)));
             }
         }
         (self.set)(limits, text)
@@ -341,27 +352,34 @@ mod tests {
         assert!(error(json!({"connections.backlog": 1_u64 << 40})).contains("too large"));
         assert_eq!(
             error(json!({"http2.stream-window": "16KiB"})),
-            "limit `http2.stream-window`: 16KiB is not between 65535 and 2147483647"
+            "limit `http2.stream-window`: 16KiB is not allowed: 65535 to 2147483647"
         );
     }
 
     #[test]
-    fn what_http2_cannot_do_is_refused_at_its_edges() {
+    fn what_nothing_can_go_on_with_is_refused_at_its_edges() {
         let resolved = |name: &str, value: u64| resolve(&settings(json!({ name: value })));
+        let mut with_ranges = 0;
         for row in ROWS {
             let [range] = row.ranges else { continue };
+            with_ranges += 1;
             let (least, most) = (*range.start(), *range.end());
-            for (value, holds) in [
-                (least - 1, false),
-                (least, true),
-                (most, true),
-                (most + 1, false),
-            ] {
+            let mut edges = vec![(least - 1, false), (least, true)];
+            if let Some(above) = most.checked_add(1) {
+                edges.extend([(most, true), (above, false)]);
+            }
+            for (value, holds) in edges {
                 let result = resolved(row.name, value);
                 assert_eq!(result.is_ok(), holds, "{} {value}", row.name);
             }
         }
-        let ranges = ROWS.iter().filter(|row| !row.ranges.is_empty());
-        assert_eq!(ranges.count(), 6, "four windows, a frame and a buffer");
+        assert_eq!(
+            with_ranges, 26,
+            "a limit without a range holds at any number"
+        );
+        let zero = resolved("connections.total", 0)
+            .expect_err("none")
+            .to_string();
+        assert!(zero.ends_with("0 is not allowed: at least 1"), "{zero}");
     }
 }
