@@ -9,6 +9,7 @@ mod download;
 mod h1;
 mod h2;
 mod inbound;
+mod informational;
 mod local;
 mod mirror;
 mod pipe;

@@ -207,6 +207,30 @@ async fn a_response_before_the_end_of_the_request_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_backend_whose_informational_responses_never_end_is_given_up() {
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        while conn
+            .try_write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+            .await
+        {}
+    })
+    .await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut passed = 0;
+    let last = loop {
+        match client.response().await {
+            response if response.status == 103 => passed += 1,
+            response => break response,
+        }
+    };
+    assert_eq!(last.status, 502);
+    assert!((1..100).contains(&passed), "{passed}");
+}
+
+#[tokio::test]
 async fn informational_responses_pass_on_the_way_to_the_final_one() {
     let answer = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n\
                   HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";

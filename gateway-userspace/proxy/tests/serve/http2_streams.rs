@@ -67,6 +67,25 @@ async fn early_hints_reach_the_client_and_a_backends_continue_does_not() {
 }
 
 #[tokio::test]
+async fn a_backend_whose_informational_responses_never_end_is_given_up() {
+    for status in ["103 Early Hints", "100 Continue"] {
+        let backend = Backend::start(move |mut conn| async move {
+            conn.head().await.unwrap();
+            let head = format!("HTTP/1.1 {status}\r\nLink: </a>\r\n\r\n");
+            while conn.try_write(head.as_bytes()).await {}
+        })
+        .await;
+        let world = World::new(Config::to(&[backend.address])).await;
+        let mut client = client(&world).await;
+        let request = Request::get("http://shop.example/").body(()).unwrap();
+        let (mut response, _) = client.send_request(request, true).unwrap();
+        let passed = informational(&mut response).await.len();
+        assert_eq!(response.await.unwrap().status(), 502);
+        assert!(passed < 100, "{passed}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_expects_it_is_told_to_continue() {
     let backend = Backend::start(|mut conn| async move {
         while let Some(head) = conn.head().await {

@@ -18,6 +18,7 @@ use crate::connection::budget::Budget;
 use crate::connection::client::Client;
 use crate::connection::download::Download;
 use crate::connection::inbound::{self, Inbound, NoHead, client_io};
+use crate::connection::informational::Informational;
 use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
 use crate::connection::relay::{Framing, Relay, RelayError};
@@ -124,6 +125,7 @@ pub(super) struct Exchange<'a> {
     stall_ms: u64,
     budget: Budget,
     retries: Retries,
+    informational: Informational,
     cors: Vec<CorsLine<'static>>,
     answerable: bool,
     /// Whether the client has been told to go on.
@@ -171,6 +173,7 @@ impl<'a> Exchange<'a> {
         Self {
             budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time, false),
             retries: Retries::new(worker, rule),
+            informational: Informational::default(),
             client,
             work,
             record,
@@ -475,6 +478,8 @@ impl<'a> Exchange<'a> {
             mut buffer,
             head_len,
         } = inbound;
+        let limits = &self.client.downstream.worker.limits().head;
+        self.informational.count(head_len, limits)?;
         let head = &self.work.response;
         if head.status() != 100 && !self.work.request.is_http10() {
             let mut out = Vec::new();

@@ -23,6 +23,7 @@ use crate::connection::budget::Budget;
 use crate::connection::call_time;
 use crate::connection::download::{self, Download};
 use crate::connection::inbound::{self, Inbound, NoHead};
+use crate::connection::informational::Informational;
 use crate::connection::local::{self, Wanted};
 use crate::connection::mirror::Copies;
 use crate::connection::record::Record;
@@ -150,6 +151,7 @@ fn begin<'a>(
         partial: None,
         held: None,
         retries: Retries::new(worker, decision.rule.map(|rule| &**rule)),
+        informational: Informational::default(),
         record,
     })))
 }
@@ -257,6 +259,7 @@ struct Exchange<'a> {
     /// What has come of a response's head; a buffer is kept here only while there is something in it.
     held: Option<Buffer>,
     retries: Retries,
+    informational: Informational,
     record: Record,
 }
 
@@ -402,7 +405,7 @@ impl Exchange<'_> {
             };
             match head {
                 Ok(heard) if heard.head.is_informational() => {
-                    self.pass_on(&heard);
+                    self.pass_on(&heard)?;
                     let mut buffer = heard.inbound.buffer;
                     buffer.consume(heard.inbound.head_len);
                     self.held = Some(buffer).filter(|buffer| !buffer.is_empty());
@@ -427,12 +430,14 @@ impl Exchange<'_> {
 
     /// Passes an informational response on. `100 Continue` is Sluice's own to say.
     #[cold]
-    fn pass_on(&self, Heard { head, inbound }: &Heard) {
-        if head.status() == 100 {
-            return;
+    fn pass_on(&mut self, Heard { head, inbound }: &Heard) -> Result<(), ProxyError> {
+        let limits = &self.state.session.downstream.worker.limits().head;
+        self.informational.count(inbound.head_len, limits)?;
+        if head.status() != 100 {
+            let head = to_http_informational(&head.view(inbound.buffer.filled()));
+            inform(self.respond, Ok(head));
         }
-        let head = to_http_informational(&head.view(inbound.buffer.filled()));
-        inform(self.respond, Ok(head));
+        Ok(())
     }
 
     /// Whether the request can be sent once more without anybody noticing.
