@@ -122,8 +122,8 @@ pub struct Http2Limits {
     pub pending_accept_resets: usize,
     /// Streams that the client made us reset. Default 100 (CVE-2025-8671).
     pub local_error_resets: usize,
-    /// Streams after which the share of early resets is looked at. Default 500; when more than half
-    /// of them were reset by the client the connection is closed.
+    /// Streams after which the share of early resets is looked at. Default 500; when the client has
+    /// reset more than half of them within a second of their start the connection is closed.
     pub reset_sample: u64,
     /// Heads that one connection may have on their way to backends at once; a request over it is
     /// answered with 431. Default 256 KiB: a client that repeats one header line by reference pays a

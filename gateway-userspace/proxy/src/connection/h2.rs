@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 use super::client::Client;
@@ -36,7 +37,7 @@ pub(super) struct Session {
     /// Streams being served.
     active: Cell<usize>,
     streams: Cell<u64>,
-    /// Streams that the client reset before their answer was complete.
+    /// Streams that the client reset before their answer was complete, and soon after their start.
     resets: Cell<u64>,
     /// Bytes of heads on their way to backends.
     held_bytes: Cell<usize>,
@@ -112,6 +113,8 @@ enum Farewell {
     /// that they were about to send when the GOAWAY came.
     WithFirstStream,
     Said,
+    /// The last word has been said, and is to be written.
+    Last,
 }
 
 /// What is to be done with a connection.
@@ -119,7 +122,8 @@ enum Fate {
     Lives,
     /// GOAWAY, now.
     Ends,
-    CutOff,
+    /// GOAWAY with this reason, and the end whatever is under way.
+    CutOff(Reason),
 }
 
 impl Serving {
@@ -141,7 +145,10 @@ impl Serving {
                 (Fate::Lives, _) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.
                 (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
-                (Fate::Ends, Stage::Opening(_)) | (Fate::CutOff, _) => return Poll::Ready(()),
+                (Fate::CutOff(reason), Stage::Open(connection, _)) => {
+                    connection.abrupt_shutdown(reason);
+                }
+                (_, Stage::Opening(_)) => return Poll::Ready(()),
             }
         }
     }
@@ -185,12 +192,10 @@ impl Session {
         StreamState::new(self, deadline, began)
     }
 
-    /// A stream has ended.
-    fn end(&self, complete: bool) {
+    /// A stream has ended, maybe because the client `reset` it early.
+    fn end(&self, reset: bool) {
         self.active.set(self.active.get() - 1);
-        if !complete {
-            self.resets.set(self.resets.get() + 1);
-        }
+        self.resets.set(self.resets.get() + u64::from(reset));
         if self.active.get() == 0 {
             self.restart_idle();
         }
@@ -203,15 +208,23 @@ impl Session {
 
     fn poll_end(&self, cx: &mut Context<'_>, farewell: &mut Farewell) -> Fate {
         self.idle.register(cx);
+        if *farewell == Farewell::Last {
+            return Fate::Lives;
+        }
         let worker = &self.downstream.worker;
         let sample = worker.limits().http2.reset_sample;
         if self.streams.get() >= sample && self.resets.get() * 2 > self.streams.get() {
             worker.counters.http2_abuse.up();
-            return Fate::CutOff;
+            *farewell = Farewell::Last;
+            return Fate::CutOff(Reason::ENHANCE_YOUR_CALM);
         }
         let idle = self.active.get() == 0 && self.idle.is_expired();
         if *farewell == Farewell::Said {
-            return if idle { Fate::CutOff } else { Fate::Lives };
+            if !idle {
+                return Fate::Lives;
+            }
+            *farewell = Farewell::Last;
+            return Fate::CutOff(Reason::NO_ERROR);
         }
         let is_ending = self.downstream.is_ending();
         if idle || (is_ending && self.streams.get() > 0) {

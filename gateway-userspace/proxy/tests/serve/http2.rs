@@ -1,6 +1,6 @@
 //! HTTP/2 between a client and an HTTP/1.1 backend.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -306,6 +306,71 @@ async fn a_connection_of_resets_is_cut_off() {
     world
         .until("it is gone", |stats| stats.connections_open == 0)
         .await;
+    let told = ended.await.unwrap().unwrap_err();
+    assert!(told.is_go_away(), "{told}");
+    assert_eq!(told.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+}
+
+#[tokio::test]
+async fn streams_that_a_backend_breaks_off_are_not_the_clients_resets() {
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        conn.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+            .await;
+    })
+    .await;
+    let world = World::with(Config::to(&[backend.address]), |limits| {
+        limits.http2.reset_sample = 10;
+    })
+    .await;
+    let mut client = world.http2().await;
+    for _ in 0..30 {
+        let ended = async {
+            let response = client.send_request(get("/")).await?;
+            response.into_body().collect().await
+        };
+        ended.await.unwrap_err();
+    }
+    let stats = world.proxy.stats();
+    assert_eq!((stats.connections_accepted, stats.http2_abuse), (1, 0));
+}
+
+#[tokio::test]
+async fn streams_that_are_taken_back_late_were_wanted() {
+    const STREAMS: u64 = 20;
+    let backend =
+        Backend::start(|mut conn| async move { while conn.head().await.is_some() {} }).await;
+    let world = World::with(Config::to(&[backend.address]), |limits| {
+        limits.http2.reset_sample = 10;
+    })
+    .await;
+    let client = world.http2().await;
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..STREAMS {
+        let mut client = client.clone();
+        streams.spawn(async move { client.send_request(get("/")).await });
+    }
+    world
+        .until("all are under way", |stats| {
+            stats.requests_active == STREAMS
+        })
+        .await;
+    let youngest = Instant::now();
+    eventually("all are old", || {
+        youngest.elapsed() > Duration::from_secs(1)
+    })
+    .await;
+    streams.abort_all();
+    world
+        .until("all are over", |stats| stats.requests_active == 0)
+        .await;
+    let mut client = client;
+    let another = tokio::spawn(async move { client.send_request(get("/")).await });
+    world
+        .until("another is served", |stats| stats.requests_http2 > STREAMS)
+        .await;
+    assert_eq!(world.proxy.stats().http2_abuse, 0);
+    another.abort();
 }
 
 #[tokio::test]

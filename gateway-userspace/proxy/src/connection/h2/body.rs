@@ -153,6 +153,7 @@ impl Streamed {
                 }
                 Err(error) => {
                     self.fail(error);
+                    state.ended.set(true);
                     out.send_reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(Ok(()));
                 }
@@ -211,7 +212,7 @@ impl Streamed {
 
     /// The response is complete.
     fn finish(&mut self, state: &StreamState) {
-        state.complete.set(true);
+        state.ended.set(true);
         let worker = &self.session.downstream.worker;
         match (self.download.take(), self.upload.take()) {
             (Some(download), None) => download.release(worker),

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -18,6 +18,9 @@ use super::{Session, stream};
 use crate::timers::Deadline;
 use crate::worker::{KEPT, Worker};
 
+/// A stream that its client resets later than this after its start was wanted.
+const EARLY: Duration = Duration::from_secs(1);
+
 /// One stream, as long as it is served.
 #[derive(Debug)]
 pub(super) struct StreamState {
@@ -26,8 +29,10 @@ pub(super) struct StreamState {
     pub(super) deadline: Rc<Deadline>,
     /// When its head was complete.
     pub(super) began: Instant,
-    /// Whether the whole response has been handed over.
-    pub(super) complete: Cell<bool>,
+    /// Whether its end is this side's doing: the whole response has been handed over, or it is reset.
+    pub(super) ended: Cell<bool>,
+    /// Whether the client has reset it early.
+    reset: Cell<bool>,
     /// Bytes of this stream's head on its way to the backend.
     held_bytes: Cell<usize>,
 }
@@ -38,7 +43,8 @@ impl StreamState {
             session: Rc::clone(session),
             deadline: Rc::clone(deadline),
             began,
-            complete: Cell::new(false),
+            ended: Cell::new(false),
+            reset: Cell::new(false),
             held_bytes: Cell::new(0),
         }
     }
@@ -65,6 +71,16 @@ impl StreamState {
         self.deadline.set(worker.limits().time.write_stall);
     }
 
+    /// Looks, at the stream's end, whether it is the client that has reset it, and early.
+    pub(super) fn note_reset(&self, respond: &RefCell<SendResponse<Bytes>>) {
+        if self.ended.get() || self.began.elapsed() >= EARLY {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let reset = respond.borrow_mut().poll_reset(&mut cx);
+        self.reset.set(matches!(reset, Poll::Ready(Ok(_))));
+    }
+
     /// Ready once a response has not moved for too long. Who then lets go of the stream resets it.
     pub(super) fn poll_stalled(&self, cx: &Context<'_>) -> Poll<()> {
         self.deadline.register(cx);
@@ -81,7 +97,7 @@ impl Drop for StreamState {
     fn drop(&mut self) {
         self.deadline.clear();
         self.let_go();
-        self.session.end(self.complete.get());
+        self.session.end(self.reset.get());
     }
 }
 

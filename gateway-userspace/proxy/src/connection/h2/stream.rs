@@ -59,7 +59,10 @@ pub(super) async fn serve(
             match exchange.reach_unless_reset(&routing).await {
                 Some(Ok((attempt, heard))) => exchange.respond(attempt, heard),
                 Some(Err(error)) => exchange.fail(error),
-                None => return exchange.abandon(),
+                None => {
+                    exchange.abandon();
+                    Ok(None)
+                }
             }
         }
     };
@@ -71,6 +74,7 @@ pub(super) async fn serve(
     if let Err(error) = sent {
         tracing::debug!(%error, "http/2 stream ended early");
     }
+    state.note_reset(&respond);
 }
 
 /// What becomes of a request once its head is judged.
@@ -203,7 +207,7 @@ fn send(
     wanted: Wanted,
 ) -> body::Begun {
     let worker = &state.session.downstream.worker;
-    state.complete.set(answer.is_some());
+    state.ended.set(answer.is_some());
     // A client that has gone reads nothing.
     let answer = answer.unwrap_or_else(|| Answer::empty(502));
     let response = answer.into_http(&worker.date(), wanted.is_head());
@@ -548,7 +552,7 @@ impl Exchange<'_> {
             self.record.bytes_sent = whole.len() as u64;
             let rule = self.rule.map(|rule| &**rule);
             self.record.end(&self.state.session.downstream, rule);
-            self.state.complete.set(true);
+            self.state.ended.set(true);
             return body::begin(self.respond, head, ResponseBody::Whole(whole));
         }
         self.budget.response_began();
