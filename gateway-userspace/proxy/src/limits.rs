@@ -81,7 +81,8 @@ pub struct TimeLimits {
     /// Without one byte in either direction of an upgraded connection. Default 1 h.
     pub tunnel_idle: Duration,
     /// What an idle connection is given between being told to end and being closed, so that a
-    /// request already on its way is answered. Default 1 s.
+    /// request already on its way is answered. One of HTTP/2 that does not confirm that it was told
+    /// is given no more than that either, and its new streams are refused afterwards. Default 1 s.
     pub drain_grace: Duration,
 }
 

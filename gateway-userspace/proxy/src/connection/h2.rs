@@ -5,6 +5,7 @@
 mod body;
 mod guard;
 mod io;
+mod outbox;
 mod ping;
 mod stream;
 mod upload;
@@ -14,7 +15,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -28,6 +29,7 @@ use crate::timers::Deadline;
 pub(crate) use guard::IdleTasks;
 use guard::StreamState;
 use io::{Reads, WatchedIo};
+use outbox::Outbox;
 use ping::Pings;
 
 /// What the streams of one connection share.
@@ -41,7 +43,9 @@ pub(super) struct Session {
     resets: Cell<u64>,
     /// Bytes of heads on their way to backends.
     held_bytes: Cell<usize>,
-    /// When an idle connection ends.
+    outbox: Rc<Outbox>,
+    farewell: Cell<Farewell>,
+    /// When an idle connection ends, or the grace of one that has been told to go.
     idle: Deadline,
 }
 
@@ -54,22 +58,23 @@ pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
     } = *client;
     let worker = Rc::clone(&downstream.worker);
     let limits = worker.limits();
-    deadline.set(limits.time.keep_alive);
+    deadline.set(limits.time.first_byte);
+    let stall = worker.timers.deadline();
+    let io = WatchedIo::new(stream, first, stall, limits.time.write_stall);
     let session = Rc::new(Session {
         downstream,
         active: Cell::new(0),
         streams: Cell::new(0),
         resets: Cell::new(0),
         held_bytes: Cell::new(0),
+        outbox: io.outbox(),
+        farewell: Cell::new(Farewell::NotDue),
         idle: deadline,
     });
-    let stall = worker.timers.deadline();
-    let io = WatchedIo::new(stream, first, stall, limits.time.write_stall);
     let mut serving = Serving {
         reads: io.reads(),
         stage: Stage::Opening(builder(limits).handshake(io)),
         session,
-        farewell: Farewell::NotDue,
     };
     poll_fn(|cx| serving.poll(cx)).await;
 }
@@ -96,7 +101,6 @@ struct Serving {
     session: Rc<Session>,
     /// What is known of the reads from the client.
     reads: Rc<Reads>,
-    farewell: Farewell,
 }
 
 enum Stage {
@@ -106,13 +110,17 @@ enum Stage {
 }
 
 /// The GOAWAY of a connection that is to end while its streams are served.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Farewell {
     NotDue,
     /// The client has only come, and has a grace for its first request: many take a request for failed
     /// that they were about to send when the GOAWAY came.
     WithFirstStream,
+    /// In a grace that follows it: the client may not have heard. The h2 crate ends it as soon as the client
+    /// confirms, and waits for that without limit.
     Said,
+    /// That grace is over: new streams are refused.
+    Over,
     /// The last word has been said, and is to be written.
     Last,
 }
@@ -138,10 +146,7 @@ impl Serving {
                 }
                 return Poll::Ready(());
             }
-            match (
-                self.session.poll_end(cx, &mut self.farewell),
-                &mut self.stage,
-            ) {
+            match (self.session.poll_end(cx), &mut self.stage) {
                 (Fate::Lives, _) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.
                 (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
@@ -161,6 +166,7 @@ impl Serving {
                 .ping_pong()
                 .map(|pings| Pings::new(pings, worker, Rc::clone(&self.reads)));
             self.stage = Stage::Open(connection, pings);
+            self.session.restart_idle();
         }
         let Stage::Open(connection, pings) = &mut self.stage else {
             return Poll::Pending;
@@ -175,7 +181,11 @@ impl Serving {
             let Some(accepted) = ready!(connection.poll_accept(cx)) else {
                 return Poll::Ready(Ok(()));
             };
-            let (request, respond) = accepted?;
+            let (request, mut respond) = accepted?;
+            if self.session.takes_no_more() {
+                respond.send_reset(Reason::REFUSED_STREAM);
+                continue;
+            }
             let began = *began.get_or_insert_with(Instant::now);
             guard::spawn(&self.session, request, respond, began);
         }
@@ -201,41 +211,66 @@ impl Session {
         }
     }
 
+    /// No stream is being served.
     fn restart_idle(&self) {
-        self.idle
-            .set(self.downstream.worker.limits().time.keep_alive);
+        match self.farewell.get() {
+            Farewell::NotDue => {
+                let limit = self.downstream.worker.limits().time.keep_alive;
+                self.idle.set(limit);
+            }
+            // The connection looks at once whether it can end.
+            Farewell::Over => self.idle.set(Duration::ZERO),
+            Farewell::WithFirstStream | Farewell::Said | Farewell::Last => {}
+        }
     }
 
-    fn poll_end(&self, cx: &mut Context<'_>, farewell: &mut Farewell) -> Fate {
+    /// Whether a stream that comes now has come too late.
+    fn takes_no_more(&self) -> bool {
+        matches!(self.farewell.get(), Farewell::Over | Farewell::Last)
+    }
+
+    fn poll_end(&self, cx: &mut Context<'_>) -> Fate {
         self.idle.register(cx);
-        if *farewell == Farewell::Last {
+        if self.farewell.get() == Farewell::Last {
             return Fate::Lives;
         }
-        let worker = &self.downstream.worker;
-        let sample = worker.limits().http2.reset_sample;
-        if self.streams.get() >= sample && self.resets.get() * 2 > self.streams.get() {
-            worker.counters.http2_abuse.up();
-            *farewell = Farewell::Last;
-            return Fate::CutOff(Reason::ENHANCE_YOUR_CALM);
+        if self.is_abused() {
+            self.downstream.worker.counters.http2_abuse.up();
+            return self.cut_off(Reason::ENHANCE_YOUR_CALM);
         }
-        let idle = self.active.get() == 0 && self.idle.is_expired();
-        if *farewell == Farewell::Said {
-            if !idle {
-                return Fate::Lives;
-            }
-            *farewell = Farewell::Last;
-            return Fate::CutOff(Reason::NO_ERROR);
-        }
+        let is_unused = self.active.get() == 0;
         let is_ending = self.downstream.is_ending();
-        if idle || (is_ending && self.streams.get() > 0) {
-            *farewell = Farewell::Said;
-            self.restart_idle();
-            return Fate::Ends;
+        let grace = self.downstream.worker.limits().time.drain_grace;
+        match self.farewell.get() {
+            Farewell::NotDue | Farewell::WithFirstStream
+                if (is_unused && self.idle.is_expired())
+                    || (is_ending && self.streams.get() > 0) =>
+            {
+                self.farewell.set(Farewell::Said);
+                self.idle.set(grace);
+                return Fate::Ends;
+            }
+            Farewell::NotDue if is_ending => {
+                self.farewell.set(Farewell::WithFirstStream);
+                self.idle.set(grace);
+            }
+            Farewell::Said if self.idle.is_expired() => self.farewell.set(Farewell::Over),
+            _ => {}
         }
-        if is_ending && *farewell == Farewell::NotDue {
-            *farewell = Farewell::WithFirstStream;
-            self.idle.set(worker.limits().time.drain_grace);
+        if self.farewell.get() == Farewell::Over && is_unused && self.outbox.is_written() {
+            return self.cut_off(Reason::NO_ERROR);
         }
         Fate::Lives
+    }
+
+    fn cut_off(&self, reason: Reason) -> Fate {
+        self.farewell.set(Farewell::Last);
+        Fate::CutOff(reason)
+    }
+
+    /// Whether most of its streams were reset as soon as they had come.
+    fn is_abused(&self) -> bool {
+        let sample = self.downstream.worker.limits().http2.reset_sample;
+        self.streams.get() >= sample && self.resets.get() * 2 > self.streams.get()
     }
 }

@@ -192,6 +192,15 @@ async fn frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
     Some((head[3], head[4], payload))
 }
 
+/// A GET of `shop.example` on this stream.
+async fn ask(stream: &mut TcpStream, id: u8) {
+    let mut headers = vec![0, 0, 17, 1, 5, 0, 0, 0, id, 0x82, 0x86, 0x84, 0x41, 12];
+    headers.extend(b"shop.example");
+    // A connection that has ended is the test's to notice.
+    let _ = stream.write_all(&headers).await;
+}
+
+const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
@@ -304,4 +313,114 @@ async fn a_client_that_asks_nothing_once_draining_has_begun_is_told_to_go() {
         () = world.proxy.drain(Duration::from_secs(60)) => panic!("the drain ended first"),
         told = told => assert!(told),
     }
+}
+
+/// Reads to the connection's end, and says how often each type of frame came.
+async fn to_its_end(stream: &mut TcpStream) -> [usize; 10] {
+    let mut seen = [0; 10];
+    let read = async {
+        while let Some((kind, ..)) = frame(stream).await {
+            seen[usize::from(kind)] += 1;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, read).await.expect("an end");
+    seen
+}
+
+#[tokio::test]
+async fn a_client_that_confirms_no_goaway_is_left_all_the_same() {
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let world = World::with(Config::to(&[backend.address]), |l| {
+        l.connections.requests = 1;
+        l.time.drain_grace = Duration::from_millis(50);
+    })
+    .await;
+    let mut stream = silent(&world).await;
+    ask(&mut stream, 1).await;
+    let seen = to_its_end(&mut stream).await;
+    assert_eq!(seen[usize::from(GOAWAY)], 2, "{seen:?}");
+    assert_eq!(world.proxy.stats().requests_http2, 1);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_idle_client_that_confirms_nothing() {
+    let backend = Backend::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+    let world = World::with(Config::to(&[backend.address]), |l| {
+        l.time.drain_grace = Duration::from_millis(50);
+    })
+    .await;
+    let mut stream = silent(&world).await;
+    ask(&mut stream, 1).await;
+    world
+        .until("it is served", |stats| stats.responses_2xx == 1)
+        .await;
+    tokio::join!(
+        world.proxy.drain(Duration::from_secs(60)),
+        to_its_end(&mut stream)
+    );
+    assert_eq!(world.proxy.stats().connections_open, 0);
+}
+
+#[tokio::test]
+async fn streams_after_the_grace_of_a_goaway_are_refused_and_those_before_it_served() {
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let backend = Backend::start(move |mut conn| {
+        let mut gate = gate.clone();
+        async move {
+            while conn.head().await.is_some() {
+                gate.wait_for(|open| *open).await.unwrap();
+                conn.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let world = World::with(Config::to(&[backend.address]), |l| {
+        l.connections.requests = 1;
+        l.time.drain_grace = Duration::from_millis(100);
+    })
+    .await;
+    let mut stream = silent(&world).await;
+    ask(&mut stream, 1).await;
+    while let Some((kind, ..)) = frame(&mut stream).await {
+        if kind == GOAWAY {
+            break;
+        }
+    }
+    let mut id = 1;
+    let refused = async {
+        loop {
+            id += 2;
+            ask(&mut stream, id).await;
+            let soon = tokio::time::timeout(Duration::from_millis(100), frame(&mut stream));
+            match soon.await {
+                Ok(Some((RST_STREAM, _, reason))) => break reason,
+                Ok(None) => panic!("the connection has ended"),
+                _ => {}
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
+    assert_eq!(refused.expect("a refusal"), [0, 0, 0, 7], "REFUSED_STREAM");
+    assert!(id < 100, "no other limit has refused {id}");
+    open.send(true).unwrap();
+    let seen = to_its_end(&mut stream).await;
+    let taken = world.proxy.stats().requests_http2;
+    assert_eq!(seen[1] as u64, taken, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_after_its_handshake_is_closed() {
+    let authority = Authority::new();
+    let certificate = authority.issue(&["shop.example"]);
+    let config = Config::default().https("https", None, &certificate);
+    let world = World::with(config, |l| {
+        l.time.first_byte = Duration::from_millis(100);
+    })
+    .await;
+    let (tls, name) = (authority.client(&["h2"]), "shop.example");
+    let mut stream = tls_connect(&tls, world.address, name).await.unwrap();
+    let ended = async { while stream.read_u8().await.is_ok() {} };
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, ended).await.expect("an end");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::outbox::Outbox;
 use crate::buffer::Buffer;
 use crate::stream::Stream;
 use crate::timers::Deadline;
@@ -24,6 +25,7 @@ pub(super) struct WatchedIo {
     /// Whether the last write found no room.
     blocked: bool,
     reads: Rc<Reads>,
+    outbox: Rc<Outbox>,
 }
 
 /// What is known of a connection's reads outside of it.
@@ -63,6 +65,7 @@ impl WatchedIo {
             limit,
             blocked: false,
             reads: Rc::default(),
+            outbox: Rc::default(),
         }
     }
 
@@ -71,8 +74,14 @@ impl WatchedIo {
         Rc::clone(&self.reads)
     }
 
+    /// What is known of its writes.
+    pub(super) fn outbox(&self) -> Rc<Outbox> {
+        Rc::clone(&self.outbox)
+    }
+
     /// Passes a write's outcome on, unless it has been blocked for too long.
     fn watch<T>(&mut self, cx: &Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.outbox.note(written.is_pending());
         if written.is_ready() {
             if std::mem::take(&mut self.blocked) {
                 self.stall.clear();
