@@ -113,7 +113,8 @@ pub struct Http2Limits {
     pub frame_bytes: u32,
     /// HPACK's dynamic table. Default 4 KiB.
     pub header_table_bytes: u32,
-    /// Bytes of answers that wait for one stream's window, from 1 to 2^32 - 1. Default 64 KiB.
+    /// Bytes of answers that wait for one stream's window, from 1 to 2^32 - 1. Default 64 KiB. The streams
+    /// of a connection hand over 256 KiB together before all is written, or a window stays closed.
     pub send_buffer: usize,
     /// How often it is looked whether a connection was silent, and then pinged. Default 30 s.
     pub ping_interval: Duration,

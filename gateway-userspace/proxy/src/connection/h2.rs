@@ -146,6 +146,9 @@ impl Serving {
                 }
                 return Poll::Ready(());
             }
+            if self.session.outbox.call() {
+                cx.waker().wake_by_ref();
+            }
             match (self.session.poll_end(cx), &mut self.stage) {
                 (Fate::Lives, _) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.

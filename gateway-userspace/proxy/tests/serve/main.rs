@@ -10,6 +10,7 @@ mod draining;
 mod grpc;
 mod http1;
 mod http2;
+mod http2_limits;
 mod http2_streams;
 mod http2_upstreams;
 mod limits;

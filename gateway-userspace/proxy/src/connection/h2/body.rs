@@ -54,6 +54,7 @@ pub(super) struct Streamed {
 
 /// Sends a response, as far as nothing has to be waited for.
 pub(super) fn begin(
+    state: &StreamState,
     respond: &RefCell<SendResponse<Bytes>>,
     head: Response<()>,
     body: ResponseBody,
@@ -71,10 +72,13 @@ pub(super) fn begin(
         }
     };
     let mut out = respond.send_response(head, false)?;
-    out.reserve_capacity(data.len());
-    if out.capacity() >= data.len() {
-        out.send_data(data, true)?;
-        return Ok(None);
+    if state.session.outbox.has_room() {
+        out.reserve_capacity(data.len());
+        if out.capacity() >= data.len() {
+            state.hand_over(data.len());
+            out.send_data(data, true)?;
+            return Ok(None);
+        }
     }
     let body = ResponseBody::Whole(data);
     Ok(Some(Rest { out, body }))
@@ -85,37 +89,65 @@ impl Rest {
     pub(super) async fn send(mut self, state: &StreamState) -> Result<(), h2::Error> {
         poll_fn(|cx| {
             let sent = match &mut self.body {
-                ResponseBody::Whole(data) => poll_data(cx, &mut self.out, data, true),
+                ResponseBody::Whole(data) => poll_data(cx, &mut self.out, data, true, state, None),
                 ResponseBody::Streamed(body) => body.poll(cx, &mut self.out, state),
             };
             match sent {
                 Poll::Ready(sent) => Poll::Ready(sent),
-                Poll::Pending => state.poll_stalled(cx).map(Ok),
+                Poll::Pending => {
+                    state.pass_turn();
+                    state.poll_stalled(cx).map(Ok)
+                }
             }
         })
         .await
     }
 }
 
-/// Sends data as the client's window allows; ready when all of it has gone, with an end if it is the last.
+/// Sends data as the client's window and the other streams allow; ready when all of it has gone, with an end if it
+/// is the last.
 fn poll_data(
     cx: &mut Context<'_>,
     out: &mut SendStream<Bytes>,
     data: &mut Bytes,
     last: bool,
+    state: &StreamState,
+    budget: Option<&Budget>,
 ) -> Poll<Result<(), h2::Error>> {
     while !data.is_empty() {
+        ready!(poll_turn(cx, out, state, budget))?;
+        state.go_on(budget);
         out.reserve_capacity(data.len());
         match out.capacity() {
             0 => match ready!(out.poll_capacity(cx)) {
                 Some(room) => drop(room?),
                 None => return Poll::Ready(Err(Reason::CANCEL.into())),
             },
-            room if room < data.len() => out.send_data(data.split_to(room), false)?,
-            _ => out.send_data(std::mem::take(data), last)?,
+            room if room < data.len() => {
+                state.hand_over(room);
+                out.send_data(data.split_to(room), false)?;
+            }
+            _ => {
+                state.hand_over(data.len());
+                out.send_data(std::mem::take(data), last)?;
+            }
         }
     }
     Poll::Ready(Ok(()))
+}
+
+/// Ready when the stream may hand something over, or nobody wants it any more.
+fn poll_turn(
+    cx: &mut Context<'_>,
+    out: &mut SendStream<Bytes>,
+    state: &StreamState,
+    budget: Option<&Budget>,
+) -> Poll<Result<(), h2::Error>> {
+    if state.poll_turn(cx, budget).is_ready() {
+        return Poll::Ready(Ok(()));
+    }
+    let reset = ready!(out.poll_reset(cx));
+    Poll::Ready(reset.and_then(|reason| Err(reason.into())))
 }
 
 impl Streamed {
@@ -135,11 +167,14 @@ impl Streamed {
             };
             let last = download.is_done() && !download.has_trailers();
             let had_data = !self.data.is_empty();
-            ready!(poll_data(cx, out, &mut self.data, last))?;
+            let budget = Some(&self.budget);
+            ready!(poll_data(cx, out, &mut self.data, last, state, budget))?;
             if last && had_data {
                 self.finish(state);
                 return Poll::Ready(Ok(()));
             }
+            // What could not be handed over is not read.
+            ready!(poll_turn(cx, out, state, Some(&self.budget)))?;
             match ready!(self.poll_download(cx, state)) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -203,7 +238,7 @@ impl Streamed {
         let limit = self.budget.body_idle(time);
         let moved = self.upload.as_mut().is_some_and(Upload::take_moved);
         let waits = self.download.as_mut().is_some_and(Download::begins_waiting);
-        if moved || waits {
+        if moved || waits || state.goes_on() {
             self.budget.arm(&state.deadline, Some(limit));
         }
         let stalled = (Side::Upstream, Kind::BodyTimeout);

@@ -14,7 +14,9 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
 
+use super::outbox::Ticket;
 use super::{Session, stream};
+use crate::connection::budget::Budget;
 use crate::timers::Deadline;
 use crate::worker::{KEPT, Worker};
 
@@ -35,6 +37,9 @@ pub(super) struct StreamState {
     reset: Cell<bool>,
     /// Bytes of this stream's head on its way to the backend.
     held_bytes: Cell<usize>,
+    ticket: Ticket,
+    /// Whether it has waited for its turn, during which no limit of its own was running.
+    waited: Cell<bool>,
 }
 
 impl StreamState {
@@ -46,6 +51,8 @@ impl StreamState {
             ended: Cell::new(false),
             reset: Cell::new(false),
             held_bytes: Cell::new(0),
+            ticket: Ticket::default(),
+            waited: Cell::new(false),
         }
     }
 }
@@ -79,6 +86,46 @@ impl StreamState {
         let mut cx = Context::from_waker(Waker::noop());
         let reset = respond.borrow_mut().poll_reset(&mut cx);
         self.reset.set(matches!(reset, Poll::Ready(Ok(_))));
+    }
+
+    /// Ready when it is its turn to hand something over. A connection that takes nothing is given up as a whole;
+    /// meanwhile a stream has no limits but those of its rule.
+    pub(super) fn poll_turn(&self, cx: &Context<'_>, budget: Option<&Budget>) -> Poll<()> {
+        let turn = self.session.outbox.poll_turn(cx, &self.ticket);
+        if turn.is_pending() {
+            match budget {
+                Some(budget) => budget.arm(&self.deadline, None),
+                None => self.deadline.clear(),
+            }
+            self.waited.set(true);
+        }
+        turn
+    }
+
+    /// Has the client's window waited for again, if it was the turn until now.
+    pub(super) fn go_on(&self, budget: Option<&Budget>) {
+        if self.goes_on() {
+            let stall = self.session.downstream.worker.limits().time.write_stall;
+            match budget {
+                Some(budget) => budget.arm(&self.deadline, Some(stall)),
+                None => self.deadline.set(stall),
+            }
+        }
+    }
+
+    /// Whether its turn has come since this was last asked, and a limit has to be set anew.
+    pub(super) fn goes_on(&self) -> bool {
+        self.waited.take()
+    }
+
+    /// So many bytes of the response are handed over.
+    pub(super) fn hand_over(&self, bytes: usize) {
+        self.session.outbox.hand_over(bytes, &self.ticket);
+    }
+
+    /// The stream waits for something; its turn, if it has it, is over.
+    pub(super) fn pass_turn(&self) {
+        self.session.outbox.pass(&self.ticket);
     }
 
     /// Ready once a response has not moved for too long. Who then lets go of the stream resets it.

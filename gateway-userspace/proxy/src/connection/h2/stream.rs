@@ -214,7 +214,7 @@ fn send(
     state.begins_sending();
     let (head, body) = response.into_parts();
     let head = Response::from_parts(head, ());
-    body::begin(respond, head, ResponseBody::Whole(body))
+    body::begin(state, respond, head, ResponseBody::Whole(body))
 }
 
 /// The request as the upstream is to see it.
@@ -511,6 +511,11 @@ impl Exchange<'_> {
             head: self.wanted.is_head(),
             websocket: false,
         };
+        let outbox = &self.state.session.outbox;
+        if self.held.is_none() && !outbox.has_room() {
+            // What comes with the head is to wait for others: let it be little.
+            self.held = Some(Buffer::lend());
+        }
         let partial = self.partial.take();
         let mut head = partial.unwrap_or_else(|| worker.take_response_head());
         match inbound::poll_head(cx, worker, stream, &mut head, asked, &mut self.held) {
@@ -553,7 +558,8 @@ impl Exchange<'_> {
             let rule = self.rule.map(|rule| &**rule);
             self.record.end(&self.state.session.downstream, rule);
             self.state.ended.set(true);
-            return body::begin(self.respond, head, ResponseBody::Whole(whole));
+            let whole = ResponseBody::Whole(whole);
+            return body::begin(self.state, self.respond, head, whole);
         }
         self.budget.response_began();
         let download = Download::new(attempt, inbound.buffer, &response, &worker.limits().head);
@@ -568,7 +574,7 @@ impl Exchange<'_> {
             data: Bytes::new(),
         };
         let body = ResponseBody::Streamed(Box::new(streamed));
-        body::begin(self.respond, head, body)
+        body::begin(self.state, self.respond, head, body)
     }
 
     /// The client has taken the request back.
