@@ -127,9 +127,9 @@ pub struct Http2Limits {
     /// Streams after which the share of early resets is looked at. Default 500; when the client has
     /// reset more than half of them within a second of their start the connection is closed.
     pub reset_sample: u64,
-    /// Heads that one connection may have on their way to backends at once; a request over it is
-    /// answered with 431. Default 256 KiB: a client that repeats one header line by reference pays a
-    /// byte for kilobytes (CVE-2026-47774).
+    /// Heads that one connection may have on their way to backends at once; a stream over it is refused,
+    /// and may be tried again. Default 256 KiB: a client that repeats one header line by reference pays a
+    /// byte for kilobytes (CVE-2026-47774). One head that is longer is answered with 431.
     pub head_budget: usize,
 }
 

@@ -131,8 +131,8 @@ figures! {
     Counter datagrams_over_limit: "Datagrams dropped because no session could be opened for them.",
     Counter mirrors_sent: "Copies of requests sent.",
     Counter mirrors_dropped: "Copies of requests not sent or failed.",
-    Counter http2_abuse: "HTTP/2 connections closed for abuse of resets or memory.",
-    Counter overload_refusals: "Connections and requests refused because memory was short.",
+    Counter http2_abuse: "HTTP/2 connections closed for abuse of resets.",
+    Counter overload_refusals: "Connections and requests refused because memory was short, the process's or a connection's own.",
     Counter access_log_dropped: "Access log lines dropped because the writer fell behind or could not write them.",
     Counter panics: "Panics caught while serving a connection.",
 }

@@ -2,6 +2,7 @@
 //! stream is a task of the same worker that drives its upstream's socket itself, and one flush of the
 //! connection carries what all of them have to say.
 
+mod answer;
 mod body;
 mod guard;
 mod io;

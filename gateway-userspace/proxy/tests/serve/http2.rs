@@ -1,5 +1,6 @@
 //! HTTP/2 between a client and an HTTP/1.1 backend.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -378,18 +379,30 @@ async fn heads_that_wait_for_a_backend_have_a_budget() {
     let backend =
         Backend::start(|mut conn| async move { while conn.head().await.is_some() {} }).await;
     let world = World::with(Config::to(&[backend.address]), |limits| {
-        limits.http2.head_budget = 16 * 1024;
+        limits.http2.head_budget = 3 * 1024;
     })
     .await;
+    let request = |length| {
+        Request::get("http://shop.example/")
+            .header("x-large", "v".repeat(length))
+            .body(empty())
+            .unwrap()
+    };
     let mut client = world.http2().await;
-    let value = "v".repeat(20 * 1024);
-    let request = Request::get("http://shop.example/")
-        .header("x-large", value)
-        .body(empty());
-    let response = client.send_request(request.unwrap()).await.unwrap();
+    let response = client.send_request(request(4 * 1024)).await.unwrap();
     assert_eq!(
         response.status(),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "one alone never fits"
     );
-    assert_eq!(world.proxy.stats().http2_abuse, 1);
+    let mut streams = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let sent = client.send_request(request(1_500));
+        streams.spawn(sent);
+    }
+    let refused = streams.join_next().await.unwrap().unwrap().unwrap_err();
+    let reset = refused.source().unwrap().downcast_ref::<h2::Error>();
+    assert_eq!(reset.unwrap().reason(), Some(h2::Reason::REFUSED_STREAM));
+    let stats = world.proxy.stats();
+    assert_eq!((stats.requests_active, stats.http2_abuse), (1, 0));
 }

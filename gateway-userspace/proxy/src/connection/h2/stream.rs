@@ -14,6 +14,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Request, Response};
 
+use super::answer::{finish, inform, refuse, turn_away};
 use super::body::{self, ResponseBody, Streamed};
 use super::guard::{self, StreamState};
 use super::upload::{Upload, UploadError};
@@ -34,9 +35,8 @@ use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{
     Asked, BodyKind, RequestPlan, ResponseHead, encode_request, to_http, to_http_informational,
 };
-use crate::head::{H2Head, Source, Violation};
+use crate::head::{H2Head, Source};
 use crate::origin;
-use crate::respond::Answer;
 use crate::routing::{Act, Decision, decide};
 use crate::upstream::{Needs, Target, UpstreamStream};
 use crate::worker::Worker;
@@ -117,12 +117,9 @@ fn begin<'a>(
     };
     record.asks(label);
     let mut upload = begin_upload(downstream, &head, &decision, filters, body, &mut record);
-    if !state.hold(upload.head_len()) {
-        downstream.worker.counters.http2_abuse.up();
-        let error = ProxyError::downstream(Violation::HeadTooLarge);
-        let answer = wanted.answer(&error);
-        record.error = Some(error);
-        let served = finish(state, respond, answer, wanted, record, decision.rule);
+    let head_len = upload.head_len();
+    if !state.hold(head_len) {
+        let served = turn_away(state, respond, head_len, wanted, record, decision.rule);
         return Some(Begun::Answered(served));
     }
     if head.expects_continue() {
@@ -158,63 +155,6 @@ fn begin<'a>(
         informational: Informational::default(),
         record,
     })))
-}
-
-/// Sends an informational response. One that a client cannot be sent, it does without.
-#[cold]
-fn inform(respond: &RefCell<SendResponse<Bytes>>, head: http::Result<Response<()>>) {
-    if let Ok(head) = head
-        && let Err(error) = respond.borrow_mut().send_informational(head)
-    {
-        tracing::debug!(%error, "informational response is not sent");
-    }
-}
-
-/// The answer to a head that breaks the policy. The connection lives.
-fn refuse(
-    state: &StreamState,
-    respond: &RefCell<SendResponse<Bytes>>,
-    error: &ProxyError,
-) -> body::Begun {
-    let counters = &state.session.downstream.worker.counters;
-    counters.requests_refused.up();
-    counters.responses_4xx.up();
-    let wanted = Wanted::default();
-    send(state, respond, wanted.answer(error), wanted)
-}
-
-/// An answer of Sluice's own, counted.
-fn finish(
-    state: &StreamState,
-    respond: &RefCell<SendResponse<Bytes>>,
-    answer: Option<Answer>,
-    wanted: Wanted,
-    mut record: Record,
-    rule: Option<&Arc<CompiledRule>>,
-) -> body::Begun {
-    if let Some(answer) = &answer {
-        record.status = answer.status;
-        record.bytes_sent = answer.body.len() as u64;
-    }
-    record.end(&state.session.downstream, rule.map(|rule| &**rule));
-    send(state, respond, answer, wanted)
-}
-
-fn send(
-    state: &StreamState,
-    respond: &RefCell<SendResponse<Bytes>>,
-    answer: Option<Answer>,
-    wanted: Wanted,
-) -> body::Begun {
-    let worker = &state.session.downstream.worker;
-    state.ended.set(answer.is_some());
-    // A client that has gone reads nothing.
-    let answer = answer.unwrap_or_else(|| Answer::empty(502));
-    let response = answer.into_http(&worker.date(), wanted.is_head());
-    state.begins_sending();
-    let (head, body) = response.into_parts();
-    let head = Response::from_parts(head, ());
-    body::begin(state, respond, head, ResponseBody::Whole(body))
 }
 
 /// The request as the upstream is to see it.
