@@ -17,6 +17,7 @@ mod record;
 mod relay;
 mod retries;
 mod stream;
+mod trailers;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

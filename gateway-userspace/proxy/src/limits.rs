@@ -237,11 +237,7 @@ impl Default for Limits {
                 requests: 0,
                 age: Duration::from_secs(3_600),
             },
-            head: HeadLimits {
-                bytes: 60 * 1024,
-                lines: 100,
-                target_bytes: 8 * 1024,
-            },
+            head: HeadLimits::default(),
             time: TimeLimits::default(),
             tls: TlsLimits {
                 handshake: Duration::from_secs(10),
@@ -287,6 +283,16 @@ impl Default for Limits {
                 refuse_requests_percent: 95,
                 refuse_connections_percent: 98,
             },
+        }
+    }
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 60 * 1024,
+            lines: 100,
+            target_bytes: 8 * 1024,
         }
     }
 }

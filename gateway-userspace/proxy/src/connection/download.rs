@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use super::attempt::Attempt;
 use super::inbound::Inbound;
 use super::relay::RelayError;
+use super::trailers;
 use crate::buffer::Buffer;
 use crate::h1::{BodyDecoder, BodyKind, ResponseHead, trailer_map};
 use crate::head::{Known, Violation};
@@ -38,6 +39,7 @@ pub(super) struct Download {
     /// Kept only while there is something in it.
     held: Option<Buffer>,
     decoder: BodyDecoder,
+    limits: HeadLimits,
     done: bool,
     keep_alive: bool,
     trailers: Option<HeaderMap>,
@@ -60,6 +62,7 @@ impl Download {
             held: Some(buffer),
             done: head.body() == BodyKind::None,
             decoder,
+            limits: *limits,
             keep_alive: head.keep_alive(),
             trailers: None,
             waiting: false,
@@ -148,6 +151,9 @@ impl Download {
             return Poll::Ready(data.map(Some).map_err(RelayError::Source));
         }
         let trailers = ready!(stream.poll_trailers(cx)).map_err(RelayError::Source)?;
+        if let Some(trailers) = &trailers {
+            trailers::check(trailers, &self.limits).map_err(RelayError::Malformed)?;
+        }
         self.trailers = trailers.map(backend_trailers);
         self.done = true;
         Poll::Ready(Ok(None))

@@ -9,13 +9,15 @@ use futures_util::future::join_all;
 use gateway_proxy::Settings;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
-use http::Request;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
-use crate::support::{Backend, Config, World, listening_socket};
+use crate::support::{Backend, Config, Http2Backend, World, get, listening_socket, streamed};
 
 /// What a client reads from only once it is told to.
 struct Gated<S> {
@@ -202,4 +204,86 @@ async fn answers_that_wait_end_with_their_connection() {
             (stats.requests_active, stats.connections_open) == (0, 0)
         })
         .await;
+}
+
+/// So many trailers.
+fn many(n: usize) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    for _ in 0..n {
+        trailers.append("x-t", "1".parse().unwrap());
+    }
+    trailers
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_are_held_to_the_limits_of_a_head() {
+    let backend = Backend::start(|mut conn| async move {
+        while conn.head().await.is_some() {
+            let end = conn.until(b"\r\n\r\n").await.unwrap();
+            let count = end.matches("x-t").count();
+            conn.write(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Count: {count}\r\n\r\n"
+            ))
+            .await;
+        }
+    })
+    .await;
+    let http2 = Http2Backend::start(|mut asked| async move {
+        let Ok((_, trailers)) = asked.body().await else {
+            return;
+        };
+        let count = trailers.map_or(0, |trailers| trailers.len());
+        let head = Response::builder().header("x-count", count);
+        asked.answer(head.body(()).unwrap(), "").await;
+    })
+    .await;
+    for config in [
+        Config::to(&[backend.address]),
+        Config::to_http2(&[http2.address]),
+    ] {
+        let world = World::with(config, |limits| limits.head.lines = 20).await;
+        let mut client = world.http2().await;
+        for (count, status) in [(20, 200), (21, 400)] {
+            let (sender, body) = streamed();
+            let request = Request::post("http://shop.example/").body(body).unwrap();
+            sender.send(Frame::data("a".into())).unwrap();
+            sender.send(Frame::trailers(many(count))).unwrap();
+            drop(sender);
+            let response = client.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{count}");
+            if status == 200 {
+                assert_eq!(response.headers()["x-count"], "20");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_a_response_are_held_to_the_limits_of_a_head() {
+    let backend = Http2Backend::start(|mut asked| async move {
+        let count = asked.request.uri().path()[1..].parse().unwrap();
+        let mut out = asked
+            .respond
+            .send_response(Response::new(()), false)
+            .unwrap();
+        out.send_data("a".into(), false).unwrap();
+        out.send_trailers(many(count)).unwrap();
+    })
+    .await;
+    let world = World::with(Config::to_http2(&[backend.address]), |limits| {
+        limits.head.lines = 20;
+    })
+    .await;
+    let mut client = world.http2().await;
+    for (path, passes) in [("/20", true), ("/21", false)] {
+        let read = async {
+            let response = client.send_request(get(path)).await?;
+            response.into_body().collect().await
+        };
+        match read.await {
+            Ok(body) if passes => assert_eq!(body.trailers().unwrap().len(), 20),
+            Err(_) if !passes => {}
+            other => panic!("{path}: {other:?}"),
+        }
+    }
 }

@@ -181,7 +181,8 @@ fn begin_upload(
     };
     let mut out = downstream.worker.take_vec();
     encode_request(&mut out, head, &plan);
-    Upload::new(out, head.body(), body)
+    let limits = &downstream.worker.limits().head;
+    Upload::new(out, head.body(), body, limits)
 }
 
 /// A forwarded request until its response begins.
@@ -410,9 +411,8 @@ impl Exchange<'_> {
             if self.upload.forget_large_head() {
                 self.state.let_go();
             }
-            if let Err(UploadError::Client(error)) = sent {
-                let gone = ProxyError::new(Side::Downstream, Kind::Closed).because(error);
-                return Poll::Ready(Err(NoHead::Failed(gone)));
+            if let Some(error) = sent.err().and_then(UploadError::fault) {
+                return Poll::Ready(Err(NoHead::Failed(error)));
             }
         }
         if let Poll::Ready(heard) = self.poll_read_head(cx, stream) {

@@ -11,8 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::AsyncWrite;
 
 use crate::connection::mirror::Copies;
+use crate::connection::trailers;
+use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyKind, CHUNK_END, push_chunk_head, push_last_chunk, push_line};
-use crate::head::{bytes, is_trailer_allowed};
+use crate::head::{Violation, bytes, is_trailer_allowed};
+use crate::limits::HeadLimits;
 use crate::upstream::{Http2Stream, UpstreamStream};
 
 /// A head longer than this is not kept until the response comes.
@@ -37,6 +40,9 @@ struct More {
     data: Bytes,
     tail: &'static [u8],
     trailers: Option<HeaderMap>,
+    /// What trailers are held to, and the rule that they have broken.
+    limits: HeadLimits,
+    refused: Option<Violation>,
     /// What is still to come from the client.
     body: Option<RecvStream>,
     has_body: bool,
@@ -65,20 +71,46 @@ struct Kept {
 pub(super) enum UploadError {
     /// The client's stream.
     Client(h2::Error),
+    /// The client has broken a rule.
+    Malformed(Violation),
     /// The upstream's connection.
     Upstream,
 }
 
+impl UploadError {
+    /// Why there is no response to wait for; an endpoint that takes no more may still answer.
+    pub(super) fn fault(self) -> Option<ProxyError> {
+        match self {
+            Self::Client(error) => {
+                Some(ProxyError::new(Side::Downstream, Kind::Closed).because(error))
+            }
+            Self::Malformed(violation) => Some(ProxyError::downstream(violation)),
+            Self::Upstream => None,
+        }
+    }
+}
+
+impl From<h2::Error> for UploadError {
+    fn from(error: h2::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
 impl Upload {
     /// An upload of `head` and, unless `kind` says that there is none, of `body`.
-    pub(super) fn new(head: Vec<u8>, kind: BodyKind, body: RecvStream) -> Self {
+    pub(super) fn new(
+        head: Vec<u8>,
+        kind: BodyKind,
+        body: RecvStream,
+        limits: &HeadLimits,
+    ) -> Self {
         Self {
             head,
             written: 0,
             ended: kind == BodyKind::None,
             moved: false,
             unflushed: false,
-            more: More::new(kind, body),
+            more: More::new(kind, body, limits),
         }
     }
 
@@ -203,6 +235,9 @@ impl Upload {
         cx: &mut Context<'_>,
         upstream: &mut UpstreamStream,
     ) -> Poll<Result<(), UploadError>> {
+        if let Some(violation) = self.more.as_ref().and_then(|more| more.refused) {
+            return Poll::Ready(Err(UploadError::Malformed(violation)));
+        }
         let http1 = upstream.http2().is_none();
         loop {
             self.send_copies();
@@ -223,7 +258,7 @@ impl Upload {
             let framed = framed && http1;
             match ready!(self.poll_next(cx)) {
                 Some(Ok(data)) => self.take(data, framed),
-                Some(Err(error)) => return Poll::Ready(Err(UploadError::Client(error))),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => self.end(framed),
             }
         }
@@ -239,7 +274,7 @@ impl Upload {
     }
 
     /// The next data: what is to be sent again, then the client's.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, UploadError>>> {
         let Some(more) = &mut self.more else {
             return Poll::Ready(None);
         };
@@ -254,7 +289,13 @@ impl Upload {
                 more.note(&data);
                 return Poll::Ready(Some(Ok(data)));
             }
-            more.trailers = ready!(body.poll_trailers(cx))?.map(passing);
+            if let Some(trailers) = ready!(body.poll_trailers(cx))? {
+                if let Err(violation) = trailers::check(&trailers, &more.limits) {
+                    more.refused = Some(violation);
+                    return Poll::Ready(Some(Err(UploadError::Malformed(violation))));
+                }
+                more.trailers = Some(passing(trailers));
+            }
             more.body = None;
             self.moved = true;
         }
@@ -363,7 +404,7 @@ impl Upload {
 
 impl More {
     /// For a body; none for none.
-    fn new(kind: BodyKind, body: RecvStream) -> Option<Box<Self>> {
+    fn new(kind: BodyKind, body: RecvStream, limits: &HeadLimits) -> Option<Box<Self>> {
         let length = match kind {
             BodyKind::None => return None,
             BodyKind::Length(length) => Some(length),
@@ -374,6 +415,7 @@ impl More {
             has_body: true,
             chunked: kind == BodyKind::Chunked,
             length,
+            limits: *limits,
             ..Self::default()
         }))
     }
