@@ -3,17 +3,18 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use gateway_proxy::Settings;
+use gateway_proxy::{Limits, Settings};
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
@@ -73,14 +74,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
 }
 
 /// A proxy whose kernel holds little for a client that does not read.
-async fn shallow(config: Config) -> World {
+async fn shallow(config: Config, change: impl FnOnce(&mut Limits)) -> World {
     let (address, socket) = listening_socket();
     let sockets = SockRef::from(&socket);
     sockets.set_send_buffer_size(32 * 1024).unwrap();
-    let settings = Settings {
+    let mut settings = Settings {
         workers: 1.try_into().unwrap(),
         ..Settings::default()
     };
+    change(&mut settings.limits);
     World::at(address, vec![(address, socket)], config, settings).await
 }
 
@@ -158,7 +160,7 @@ async fn answers_for_a_client_that_does_not_read_stay_with_their_backends() {
     const STREAMS: usize = 100;
     const LENGTH: usize = 60_000;
     let backend = answering(LENGTH).await;
-    let world = shallow(Config::to(&[backend.address])).await;
+    let world = shallow(Config::to(&[backend.address]), |_| {}).await;
     let gate = Gate::closed();
     let (mut client, _connection) = gated(&world, &gate).await;
     let asked = ask(&world, &mut client, STREAMS).await;
@@ -177,7 +179,7 @@ async fn answers_that_are_taken_back_make_room_for_those_that_wait() {
     const STREAMS: usize = 80;
     const LENGTH: usize = 200_000;
     let backend = answering(LENGTH).await;
-    let world = shallow(Config::to(&[backend.address])).await;
+    let world = shallow(Config::to(&[backend.address]), |_| {}).await;
     let gate = Gate::closed();
     let (mut client, _connection) = gated(&world, &gate).await;
     let mut asked = ask(&world, &mut client, STREAMS).await;
@@ -194,7 +196,7 @@ async fn answers_that_are_taken_back_make_room_for_those_that_wait() {
 #[tokio::test]
 async fn answers_that_wait_end_with_their_connection() {
     let backend = answering(200_000).await;
-    let world = shallow(Config::to(&[backend.address])).await;
+    let world = shallow(Config::to(&[backend.address]), |_| {}).await;
     let (mut client, connection) = gated(&world, &Gate::closed()).await;
     let asked = ask(&world, &mut client, 50).await;
     connection.abort();
@@ -204,6 +206,52 @@ async fn answers_that_wait_end_with_their_connection() {
             (stats.requests_active, stats.connections_open) == (0, 0)
         })
         .await;
+}
+
+/// A client that reads at most 16 KiB in each `pause`.
+async fn slow(world: &World, pause: Duration) -> SendRequest<Bytes> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(world.address).await.unwrap();
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    let (mut from_proxy, mut to_proxy) = stream.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(far);
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_proxy).await });
+    tokio::spawn(async move {
+        let mut piece = vec![0; 16 * 1024];
+        while let Ok(n @ 1..) = from_proxy.read(&mut piece).await {
+            to_client.write_all(&piece[..n]).await.unwrap();
+            tokio::time::sleep(pause).await;
+        }
+    });
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(1 << 30)
+        .initial_connection_window_size(1 << 30)
+        .handshake(near)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn answers_that_wait_for_others_are_not_given_up() {
+    const STREAMS: usize = 60;
+    const LENGTH: usize = 40_000;
+    let backend = answering(LENGTH).await;
+    let world = shallow(Config::to(&[backend.address]), |limits| {
+        // A piece of each stream's takes longer, with all the others in between.
+        limits.time.write_stall = Duration::from_secs(1);
+    })
+    .await;
+    let mut client = slow(&world, Duration::from_millis(4)).await;
+    let ask = |_| {
+        let request = Request::get("http://shop.example/").body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let asked: Vec<_> = (0..STREAMS).map(ask).collect();
+    let read = asked.into_iter().map(length);
+    assert_eq!(join_all(read).await, [LENGTH; STREAMS]);
 }
 
 /// So many trailers.
