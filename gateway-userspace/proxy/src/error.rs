@@ -7,6 +7,28 @@ use h2::Reason;
 
 use crate::head::Violation;
 
+/// An error code of HTTP/2 (RFC 9113 §7) in one byte, for errors are parts of every request's future: codes that
+/// are not known there are [`Reason::INTERNAL_ERROR`], as which they may be treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetCode(u8);
+
+impl From<Reason> for ResetCode {
+    fn from(reason: Reason) -> Self {
+        let known = u8::try_from(u32::from(reason)).ok();
+        let highest = u32::from(Reason::HTTP_1_1_REQUIRED);
+        let known = known.filter(|&code| u32::from(code) <= highest);
+        Self(known.unwrap_or(INTERNAL_ERROR))
+    }
+}
+
+impl From<ResetCode> for Reason {
+    fn from(code: ResetCode) -> Self {
+        u32::from(code.0).into()
+    }
+}
+
+const INTERNAL_ERROR: u8 = 2;
+
 /// Who is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -40,7 +62,7 @@ pub enum Kind {
     /// The endpoint says that it has not processed the request.
     Declined,
     /// The endpoint reset the request's stream, for this reason.
-    Reset(Reason),
+    Reset(ResetCode),
     /// The protocol that the endpoint speaks has no form for the request.
     Inexpressible,
     /// No connection could be made.

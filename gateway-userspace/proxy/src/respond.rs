@@ -106,7 +106,7 @@ impl Answer {
     /// gRPC over HTTP/2 "Trailers-Only": the status stands in the header of a 200.
     fn grpc(error: &ProxyError, status: u16) -> Self {
         let code = match (error.kind, status) {
-            (Kind::Reset(reason), _) => grpc_code(reason),
+            (Kind::Reset(code), _) => grpc_code(code.into()),
             (Kind::RequestTimeout | Kind::BackendTimeout, _) => 4,
             // A backend that is not there, or not yet, may be there later.
             (Kind::Refused(500..=504), _) => 14,

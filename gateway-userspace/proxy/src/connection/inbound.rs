@@ -135,7 +135,7 @@ fn kind_of(error: &io::Error) -> Kind {
         return Kind::Inexpressible;
     }
     cause.downcast_ref::<h2::Error>().map_or(Kind::Io, |error| {
-        Kind::Reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR))
+        Kind::Reset(error.reason().unwrap_or(Reason::INTERNAL_ERROR).into())
     })
 }
 

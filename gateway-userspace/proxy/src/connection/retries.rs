@@ -178,7 +178,7 @@ mod tests {
             (Kind::ConnectTimeout, true),
             (Kind::Declined, true),
             (Kind::BackendTimeout, true),
-            (Kind::Reset(h2::Reason::CANCEL), false),
+            (Kind::Reset(h2::Reason::CANCEL.into()), false),
             (Kind::Closed, false),
             (Kind::RequestTimeout, false),
         ] {
