@@ -118,13 +118,15 @@ impl ResponseHead {
     }
 
     /// Whether the upstream keeps the connection once the body is read; never after bytes that
-    /// nobody asked for, which is the caller's to see.
+    /// nobody asked for, which is the caller's to see, or that may still come: what follows a 204
+    /// that speaks of a body would be the answer to somebody else's request.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         !self.fields.close
             && (!self.http10 || self.fields.keep_alive)
             && self.body != BodyKind::UntilClose
             && self.status >= 200
+            && (self.status != 204 || !self.announces_body())
     }
 
     /// The response over the buffer that was parsed.
@@ -181,6 +183,11 @@ impl ResponseHead {
         Ok(())
     }
 
+    /// Whether a line says that a body follows, whatever the status says.
+    fn announces_body(&self) -> bool {
+        self.fields.coding == Coding::Chunked || self.fields.length.is_some_and(|length| length > 0)
+    }
+
     /// RFC 9112 §6.3, less what is not safe.
     fn settle(&mut self, buf: &[u8], asked: Asked) -> Result<(), Violation> {
         let fields = &self.fields;
@@ -199,6 +206,11 @@ impl ResponseHead {
             if !asked.websocket || !agreed || !fields.upgrade || protocols.next().is_some() {
                 return Err(Violation::StatusUnexpected);
             }
+        }
+        // RFC 9110 §8.6: "A server MUST NOT send a Content-Length header field in any response with a status
+        // code of 1xx". If a body came, the final response would be looked for in it.
+        if self.is_informational() && self.announces_body() {
+            return Err(Violation::InformationalBody);
         }
         let no_body = asked.head || self.status < 200 || matches!(self.status, 204 | 304);
         self.body = match fields.length {

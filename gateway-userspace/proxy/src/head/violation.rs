@@ -81,6 +81,8 @@ pub enum Violation {
     StatusLine,
     /// A status that does not belong here: 101 without an upgrade, or below 100.
     StatusUnexpected,
+    /// An informational response that says it has a body.
+    InformationalBody,
 }
 
 impl Violation {
@@ -138,6 +140,7 @@ impl Violation {
             Self::Truncated => "message ended early",
             Self::StatusLine => "malformed status line",
             Self::StatusUnexpected => "unexpected status",
+            Self::InformationalBody => "informational response with a body",
         }
     }
 }
