@@ -107,7 +107,7 @@ impl Buffer {
         self.filled.len()
     }
 
-    /// Whether a read would find no room without [`Buffer::grow`].
+    /// Whether a read has to make room, which [`Buffer::grow`] does up to a limit.
     pub(crate) fn is_full(&self) -> bool {
         self.filled.len() == self.bytes.len() && !self.bytes.is_empty()
     }
@@ -159,7 +159,7 @@ impl Buffer {
         give_back(std::mem::replace(&mut self.bytes, bytes));
     }
 
-    /// Reads once into the free room, of which there must be some; 0 is the end of the stream.
+    /// Reads once into the free room, which is made if there is none; 0 is the end of the stream.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -167,6 +167,8 @@ impl Buffer {
     ) -> Poll<io::Result<usize>> {
         match self.bytes.is_empty() {
             true => self.bytes = take_free(self.size),
+            // A read into no room would look like the end of the stream.
+            false if self.is_full() => self.enlarge(),
             false => self.make_room(),
         }
         let mut room = ReadBuf::new(&mut self.bytes[self.filled.end..]);
@@ -281,6 +283,18 @@ mod tests {
         buffer.truncate(BUFFER_BYTES * 2);
         buffer.enlarge();
         assert_eq!(buffer.bytes.len(), BUFFER_BYTES * 2 + LARGE_BUFFER_BYTES);
+    }
+
+    #[test]
+    fn only_the_end_of_a_stream_reads_as_one() {
+        let mut buffer = Buffer::lend();
+        for bytes in [BUFFER_BYTES, LARGE_BUFFER_BYTES - BUFFER_BYTES] {
+            assert_eq!(fill(&mut buffer, &vec![1; bytes]), bytes);
+            assert!(buffer.is_full());
+        }
+        assert_eq!(fill(&mut buffer, b"more"), 4);
+        assert_eq!(buffer.filled()[LARGE_BUFFER_BYTES - 1..], *b"\x01more");
+        assert_eq!(fill(&mut buffer, b""), 0);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Relay {
         let was_full = self.buffer.is_full();
         self.buffer.truncate(self.keep);
         self.at = self.keep;
-        if (was_full || self.buffer.is_full()) && self.body_bytes > 0 {
+        if was_full && self.body_bytes > 0 {
             self.buffer.enlarge();
         }
         let n = ready!(self.buffer.poll_fill(cx, Pin::new(source))).map_err(RelayError::Source)?;

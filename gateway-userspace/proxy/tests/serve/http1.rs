@@ -448,3 +448,28 @@ async fn a_hostile_head_reaches_no_backend() {
     }
     assert_eq!(backend.connections(), 0);
 }
+
+#[tokio::test]
+async fn a_head_as_long_as_its_buffer_waits_for_its_body() {
+    let backend = Backend::start(|mut conn| async move {
+        while conn.head().await.is_some() {
+            assert_eq!(conn.exactly(4).await, b"body");
+            conn.write(HELLO).await;
+        }
+    })
+    .await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    for bytes in [16 * 1024, 32 * 1024] {
+        let start = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nX-Long: ";
+        let value = "v".repeat(bytes - start.len() - 4);
+        client.send(format!("{start}{value}\r\n\r\n")).await;
+        // The head has been read when its request has been sent on.
+        eventually("the head is read", || {
+            world.proxy.stats().requests_http1 > u64::from(bytes > 16 * 1024)
+        })
+        .await;
+        client.send("body").await;
+        assert_eq!(client.response().await.body, "hello", "{bytes}");
+    }
+}
