@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use gateway_model::ir::{SourcePolicy, Timeouts};
+use http::Request;
 
-use crate::support::{Backend, Client, Config, RouteSpec, World, eventually};
+use crate::support::{Backend, Client, Config, RouteSpec, World, eventually, streamed};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const SHORT: Duration = Duration::from_millis(150);
@@ -53,6 +54,30 @@ async fn a_body_that_stops_is_answered_with_408() {
         .await;
     assert_eq!(client.response().await.status, 408);
     client.ends().await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_after_early_hints_is_answered_with_408() {
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        conn.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
+            .await;
+        conn.ended().await;
+    })
+    .await;
+    let world = World::with(Config::to(&[backend.address]), |l| l.time.body_idle = SHORT).await;
+    let mut client = world.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        .await;
+    assert!(client.head().await.starts_with("HTTP/1.1 103 "));
+    assert_eq!(client.response().await.status, 408);
+    client.ends().await;
+
+    let (_sender, body) = streamed();
+    let request = Request::post("http://a/").body(body).unwrap();
+    let response = world.http2().await.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 408, "over http/2");
 }
 
 #[tokio::test]

@@ -450,25 +450,30 @@ impl<'a> Exchange<'a> {
 
     /// Ready when the request's time is over, or the body has not moved for too long.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
-        let time = &self.client.downstream.worker.limits().time;
         let stalled = match (self.uploading, self.upload.is_writing()) {
             (true, true) => (Side::Upstream, Kind::WriteTimeout),
             _ => (Side::Downstream, Kind::BodyTimeout),
         };
         if self.uploading && self.upload.take_moved() {
-            let timers = self.client.deadline.timers();
-            self.stall_ms = if self.upload.is_writing() {
-                timers.at(time.write_stall)
-            } else {
-                let received = self.upload.body_bytes();
-                self.budget.body_stall_ms(timers, time, received)
-            };
-            self.budget.arm_at(&self.client.deadline, self.stall_ms);
+            self.arm_upload();
         } else if !self.uploading && self.stall_ms != u64::MAX {
             self.stall_ms = u64::MAX;
             self.budget.arm(&self.client.deadline, None);
         }
         self.budget.poll_over(cx, &self.client.deadline, stalled)
+    }
+
+    /// From now on the body has to move again.
+    fn arm_upload(&mut self) {
+        let time = &self.client.downstream.worker.limits().time;
+        let timers = self.client.deadline.timers();
+        self.stall_ms = if self.upload.is_writing() {
+            timers.at(time.write_stall)
+        } else {
+            let received = self.upload.body_bytes();
+            self.budget.body_stall_ms(timers, time, received)
+        };
+        self.budget.arm_at(&self.client.deadline, self.stall_ms);
     }
 
     /// Passes an informational response on, and awaits the next. `100 Continue` is Sluice's own to say.
@@ -485,8 +490,11 @@ impl<'a> Exchange<'a> {
             let mut out = Vec::new();
             encode_informational(&mut out, &head.view(buffer.filled()));
             self.client.send(&out).await.map_err(client_io)?;
-            self.stall_ms = 0;
-            self.budget.arm(&self.client.deadline, None);
+            // Sending has set the deadline to its own limit.
+            match self.uploading {
+                true => self.arm_upload(),
+                false => self.budget.arm(&self.client.deadline, None),
+            }
         }
         buffer.consume(head_len);
         self.held = Some(buffer).filter(|buffer| !buffer.is_empty());
