@@ -49,6 +49,10 @@ pub(super) struct Relay {
     unflushed: bool,
     /// Whether something was read or written since this was last asked.
     moved: bool,
+    /// Whether anything has ever been written.
+    begun: bool,
+    /// What is wrong with the body, behind what is still to be written.
+    fault: Option<Violation>,
     body_bytes: u64,
     /// What has been written, as long as it is to be kept.
     log: Option<Log>,
@@ -106,6 +110,8 @@ impl Relay {
             refilled: false,
             unflushed: false,
             moved: false,
+            begun: false,
+            fault: None,
             body_bytes: 0,
             log: None,
             copies: None,
@@ -124,6 +130,11 @@ impl Relay {
     /// Whether the receiver is waited for, rather than the sender.
     pub(super) fn is_writing(&self) -> bool {
         !self.out.is_empty() || self.unflushed
+    }
+
+    /// Whether the receiver has been sent anything.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether bytes have moved since this was last asked.
@@ -194,7 +205,9 @@ impl Relay {
         W: AsyncWrite + Unpin,
     {
         loop {
-            self.take_ready_data().map_err(RelayError::Malformed)?;
+            if let Err(violation) = self.take_ready_data() {
+                self.break_off(violation)?;
+            }
             if self.sealed && self.copies.is_some() {
                 self.copies
                     .take()
@@ -207,6 +220,9 @@ impl Relay {
             if self.unflushed {
                 ready!(Pin::new(&mut *sink).poll_flush(cx)).map_err(RelayError::Sink)?;
                 self.unflushed = false;
+            }
+            if let Some(violation) = self.fault {
+                return Poll::Ready(Err(RelayError::Malformed(violation)));
             }
             if self.sealed {
                 return Poll::Ready(Ok(()));
@@ -237,6 +253,7 @@ impl Relay {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.moved = true;
+        self.begun = true;
         self.unflushed = true;
         Poll::Ready(Ok(()))
     }
@@ -260,6 +277,18 @@ impl Relay {
             self.seal(b"");
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// The body is broken. What came before that is still the receiver's, unless it has been sent nothing at
+    /// all and may be spared a message that will not be whole.
+    #[cold]
+    fn break_off(&mut self, violation: Violation) -> Result<(), RelayError> {
+        if !self.begun {
+            return Err(RelayError::Malformed(violation));
+        }
+        self.at = self.buffer.len();
+        self.fault = Some(violation);
+        Ok(())
     }
 
     /// Produces output from what is in the buffer, unless output is waiting.

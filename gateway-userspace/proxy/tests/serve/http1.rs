@@ -297,6 +297,59 @@ async fn a_body_cut_short_is_never_passed_on_as_complete() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_broken_before_any_of_it_is_sent_is_a_bad_gateway() {
+    for body in ["zz\r\n", "3\r\nabc\r\nzz\r\n"] {
+        let backend = Backend::start(move |mut conn| async move {
+            conn.head().await.unwrap();
+            conn.write(&format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+            ))
+            .await;
+            conn.ended().await;
+        })
+        .await;
+        let world = World::new(Config::to(&[backend.address])).await;
+        let mut client = world.client().await;
+        for asked in ["GET / HTTP/1.1\r\nHost: a", "GET / HTTP/1.0"] {
+            client.send(format!("{asked}\r\n\r\n")).await;
+            let response = client.response().await;
+            assert_eq!(
+                (response.status, &*response.body),
+                (502, "502 Bad Gateway\n")
+            );
+        }
+        world
+            .until("both are counted", |stats| stats.responses_5xx == 2)
+            .await;
+        assert_eq!(world.proxy.stats().responses_2xx, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_before_a_fault_is_passed_on() {
+    let sent = Arc::new(tokio::sync::Notify::new());
+    let seen = Arc::clone(&sent);
+    let backend = Backend::start(move |mut conn| {
+        let seen = Arc::clone(&seen);
+        async move {
+            conn.head().await.unwrap();
+            conn.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .await;
+            seen.notified().await;
+            conn.write("3\r\nabc\r\nzz\r\n").await;
+            conn.ended().await;
+        }
+    })
+    .await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.head().await;
+    sent.notify_one();
+    assert_eq!(client.rest().await, b"3\r\nabc\r\n");
+}
+
+#[tokio::test]
 async fn responses_without_a_body_keep_the_connection() {
     let backend = Backend::start(|mut conn| async move {
         while let Some(head) = conn.head().await {

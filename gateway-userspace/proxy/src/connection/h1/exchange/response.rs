@@ -60,7 +60,7 @@ impl Exchange<'_> {
         (out, encoded)
     }
 
-    /// Begins a response. From now on the client cannot be told anything else.
+    /// Begins a response. Once any of it has been sent, the client cannot be told anything else.
     pub(super) fn answer(&mut self, attempt: Attempt, mut inbound: Inbound) -> Answering {
         let (out, encoded) = self.encode_head(&mut inbound);
         let framing = match encoded.body {
@@ -100,19 +100,32 @@ impl Exchange<'_> {
             encoded,
         } = answering;
         self.record.bytes_sent = download.body_bytes();
+        let begun = download.has_begun();
         let (out, rest) = download.into_parts();
         self.work.to_client = out;
-        if streamed.is_err() && encoded.body == BodyOut::UntilClose {
-            // An orderly close would tell this client that the body is complete.
-            self.client.stream.reset_on_drop();
+        if let Err(error) = streamed {
+            self.cut_off(begun, encoded.body);
+            return Err(error);
         }
-        streamed?;
         if self.upload.is_done() && self.work.response.keep_alive() && rest.is_empty() {
             attempt.keep(&self.client.downstream.worker);
         }
         Ok(End::Response {
             keep: encoded.keep_alive,
         })
+    }
+
+    /// A response has failed; `begun` says whether the client has seen any of it.
+    #[cold]
+    fn cut_off(&mut self, begun: bool, body: BodyOut) {
+        if !begun {
+            self.answerable = true;
+            self.record.status = 0;
+            self.record.bytes_sent = 0;
+        } else if body == BodyOut::UntilClose {
+            // An orderly close would tell this client that the body is complete.
+            self.client.stream.reset_on_drop();
+        }
     }
 
     /// Goes on to read the body for its copies alone, when the response was complete before it. Such a response
