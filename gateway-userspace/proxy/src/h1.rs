@@ -33,7 +33,7 @@
 //! if response.is_informational() { skip its bytes, reset, parse on }
 //! out.clear();
 //! encode_response(&mut out, &response.view(&upstream_in), &ResponsePlan { .. });
-//! let mut body = BodyDecoder::new(response.body(), &limits);            // as in 2
+//! let mut body = BodyDecoder::of_response(response.body(), &limits);    // as in 2
 //! // 4. reuse the upstream connection only if response.keep_alive(), body.is_done() and nothing is left over
 //! ```
 

@@ -53,7 +53,7 @@ impl Download {
         head: &ResponseHead,
         limits: &HeadLimits,
     ) -> Self {
-        let mut decoder = BodyDecoder::new(head.body(), limits);
+        let mut decoder = BodyDecoder::of_response(head.body(), limits);
         if let BodyDecoder::Chunked(chunked) = &mut decoder {
             chunked.keep_trailers();
         }

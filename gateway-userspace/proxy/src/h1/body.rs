@@ -41,6 +41,15 @@ impl BodyDecoder {
         }
     }
 
+    /// The same for a response, which may have trailers that a request may not.
+    #[must_use]
+    pub fn of_response(kind: BodyKind, limits: &HeadLimits) -> Self {
+        match kind {
+            BodyKind::Chunked => Self::Chunked(Box::new(ChunkedDecoder::of_response(limits))),
+            kind => Self::new(kind, limits),
+        }
+    }
+
     /// Looks at the next bytes: gives the first run of data in them. Call again with what was not
     /// consumed until all is, or the step says `end`. What remains after the end is the next message's.
     ///

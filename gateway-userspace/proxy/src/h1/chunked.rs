@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use crate::head::bytes::{self, NAME};
-use crate::head::{Known, Violation};
+use crate::head::bytes::{self, NAME, TCHAR};
+use crate::head::{Known, Violation, is_trailer_allowed};
 use crate::limits::HeadLimits;
 
 /// What one step of decoding found.
@@ -57,7 +57,8 @@ const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
 /// Hexadecimal digits of a size; 15 keep it below 2^60.
 const MAX_SIZE_DIGITS: u8 = 15;
 
-/// A strict decoder. Trailers are checked and, unless [`ChunkedDecoder::keep_trailers`], dropped.
+/// A strict decoder. Trailers are checked and, unless [`ChunkedDecoder::keep_trailers`], dropped. Those that may
+/// not pass break a request, and are left out of a response.
 #[derive(Clone, Debug)]
 pub struct ChunkedDecoder {
     state: State,
@@ -68,6 +69,7 @@ pub struct ChunkedDecoder {
     trailer_lines: usize,
     limits: HeadLimits,
     keep: bool,
+    of_response: bool,
     line: Vec<u8>,
     trailers: Vec<u8>,
 }
@@ -85,12 +87,23 @@ impl ChunkedDecoder {
             trailer_lines: 0,
             limits: *limits,
             keep: false,
+            of_response: false,
             line: Vec::new(),
             trailers: Vec::new(),
         }
     }
 
-    /// Keeps the trailer lines for [`ChunkedDecoder::trailers`].
+    /// The same for a response: its trailers may have any name, for they bind nobody (RFC 9110 §6.5.1: "a recipient
+    /// MAY [..] discard" them), and backends write what concerns only themselves.
+    #[must_use]
+    pub(super) fn of_response(limits: &HeadLimits) -> Self {
+        Self {
+            of_response: true,
+            ..Self::new(limits)
+        }
+    }
+
+    /// Keeps the trailer lines that may pass for [`ChunkedDecoder::trailers`].
     pub fn keep_trailers(&mut self) {
         self.keep = true;
     }
@@ -197,13 +210,15 @@ impl ChunkedDecoder {
         if self.trailer_bytes > self.limits.bytes {
             return Err(Violation::Trailer);
         }
+        let names = if self.of_response { TCHAR } else { NAME };
         match (self.state, b) {
-            (State::TrailerStart | State::TrailerName, _) if bytes::is(b, NAME) => {
+            (State::TrailerStart | State::TrailerName, _) if bytes::is(b, names) => {
                 self.line.push(b);
                 Ok(State::TrailerName)
             }
             (State::TrailerName, b':') => {
-                if Known::of(&self.line).is_end_to_end() || Known::of(&self.line).is_hop_by_hop() {
+                let known = Known::of(&self.line);
+                if !self.of_response && (known.is_end_to_end() || known.is_hop_by_hop()) {
                     return Err(Violation::Trailer);
                 }
                 self.line.push(b);
@@ -224,12 +239,18 @@ impl ChunkedDecoder {
         if self.trailer_lines > self.limits.lines {
             return Err(Violation::Trailer);
         }
-        if self.keep {
+        if self.keep && self.passes() {
             self.trailers.extend_from_slice(&self.line);
             self.trailers.extend_from_slice(b"\r\n");
         }
         self.line.clear();
         Ok(State::TrailerStart)
+    }
+
+    /// Whether the trailer line may be passed on.
+    fn passes(&self) -> bool {
+        let name = self.line.split(|&b| b == b':').next();
+        is_trailer_allowed(bytes::ascii(name.unwrap_or_default()))
     }
 }
 

@@ -229,7 +229,7 @@ fn respond(wire: &[u8], asked: Asked) -> Result<(u16, Vec<u8>, bool), Violation>
 }
 
 fn response_body(kind: BodyKind, mut input: &[u8]) -> Result<(Vec<u8>, usize), Violation> {
-    let mut body = BodyDecoder::new(kind, &limits());
+    let mut body = BodyDecoder::of_response(kind, &limits());
     let mut data = Vec::new();
     while !body.is_done() && !input.is_empty() {
         let step = body.step(input)?;

@@ -9,8 +9,18 @@ fn limits() -> HeadLimits {
     Limits::default().head
 }
 
-fn decode(input: &[u8], split: usize) -> Result<(Vec<u8>, Vec<u8>, bool, usize), Violation> {
-    let mut decoder = ChunkedDecoder::new(&limits());
+/// Body, trailers, whether it is over, and how much has been used.
+type Decoded = (Vec<u8>, Vec<u8>, bool, usize);
+
+fn decode(input: &[u8], split: usize) -> Result<Decoded, Violation> {
+    decode_by(ChunkedDecoder::new(&limits()), input, split)
+}
+
+fn decode_by(
+    mut decoder: ChunkedDecoder,
+    input: &[u8],
+    split: usize,
+) -> Result<Decoded, Violation> {
     decoder.keep_trailers();
     let (mut body, mut used) = (Vec::new(), 0);
     for end in [split, input.len()] {
@@ -94,6 +104,31 @@ fn row28_trailers_obey_the_rules_of_headers() {
             Err(Violation::Trailer),
             "{input:?}"
         );
+    }
+}
+
+#[test]
+fn row28_trailers_of_a_response_that_may_not_pass_are_left_out() {
+    let of_response = || ChunkedDecoder::of_response(&limits());
+    let input = b"1\r\na\r\n0\r\nContent-MD5: x\r\nx_sum: 1\r\nX-One: 1\r\nDate: y\r\nTE: z\r\n\
+        X-Request-Id: 2\r\nX-Two: 2:3\r\nx.y!: 3\r\n\r\n";
+    for split in 0..=input.len() {
+        let (body, trailers, done, _) = decode_by(of_response(), input, split).expect("legal");
+        assert_eq!((&body[..], done), (&b"a"[..], true));
+        assert_eq!(trailers, b"X-One: 1\r\nX-Two: 2:3\r\n");
+    }
+    for input in [
+        "0\r\n: 1\r\n\r\n",
+        "0\r\nx : 1\r\n\r\n",
+        "0\r\nx(y): 1\r\n\r\n",
+        "0\r\n x: 1\r\n\r\n",
+        "0\r\nx: 1\n\r\n",
+        "0\r\nDate: \0\r\n\r\n",
+        "0\r\nx_y\r\n\r\n",
+        &format!("0\r\n{}\r\n", "x_y: b\r\n".repeat(101)),
+    ] {
+        let decoded = decode_by(of_response(), input.as_bytes(), 0);
+        assert_eq!(decoded, Err(Violation::Trailer), "{input:?}");
     }
 }
 

@@ -68,7 +68,7 @@ impl Exchange<'_> {
             BodyOut::None | BodyOut::Length | BodyOut::UntilClose => Framing::AsIs,
         };
         let limits = &self.client.downstream.worker.limits().head;
-        let decoder = BodyDecoder::new(self.work.response.body(), limits);
+        let decoder = BodyDecoder::of_response(self.work.response.body(), limits);
         self.answerable = false;
         Answering {
             attempt,
