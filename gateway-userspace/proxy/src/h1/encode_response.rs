@@ -132,14 +132,11 @@ fn push_framing(
     let fields = &head.fields;
     match (body, fields.length) {
         (BodyOut::Chunked, _) => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        (BodyOut::Length | BodyOut::None, Some(length))
-            if fields.own_length && !view.forbids_length() =>
-        {
+        (BodyOut::None, _) if view.forbids_framing() => {}
+        (BodyOut::Length | BodyOut::None, Some(length)) if fields.own_length => {
             push_length(out, length);
         }
-        (BodyOut::None, None) if head.ended && !view.forbids_length() => {
-            push_length(out, 0);
-        }
+        (BodyOut::None, None) if head.ended => push_length(out, 0),
         // RFC 9112 §6.1: the answer to HEAD may say how the body would have been coded.
         (BodyOut::None, None) if fields.coding == Coding::Chunked && !plan.http10 => {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

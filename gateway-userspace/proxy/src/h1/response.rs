@@ -244,8 +244,8 @@ impl<'a> ResponseView<'a> {
         self.head.reason.of(self.buf)
     }
 
-    /// Whether the status allows no `Content-Length` (RFC 9110 §8.6).
-    pub(crate) fn forbids_length(&self) -> bool {
+    /// Whether the status allows neither `Content-Length` (RFC 9110 §8.6) nor `Transfer-Encoding` (RFC 9112 §6.1).
+    pub(crate) fn forbids_framing(&self) -> bool {
         self.head.status < 200 || self.head.status == 204
     }
 
@@ -256,7 +256,7 @@ impl<'a> ResponseView<'a> {
 
     /// Flags of the lines that are not forwarded.
     pub(crate) fn skip(&self) -> u8 {
-        if self.forbids_length() {
+        if self.forbids_framing() {
             DROP | LENGTH
         } else {
             DROP

@@ -404,6 +404,40 @@ fn responses_are_framed_for_the_client_at_hand() {
     assert_eq!(wire, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
 }
 
+#[test]
+fn a_status_that_allows_no_framing_gets_none() {
+    for (status, lines, sent) in [
+        ("204 No Content", "", ""),
+        ("304 Not Modified", "", "Transfer-Encoding: chunked\r\n"),
+        (
+            "101 Switching Protocols",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        ),
+    ] {
+        let wire =
+            format!("HTTP/1.1 {status}\r\nDate: x\r\nTransfer-Encoding: chunked\r\n{lines}\r\n");
+        let asked = Asked {
+            head: false,
+            websocket: true,
+        };
+        let mut head = ResponseHead::default();
+        let parsed = head.parse(wire.as_bytes(), &limits(), asked);
+        assert!(matches!(parsed, Ok(Progress::Complete(_))), "{parsed:?}");
+        let plan = ResponsePlan {
+            edits: &CompiledEdits::default(),
+            cors: &[],
+            date: &http_date(0),
+            http10: false,
+            keep_alive: true,
+        };
+        let mut out = Vec::new();
+        encode_response(&mut out, &head.view(wire.as_bytes()), &plan);
+        let expected = format!("HTTP/1.1 {status}\r\nDate: x\r\n{sent}\r\n");
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+}
+
 /// Takes a request of the table apart by random edits.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let cases = corpus::requests();

@@ -41,7 +41,7 @@ pub fn to_http(
         }
     }
     if fields.own_length
-        && !view.forbids_length()
+        && !view.forbids_framing()
         && let Some(length) = fields.length
     {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
