@@ -8,7 +8,7 @@ use super::fields::{Coding, DATE};
 use super::response::ResponseView;
 use crate::clock::HTTP_DATE_LEN;
 use crate::cors::CorsLine;
-use crate::head::bytes;
+use crate::head::{Known, bytes};
 
 /// What is changed on the way to the client.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub fn encode_response(
         cors: !plan.cors.is_empty(),
     };
     push_runs(out, &head.fields, view.buf, skip);
-    if head.fields.flags & DATE == 0 && !head.is_upgrade() {
+    if head.fields.flags & DATE == 0 && !head.is_upgrade() && !adds_date(plan.edits) {
         push_line(out, "Date", plan.date);
     }
     push_framing(out, view, plan, body);
@@ -94,6 +94,12 @@ pub fn encode_informational(out: &mut Vec<u8>, view: &ResponseView<'_>) {
     };
     push_runs(out, &view.head.fields, view.buf, skip);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether edits bring a `Date` of their own.
+pub(super) fn adds_date(edits: &CompiledEdits) -> bool {
+    let mut added = edits.appended().iter();
+    added.any(|line| Known::of(line.name.as_str().as_bytes()) == Known::Date)
 }
 
 /// What a gateway that reads a request's body itself answers to `Expect: 100-continue`.

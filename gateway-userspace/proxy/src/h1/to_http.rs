@@ -4,6 +4,7 @@ use bytes::Bytes;
 use gateway_model::snapshot::CompiledEdits;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::encode_response::adds_date;
 use super::fields::{DATE, DROP};
 use super::response::ResponseView;
 use crate::cors::{self, CorsLine};
@@ -46,7 +47,7 @@ pub fn to_http(
     {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
-    if fields.flags & DATE == 0 {
+    if fields.flags & DATE == 0 && !adds_date(edits) {
         headers.insert(http::header::DATE, date.clone());
     }
     for (name, value) in cors {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gateway_model::ir::{Filter, HeaderEdits, HeaderLine, HeaderName};
+use http::Request;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Backend, Client, Config, World, eventually};
+use crate::support::{Backend, Client, Config, RouteSpec, World, empty, eventually};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -347,6 +349,37 @@ async fn what_comes_before_a_fault_is_passed_on() {
     client.head().await;
     sent.notify_one();
     assert_eq!(client.rest().await, b"3\r\nabc\r\n");
+}
+
+#[tokio::test]
+async fn a_date_that_a_rule_writes_is_the_only_one() {
+    const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let backend = Backend::answering(HELLO).await;
+    let line = || HeaderLine {
+        name: HeaderName::parse("Date").unwrap(),
+        value: OLD.into(),
+    };
+    for edits in [
+        HeaderEdits {
+            set: [line()].into(),
+            ..HeaderEdits::default()
+        },
+        HeaderEdits {
+            add: [line()].into(),
+            ..HeaderEdits::default()
+        },
+    ] {
+        let mut config = Config::default().http("http", None);
+        let mut spec = RouteSpec::new("http", "", config.upstream("app", &[backend.address]));
+        spec.filters.push(Filter::ResponseHeaders(edits));
+        let world = World::new(config.route(spec)).await;
+        let head = world.get("a", "/").await.head.to_ascii_lowercase();
+        assert_eq!(head.matches("\r\ndate:").count(), 1, "{head}");
+        let request = Request::get("http://a/").body(empty()).unwrap();
+        let response = world.http2().await.send_request(request).await.unwrap();
+        let dates = response.headers().get_all("date").iter();
+        assert_eq!(dates.collect::<Vec<_>>(), [OLD], "over http/2");
+    }
 }
 
 #[tokio::test]
