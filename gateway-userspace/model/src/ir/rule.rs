@@ -226,7 +226,8 @@ pub struct Timeouts {
 pub struct Retry {
     /// Further attempts after the first; 0 switches retries off.
     pub attempts: u32,
-    /// Response codes that are tried again, besides connections that were never made.
+    /// Response codes that are tried again, besides what no endpoint has processed and, for methods that are
+    /// idempotent (RFC 9110 §9.2.2), connections that ended and attempts that took too long.
     pub codes: Box<[u16]>,
     /// Pause before the first retry; none means the process's default.
     pub backoff: Option<Duration>,

@@ -9,7 +9,7 @@ use gateway_model::ir::Retry;
 use gateway_model::snapshot::CompiledRule;
 
 use super::inbound::{Inbound, NoHead};
-use crate::error::{Kind, ProxyError};
+use crate::error::{Kind, ProxyError, Side};
 use crate::h1::ResponseHead;
 use crate::worker::Worker;
 
@@ -19,6 +19,8 @@ const UNAVAILABLE: &[u8] = b"14";
 /// The attempts that one request has left.
 pub(super) struct Retries {
     policy: Option<Arc<Retry>>,
+    /// Whether a second request has the same effect as the first (RFC 9110 §9.2.2), as far as the rule asks.
+    idempotent: bool,
     /// Attempts that the rule still allows.
     left: u32,
     /// How often what no endpoint has heard may still be said again.
@@ -39,12 +41,20 @@ impl Retries {
         Self {
             left: policy.map_or(0, |policy| policy.attempts),
             policy: policy.cloned(),
+            idempotent: false,
             repeats: limits.connect_attempts,
             made: 0,
             tried: Vec::new(),
             base,
             most: limits.retry_backoff_max.max(base),
         }
+    }
+
+    /// The same for a request with this method.
+    pub(super) fn of_method(mut self, method: &str) -> Self {
+        self.idempotent = self.policy.is_some()
+            && matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE");
+        self
     }
 
     /// Whether what is sent has to be kept, for it may be sent again.
@@ -71,12 +81,17 @@ impl Retries {
     }
 
     /// The longest pause before the next attempt after a failure; none when there is none.
+    ///
+    /// What the endpoint may have processed is said again only if that has the same effect, or if the rule lists
+    /// what the client would be told of a timeout.
     pub(super) fn after_failure(&mut self, error: &ProxyError) -> Option<Duration> {
-        let unheard = matches!(
-            error.kind,
-            Kind::Connect | Kind::ConnectTimeout | Kind::Declined | Kind::BackendTimeout
-        );
-        self.next().filter(|_| unheard)
+        let again = match (error.side, error.kind) {
+            (_, Kind::Connect | Kind::ConnectTimeout | Kind::Declined) => true,
+            (Side::Upstream, Kind::Closed | Kind::Io | Kind::Reset(_)) => self.idempotent,
+            (_, Kind::BackendTimeout) => self.idempotent || self.lists(504),
+            _ => false,
+        };
+        self.next().filter(|_| again)
     }
 
     /// The same after a response, which is the client's otherwise.
@@ -85,8 +100,8 @@ impl Retries {
         head: &ResponseHead,
         inbound: &Inbound,
     ) -> Option<Duration> {
-        let policy = self.policy.as_ref()?;
-        let listed = policy.codes.contains(&head.status());
+        self.policy.as_ref()?;
+        let listed = self.lists(head.status());
         // Trailers alone: the call has not reached the method.
         let declined = || {
             let buffer = inbound.buffer.filled();
@@ -97,6 +112,12 @@ impl Retries {
         } else {
             None
         }
+    }
+
+    /// Whether the rule wants this status to be tried again.
+    fn lists(&self, status: u16) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_some_and(|policy| policy.codes.contains(&status))
     }
 
     /// Counts an attempt that is begun; says how many there have been.
@@ -142,7 +163,6 @@ impl Retries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Side;
 
     fn retries(attempts: u32, backoff: Option<Duration>) -> Retries {
         let worker = Worker::alone();
@@ -171,22 +191,46 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_processed_is_not_tried_again() {
-        let mut retries = retries(1, None);
-        for (kind, again) in [
-            (Kind::Connect, true),
-            (Kind::ConnectTimeout, true),
-            (Kind::Declined, true),
-            (Kind::BackendTimeout, true),
-            (Kind::Reset(h2::Reason::CANCEL.into()), false),
-            (Kind::Closed, false),
-            (Kind::RequestTimeout, false),
+    fn what_may_have_been_processed_is_tried_again_only_if_that_does_no_harm() {
+        use Kind::{BackendTimeout, Closed, Connect, ConnectTimeout, Declined, Io, RequestTimeout};
+        let reset = Kind::Reset(h2::Reason::CANCEL.into());
+        let policy = |codes: &[u16]| {
+            Some(Arc::new(Retry {
+                attempts: 1,
+                codes: codes.into(),
+                backoff: None,
+            }))
+        };
+        let unheard = [Connect, ConnectTimeout, Declined];
+        for (method, codes, heard) in [
+            ("GET", &[][..], &[BackendTimeout, Closed, Io, reset][..]),
+            ("PUT", &[], &[BackendTimeout, Closed, Io, reset]),
+            ("POST", &[502], &[]),
+            ("POST", &[504], &[BackendTimeout]),
+            ("PATCH", &[], &[]),
         ] {
-            let error = ProxyError::new(Side::Upstream, kind);
-            assert_eq!(retries.after_failure(&error).is_some(), again, "{kind:?}");
+            for kind in [
+                Connect,
+                ConnectTimeout,
+                Declined,
+                BackendTimeout,
+                Closed,
+                Io,
+                reset,
+                RequestTimeout,
+            ] {
+                let mut retries = retries(1, None);
+                retries.policy = policy(codes);
+                let mut retries = retries.of_method(method);
+                let again = unheard.contains(&kind) || heard.contains(&kind);
+                let error = ProxyError::new(Side::Upstream, kind);
+                let pause = retries.after_failure(&error);
+                assert_eq!(pause.is_some(), again, "{method} {codes:?} {kind:?}");
+                let gone = ProxyError::new(Side::Downstream, Closed);
+                assert_eq!(retries.after_failure(&gone), None, "{method}: nobody asks");
+                retries.left = 0;
+                assert_eq!(retries.after_failure(&error), None, "{method} {kind:?}");
+            }
         }
-        retries.left = 0;
-        let error = ProxyError::new(Side::Upstream, Kind::Connect);
-        assert_eq!(retries.after_failure(&error), None);
     }
 }

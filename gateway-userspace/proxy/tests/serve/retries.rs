@@ -113,15 +113,45 @@ async fn a_connection_that_cannot_be_made_is_made_to_another_endpoint() {
     assert_eq!(world.proxy.stats().upstream_connect_failures, 1);
 }
 
+/// One request of this method, with a body where the method has one: its status.
+async fn ask(world: &World, method: &str, over_http2: bool) -> u16 {
+    let sent = if method == "POST" { "hi" } else { "" };
+    if over_http2 {
+        let request = Request::builder().method(method).uri("http://a/");
+        let request = request.body(full(sent)).unwrap();
+        let response = world.http2().await.send_request(request).await.unwrap();
+        return response.status().as_u16();
+    }
+    let length = sent.len();
+    let mut client = world.client().await;
+    client
+        .send(format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{sent}"
+        ))
+        .await;
+    client.response().await.status
+}
+
 #[tokio::test]
-async fn what_may_have_been_processed_is_not_tried_again() {
+async fn what_may_have_been_processed_is_tried_again_only_if_that_does_no_harm() {
+    for over_http2 in [false, true] {
+        for (method, connections) in [("POST", 1), ("PATCH", 1), ("GET", 4), ("DELETE", 4)] {
+            let backend = Backend::start(|mut conn| async move {
+                conn.head().await.unwrap();
+            })
+            .await;
+            let world = World::new(to(&[backend.address], retry(3, &[500, 502]))).await;
+            assert_eq!(ask(&world, method, over_http2).await, 502);
+            assert_eq!(backend.connections(), connections, "{method} {over_http2}");
+        }
+    }
     let backend = Backend::start(|mut conn| async move {
         conn.head().await.unwrap();
     })
     .await;
-    let world = World::new(to(&[backend.address], retry(3, &[500]))).await;
-    assert_eq!(world.get("a", "/").await.status, 502);
-    assert_eq!(backend.connections(), 1);
+    let world = World::new(to(&[backend.address], None)).await;
+    assert_eq!(ask(&world, "GET", false).await, 502);
+    assert_eq!(backend.connections(), 1, "without a policy");
 }
 
 /// Answers what it got only with the third of the requests that came whole.
@@ -308,32 +338,41 @@ async fn the_requests_time_covers_all_tries_and_its_end_cancels_the_last() {
 
 #[tokio::test]
 async fn one_tries_time_ends_that_try_alone() {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&seen);
-    let backend = Backend::start(move |mut conn| {
-        let first = count.fetch_add(1, Ordering::SeqCst) < 2;
-        async move {
-            conn.head().await.unwrap();
-            if first {
-                conn.ended().await;
-            } else {
-                conn.write(OK).await;
-            }
+    for (method, codes, status, tries) in [
+        ("GET", &[][..], 200, 3),
+        ("POST", &[504], 200, 3),
+        ("POST", &[500], 504, 1),
+    ] {
+        for over_http2 in [false, true] {
+            let seen = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&seen);
+            let backend = Backend::start(move |mut conn| {
+                let silent = count.fetch_add(1, Ordering::SeqCst) < 2;
+                async move {
+                    conn.head().await.unwrap();
+                    if silent {
+                        // To its end.
+                        conn.until(b"\0").await;
+                    } else {
+                        conn.write(OK).await;
+                    }
+                }
+            })
+            .await;
+            let config = spec_to(&[backend.address], UpstreamProtocol::Http1, |spec| {
+                spec.retry = retry(2, codes);
+                spec.timeouts = Timeouts {
+                    request: None,
+                    backend_request: Some(Duration::from_millis(100)),
+                };
+            });
+            let world = World::new(config).await;
+            assert_eq!(ask(&world, method, over_http2).await, status, "{method}");
+            assert_eq!(seen.load(Ordering::SeqCst), tries, "{method} {codes:?}");
+            eventually("all are counted", || {
+                world.proxy.stats().upstream_retries == tries as u64 - 1
+            })
+            .await;
         }
-    })
-    .await;
-    let config = spec_to(&[backend.address], UpstreamProtocol::Http1, |spec| {
-        spec.retry = retry(2, &[]);
-        spec.timeouts = Timeouts {
-            request: None,
-            backend_request: Some(Duration::from_millis(100)),
-        };
-    });
-    let world = World::new(config).await;
-    assert_eq!(world.get("a", "/").await.status, 200);
-    assert_eq!(seen.load(Ordering::SeqCst), 3);
-    eventually("both are counted", || {
-        world.proxy.stats().upstream_retries == 2
-    })
-    .await;
+    }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use gateway_model::head::Head;
 use gateway_model::ir::Timeouts;
 use gateway_model::snapshot::{CompiledFilters, CompiledRule};
 
@@ -162,6 +163,7 @@ impl<'a> Exchange<'a> {
         let view = work.request.view(buffer.filled());
         let cors = origin::response_lines(rule, &view);
         let copies = Copies::of(&client.downstream, routing, decision, &view);
+        let retries = Retries::new(&client.downstream.worker, rule).of_method(view.method());
         let mut upload = begin_upload(client, work, buffer, &forward, record);
         upload.copies = copies;
         let worker = &client.downstream.worker;
@@ -172,7 +174,7 @@ impl<'a> Exchange<'a> {
         record.asks(forward.label);
         Self {
             budget: Budget::new(&worker.timers, &timeouts, &worker.limits().time, false),
-            retries: Retries::new(worker, rule),
+            retries,
             informational: Informational::default(),
             client,
             work,

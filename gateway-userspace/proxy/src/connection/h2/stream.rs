@@ -151,7 +151,7 @@ fn begin<'a>(
         cors: origin::response_lines(decision.rule.map(|rule| &**rule), &head),
         partial: None,
         held: None,
-        retries: Retries::new(worker, decision.rule.map(|rule| &**rule)),
+        retries: Retries::new(worker, decision.rule.map(|rule| &**rule)).of_method(head.method()),
         informational: Informational::default(),
         record,
     })))
