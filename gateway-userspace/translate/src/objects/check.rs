@@ -207,6 +207,18 @@ pub(super) fn path(text: &str) -> Checked {
     if !text.starts_with('/') {
         return Err(format!("{text:?} must start with '/'"));
     }
+    path_form(text)
+}
+
+/// What Gateway API v1 `HTTPPathModifier` puts into a path, by the rules of those that are matched: its schema has
+/// no more than a length, and what it lets through would be sent. That it starts with `/` is the rule's to say.
+pub(super) fn replacement_path(text: &str) -> Checked {
+    length(text, 0, 1024)?;
+    path_form(text)
+}
+
+/// Segments and characters of a normal path.
+fn path_form(text: &str) -> Checked {
     for part in ["//", "/./", "/../", "%2f", "%2F", "#"] {
         if text.contains(part) {
             return Err(format!("{text:?} must not contain {part:?}"));

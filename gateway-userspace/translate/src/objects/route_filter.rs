@@ -232,24 +232,13 @@ impl PathModifier {
             if !other.is_absent() {
                 other.problem(format!("must not be given for type {kind}"));
             }
-            wanted.required_checked(replacement)
+            wanted.required_checked(check::replacement_path)
         };
         Some(match kind {
             "ReplaceFullPath" => Known::Known(Self::Full(value(&full, &prefix))),
             "ReplacePrefixMatch" => Known::Known(Self::Prefix(value(&prefix, &full))),
             other => Known::Unknown(other.into()),
         })
-    }
-}
-
-/// The schema has no more than a length; a blank, a control character or a `#` would end or split
-/// the request line, so they are refused with it.
-fn replacement(text: &str) -> check::Checked {
-    check::length(text, 0, 1024)?;
-    let forbidden = |c: &char| c.is_control() || c.is_whitespace() || matches!(c, '#' | '?');
-    match text.chars().find(forbidden) {
-        None => Ok(()),
-        Some(c) => Err(format!("{text:?} must not hold {c:?}")),
     }
 }
 
