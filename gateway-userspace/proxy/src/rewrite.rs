@@ -2,7 +2,7 @@
 
 use gateway_model::ir::{PathRewrite, Redirect, Scheme};
 
-use crate::head::bytes;
+use crate::head::{Violation, bytes};
 
 /// Appends the path that Gateway API v1 `HTTPPathModifier` makes of a matched one, query excluded.
 /// `prefix_len` is what the matching prefix covers, without a trailing slash.
@@ -30,7 +30,7 @@ pub fn push_path(out: &mut Vec<u8>, rewrite: &PathRewrite, path: &str, prefix_le
 pub struct RedirectFrom<'a> {
     /// The scheme the client used.
     pub scheme: Scheme,
-    /// The host in normal form, without port.
+    /// The host in normal form, without port; empty if an HTTP/1.0 request has none.
     pub host: &'a str,
     /// The port of the listener that took the request.
     pub port: u16,
@@ -47,7 +47,16 @@ pub struct RedirectFrom<'a> {
 /// The port, as the specification has it: the filter's; else, with a scheme in the filter, that
 /// scheme's well-known port; else the listener's. It is left out if it is 80 with `http` or 443
 /// with `https`: "Implementations SHOULD NOT add the port number in the 'Location' header".
-pub fn push_location(out: &mut Vec<u8>, redirect: &Redirect, from: &RedirectFrom<'_>) {
+///
+/// Where nobody says a host, the location is relative to the one that the client has asked.
+///
+/// # Errors
+/// The client would have to go to another scheme or port of a host that nobody says.
+pub fn push_location(
+    out: &mut Vec<u8>,
+    redirect: &Redirect,
+    from: &RedirectFrom<'_>,
+) -> Result<(), Violation> {
     let scheme = redirect.scheme.unwrap_or(from.scheme);
     let well_known = match scheme {
         Scheme::Http => 80,
@@ -58,12 +67,17 @@ pub fn push_location(out: &mut Vec<u8>, redirect: &Redirect, from: &RedirectFrom
         (None, Some(_)) => well_known,
         (None, None) => from.port,
     };
-    out.extend_from_slice(scheme.as_str().as_bytes());
-    out.extend_from_slice(b"://");
-    out.extend_from_slice(redirect.hostname.as_deref().unwrap_or(from.host).as_bytes());
-    if port != well_known {
-        out.push(b':');
-        bytes::push_decimal(out, port.into());
+    let host = redirect.hostname.as_deref().unwrap_or(from.host);
+    if !host.is_empty() {
+        out.extend_from_slice(scheme.as_str().as_bytes());
+        out.extend_from_slice(b"://");
+        out.extend_from_slice(host.as_bytes());
+        if port != well_known {
+            out.push(b':');
+            bytes::push_decimal(out, port.into());
+        }
+    } else if (scheme, port) != (from.scheme, from.port) {
+        return Err(Violation::HostMissing);
     }
     match &redirect.path {
         Some(rewrite) => push_path(out, rewrite, from.path, from.prefix_len),
@@ -73,6 +87,7 @@ pub fn push_location(out: &mut Vec<u8>, redirect: &Redirect, from: &RedirectFrom
         out.push(b'?');
         out.extend_from_slice(query.as_bytes());
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -121,7 +136,7 @@ mod tests {
             prefix_len: 5,
         };
         let mut out = Vec::new();
-        push_location(&mut out, redirect, &from);
+        push_location(&mut out, redirect, &from).expect("a host");
         bytes::ascii(&out).to_owned()
     }
 
@@ -190,6 +205,42 @@ mod tests {
         ] {
             let expected = format!("{expected}/cart/1?a=b");
             assert_eq!(location(&filter, scheme, listener), expected, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_host_a_location_is_relative_or_none() {
+        let from = RedirectFrom {
+            scheme: Scheme::Http,
+            host: "",
+            port: 8080,
+            path: "/cart/1",
+            query: Some("a=b"),
+            prefix_len: 5,
+        };
+        let to = Redirect {
+            path: Some(PathRewrite::Full("/to".into())),
+            ..redirect()
+        };
+        let (scheme, hostname) = (Some(Scheme::Http), Some("a.example".into()));
+        for (port, scheme, hostname, expected) in [
+            (None, None, None, Some("/to?a=b")),
+            (Some(8080), scheme, None, Some("/to?a=b")),
+            (None, None, hostname, Some("http://a.example:8080/to?a=b")),
+            (Some(80), None, None, None),
+            (None, scheme, None, None),
+            (Some(8080), Some(Scheme::Https), None, None),
+        ] {
+            let redirect = Redirect {
+                port,
+                scheme,
+                hostname,
+                ..to.clone()
+            };
+            let mut out = Vec::new();
+            let made = push_location(&mut out, &redirect, &from);
+            let made = made.ok().map(|()| bytes::ascii(&out));
+            assert_eq!(made, expected, "{redirect:?}");
         }
     }
 

@@ -30,8 +30,10 @@ pub(super) fn answer(
                 query: head.query(),
                 prefix_len: decision.prefix_len,
             };
-            push_location(&mut location, redirect, &from);
-            Some(Answer::redirect(redirect.status, location))
+            match push_location(&mut location, redirect, &from) {
+                Ok(()) => Some(Answer::redirect(redirect.status, location)),
+                Err(violation) => wanted.refuse(ProxyError::downstream(violation), record),
+            }
         }
         Act::Asterisk => Some(Answer::to_options_asterisk()),
         Act::Preflight(policy) => {
@@ -44,10 +46,7 @@ pub(super) fn answer(
             Some(answer)
         }
         Act::Refuse(kind, reason) => {
-            let error = ProxyError::new(Side::Gateway, kind).because(reason);
-            let answer = wanted.answer(&error);
-            record.error = Some(error);
-            answer
+            wanted.refuse(ProxyError::new(Side::Gateway, kind).because(reason), record)
         }
     }
 }
@@ -86,7 +85,14 @@ impl Wanted {
         Answer::to_error(error, &asker)
     }
 
-    /// The same for a client of HTTP/1.x, which cannot have called over gRPC.
+    /// The same, and the record is told why.
+    fn refuse(self, error: ProxyError, record: &mut Record) -> Option<Answer> {
+        let answer = self.answer(&error);
+        record.error = Some(error);
+        answer
+    }
+
+    /// What it depends on for a client of HTTP/1.x, which cannot have called over gRPC.
     pub(super) fn of_http1(head: &impl Source) -> Self {
         Self {
             grpc: false,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use gateway_model::ir::{Action, Cors, CorsOrigin, Redirect, Scheme};
+use gateway_model::ir::{Action, Cors, CorsOrigin, PathRewrite, Redirect, Scheme};
 
 use crate::support::{Backend, Config, RouteSpec, World};
 
@@ -34,6 +34,30 @@ async fn a_redirect_needs_no_backend_and_keeps_the_connection() {
             response.head
         );
     }
+}
+
+#[tokio::test]
+async fn a_redirect_of_a_request_without_host_names_none() {
+    let to = |scheme| {
+        Action::Redirect(Box::new(Redirect {
+            scheme,
+            hostname: None,
+            path: Some(PathRewrite::Full("/to".into())),
+            port: None,
+            status: 302,
+        }))
+    };
+    let config = Config::default().http("http", None);
+    let config = config.route(RouteSpec::new("http", "", to(None)));
+    let secure = RouteSpec::new("http", "/secure", to(Some(Scheme::Https)));
+    let world = World::new(config.route(secure)).await;
+    let mut client = world.client().await;
+    client.send("GET /a HTTP/1.0\r\n\r\n").await;
+    let head = client.response().await.head;
+    assert!(head.contains("\r\nlocation: /to\r\n"), "{head}");
+    let mut client = world.client().await;
+    client.send("GET /secure HTTP/1.0\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 400);
 }
 
 #[tokio::test]
