@@ -37,7 +37,7 @@ pub struct AccessRecord<'a> {
     pub method: &'a str,
     /// The host in normal form.
     pub host: &'a str,
-    /// The path in normal form.
+    /// The path in normal form; the beginning of the target as it was sent if the head was refused.
     pub path: &'a str,
     /// The query as sent.
     pub query: Option<&'a str>,

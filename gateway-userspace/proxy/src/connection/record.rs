@@ -131,15 +131,7 @@ impl Record {
     /// Counts and logs the request.
     pub(super) fn end(self, downstream: &Downstream, rule: Option<&CompiledRule>) {
         let worker = &downstream.worker;
-        let counters = &worker.counters;
-        match self.status / 100 {
-            1 => counters.responses_1xx.up(),
-            2 => counters.responses_2xx.up(),
-            3 => counters.responses_3xx.up(),
-            4 => counters.responses_4xx.up(),
-            5 => counters.responses_5xx.up(),
-            _ => {}
-        }
+        count_status(worker, self.status);
         if let Some(error) = &self.error {
             count_error(downstream, error);
         }
@@ -202,14 +194,13 @@ impl Record {
 
 impl Logged {
     fn new(downstream: &Downstream, head: &impl Source, protocol: &'static str) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let user_agent = HeaderName::parse("user-agent");
         let user_agent = user_agent.as_ref().and_then(|name| {
             let value = head.header_values(name).next();
             value.map(Box::from)
         });
         Self {
-            time_unix_ms: now.map_or(0, |now| now.as_millis() as u64),
+            time_unix_ms: unix_ms(),
             revision: 0,
             gateway: None,
             listener: None,
@@ -225,6 +216,67 @@ impl Logged {
             asked: None,
             upstream_time: None,
         }
+    }
+}
+
+/// A request whose head was refused, so that nothing was decided about it.
+pub(super) struct Refused<'a> {
+    pub(super) method: &'a str,
+    /// The target as it was sent.
+    pub(super) target: &'a str,
+    pub(super) protocol: &'static str,
+    /// When it was refused.
+    pub(super) at: Instant,
+    /// The status sent.
+    pub(super) status: u16,
+    /// Body bytes to the client.
+    pub(super) bytes_sent: usize,
+}
+
+impl Refused<'_> {
+    /// Counts and logs it.
+    #[cold]
+    pub(super) fn end(&self, downstream: &Downstream, error: &ProxyError) {
+        let worker = &downstream.worker;
+        count_status(worker, self.status);
+        count_error(downstream, error);
+        if !worker.log.is_on() {
+            return;
+        }
+        worker.log.push(&AccessRecord {
+            time_unix_ms: unix_ms(),
+            revision: downstream.routing().serving().snapshot.revision().0,
+            client: Some(downstream.peer.ip()),
+            method: self.method,
+            path: self.target,
+            status: self.status,
+            bytes_sent: self.bytes_sent as u64,
+            duration: self.at.elapsed(),
+            flags: error.flag(),
+            protocol: self.protocol,
+            tls_version: downstream.tls_version,
+            sni: downstream.sni.as_deref().unwrap_or_default(),
+            error: &error.chain(),
+            ..AccessRecord::default()
+        });
+    }
+}
+
+/// Now, as log lines say it.
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
+}
+
+fn count_status(worker: &Worker, status: u16) {
+    let counters = &worker.counters;
+    match status / 100 {
+        1 => counters.responses_1xx.up(),
+        2 => counters.responses_2xx.up(),
+        3 => counters.responses_3xx.up(),
+        4 => counters.responses_4xx.up(),
+        5 => counters.responses_5xx.up(),
+        _ => {}
     }
 }
 

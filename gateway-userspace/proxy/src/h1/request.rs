@@ -11,7 +11,7 @@ use super::fields::{Coding, Fields};
 use super::lines::Lines;
 use super::span::{Piece, Span};
 use super::target::Target;
-use crate::head::bytes;
+use crate::head::bytes::{self, TCHAR};
 use crate::head::{Known, Violation};
 use crate::limits::HeadLimits;
 
@@ -45,6 +45,9 @@ impl Method {
         }
     }
 }
+
+/// How much is shown of a method or target that was refused.
+const MAX_SHOWN: usize = 256;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -124,6 +127,21 @@ impl RequestHead {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Method and target of a head that was refused, as they were sent and as far as they are any.
+    #[must_use]
+    pub fn as_sent(buf: &[u8]) -> (&str, &str) {
+        let text = buf.strip_prefix(b"\r\n").unwrap_or(buf);
+        let line = text.split(|b| matches!(b, b'\r' | b'\n')).next();
+        let mut words = line.unwrap_or_default().split(|&b| b == b' ');
+        match (words.next(), words.next()) {
+            (Some(method), Some(target)) if bytes::all(method, TCHAR) => (
+                bytes::ascii(&method[..method.len().min(MAX_SHOWN)]),
+                bytes::ascii(&target[..target.len().min(MAX_SHOWN)]),
+            ),
+            _ => ("", ""),
+        }
     }
 
     /// The request as matching and forwarding see it. `buf` is the one that was parsed.

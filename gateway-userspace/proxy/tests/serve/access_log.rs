@@ -4,32 +4,46 @@ use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
 
 use crate::support::{Backend, Config, World};
 
+const SHORT: std::time::Duration = std::time::Duration::from_millis(150);
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-async fn lines(format: AccessLogFormat) -> Vec<String> {
+/// What is logged of what is asked.
+async fn logged(
+    name: &str,
+    format: AccessLogFormat,
+    ask: impl AsyncFnOnce(&World),
+    change: impl FnOnce(&mut Settings),
+) -> Vec<String> {
     let backend = Backend::answering(HELLO).await;
-    let directory =
-        std::env::temp_dir().join(format!("sluice-log-{}-{format:?}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("sluice-log-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("access.log");
-    let settings = Settings {
+    let mut settings = Settings {
         workers: 1.try_into().unwrap(),
         access_log: format,
         access_log_output: AccessLogOutput::File(path.clone()),
         ..Settings::default()
     };
+    change(&mut settings);
     let world = World::start(Config::to(&[backend.address]), settings).await;
-    let mut client = world.client().await;
-    client.get("shop.example", "/a?b").await;
-    client
-        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUser-Agent: x\"\ty\r\n\r\n")
-        .await;
-    client.response().await;
-    client.ends().await;
+    ask(&world).await;
     world.proxy.drain(std::time::Duration::from_secs(30)).await;
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     text.lines().map(str::to_owned).collect()
+}
+
+async fn lines(format: AccessLogFormat) -> Vec<String> {
+    let ask = async |world: &World| {
+        let mut client = world.client().await;
+        client.get("shop.example", "/a?b").await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUser-Agent: x\"\ty\r\n\r\n")
+            .await;
+        client.response().await;
+        client.ends().await;
+    };
+    logged(&format!("{format:?}"), format, ask, |_| {}).await
 }
 
 #[tokio::test]
@@ -89,4 +103,51 @@ async fn text_is_one_line_a_request() {
         "{}",
         lines[0]
     );
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_is_logged_too() {
+    const LATE: &str = "GET /late HTTP/1.1\r\nHost";
+    let requests = [
+        ("GET /%zz?a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (LATE, 408),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n", 417),
+        ("TRACE /x HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        ("\x16\x03\x01 tls\r\n", 400),
+    ];
+    let ask = async |world: &World| {
+        for (request, status) in requests {
+            let mut client = world.client().await;
+            client.send(request).await;
+            assert_eq!(client.response().await.status, status, "{request:?}");
+            client.ends().await;
+        }
+    };
+    let format = AccessLogFormat::Json;
+    let change = |settings: &mut Settings| settings.limits.time.head = SHORT;
+    let lines = logged("refused", format, ask, change).await;
+    let expected = [
+        ("GET", "/%zz?a", 400, "DPE"),
+        ("GET", "/late", 408, "DT"),
+        ("PUT", "/", 417, "DPE"),
+        ("TRACE", "/x", 405, "DPE"),
+        ("", "", 400, "DPE"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, (method, path, status, flags)) in lines.iter().zip(expected) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(
+            (text("method"), text("path")),
+            (method.into(), path.into()),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["status"], text("flags")),
+            (&status.into(), flags.into()),
+            "{line}"
+        );
+        assert_eq!(text("client"), "127.0.0.1");
+        assert!(text("error").starts_with("downstream: "), "{line}");
+    }
 }

@@ -533,6 +533,9 @@ async fn a_hostile_head_reaches_no_backend() {
         client.ends().await;
     }
     assert_eq!(backend.connections(), 0);
+    let stats = world.proxy.stats();
+    assert_eq!((stats.responses_4xx, stats.responses_5xx), (4, 1));
+    assert_eq!(stats.requests_refused, 5);
 }
 
 #[tokio::test]
@@ -557,5 +560,21 @@ async fn a_head_as_long_as_its_buffer_waits_for_its_body() {
         .await;
         client.send("body").await;
         assert_eq!(client.response().await.body, "hello", "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn head_is_refused_without_a_body() {
+    let world = World::new(Config::default().http("http", None)).await;
+    for refused in [
+        "HEAD /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nHEAD / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = world.client().await;
+        client.send(refused).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(head.contains("Content-Length: 16\r\n"), "{head}");
+        client.ends().await;
     }
 }

@@ -9,7 +9,7 @@ use super::workspace::Workspace;
 use crate::buffer::Buffer;
 use crate::connection::client::Client;
 use crate::connection::local::{self, Wanted};
-use crate::connection::record::Record;
+use crate::connection::record::{Record, Refused};
 use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, BodyKind, Method, Progress, RequestHead, RequestView};
@@ -86,12 +86,17 @@ fn begin<'a>(
     if matches!(decision.action, Act::Forward { .. }) && is_call(&work.request, &view) {
         decision.action = Act::Refuse(Kind::Refused(505), "gRPC needs HTTP/2");
     }
-    let protocol = match work.request.is_http10() {
-        true => "HTTP/1.0",
-        false => "HTTP/1.1",
-    };
+    let protocol = protocol(&work.request);
     let record = Record::begin(downstream, routing, &decision, &view, protocol, now);
     (decision, record)
+}
+
+/// What the access log calls it.
+fn protocol(head: &RequestHead) -> &'static str {
+    match head.is_http10() {
+        true => "HTTP/1.0",
+        false => "HTTP/1.1",
+    }
 }
 
 /// Whether a request is a call of gRPC, which has no form in HTTP/1.x.
@@ -120,7 +125,7 @@ async fn read_on(
         match parsed {
             Ok(Progress::Complete(_)) => return None,
             Ok(Progress::Partial) => {}
-            Err(error) => return Some(refuse(client, work, &error).await),
+            Err(error) => return Some(refuse(client, work, buffer, &error).await),
         }
         parsed = match read(client, buffer).await {
             Ok(()) => parse(client, &mut work.request, buffer),
@@ -145,19 +150,38 @@ async fn read(client: &mut Client, buffer: &mut Buffer) -> Result<(), ProxyError
 }
 
 /// Answers a head that cannot be read, or not trusted, and ends the connection.
-async fn refuse(client: &mut Client, work: &mut Workspace, error: &ProxyError) -> Next {
-    let counters = &client.downstream.worker.counters;
-    match error.kind {
-        Kind::Protocol(_) => counters.requests_refused.up(),
-        Kind::HeadTimeout => counters.timeouts_downstream.up(),
-        _ => return Next::Abort,
+async fn refuse(
+    client: &mut Client,
+    work: &mut Workspace,
+    buffer: &Buffer,
+    error: &ProxyError,
+) -> Next {
+    if !matches!(error.kind, Kind::Protocol(_) | Kind::HeadTimeout) {
+        return Next::Abort;
     }
     tracing::debug!(peer = %client.downstream.peer, error = %error.chain(), "request refused");
     let Some(answer) = Wanted::default().answer(error) else {
         return Next::Abort;
     };
-    counters.responses_4xx.up();
-    send(client, work, &answer, Wire::CLOSING).await
+    let at = Instant::now();
+    let (method, target) = RequestHead::as_sent(buffer.filled());
+    let head = method == "HEAD";
+    let wire = Wire {
+        keep_alive: false,
+        http10: false,
+        head,
+    };
+    let next = send(client, work, &answer, wire).await;
+    let refused = Refused {
+        method,
+        target,
+        protocol: protocol(&work.request),
+        at,
+        status: answer.status,
+        bytes_sent: if head { 0 } else { answer.body.len() },
+    };
+    refused.end(&client.downstream, error);
+    next
 }
 
 /// Answers without a backend: redirects, failures, and what the rule itself says.
@@ -265,12 +289,6 @@ struct Wire {
 }
 
 impl Wire {
-    const CLOSING: Self = Self {
-        keep_alive: false,
-        http10: false,
-        head: false,
-    };
-
     fn of(request: &RequestHead, client: &Client, may_keep: bool) -> Self {
         Self {
             keep_alive: may_keep && request.keep_alive() && !client.downstream.is_ending(),
