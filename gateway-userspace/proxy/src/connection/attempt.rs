@@ -119,6 +119,11 @@ impl Attempt {
         self.active.endpoint().address()
     }
 
+    /// The endpoint has begun to answer, so that its connection had not ended before it was asked.
+    pub(super) fn answers(&mut self) {
+        self.connection.used = false;
+    }
+
     /// Keeps the connection for another request. One that is shared is kept by itself.
     pub(super) fn keep(mut self, worker: &Worker) {
         if self.connection.stream.http2().is_some() {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gateway_model::ir::{Endpoints, UpstreamProtocol};
+use http_body_util::BodyExt;
 
-use crate::support::{Backend, Config, Refusing, RouteSpec, World, addresses};
+use crate::support::{Backend, Config, Refusing, RouteSpec, World, addresses, get};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -52,6 +53,37 @@ async fn a_request_on_a_stale_connection_is_repeated_on_a_fresh_one() {
     }
     assert_eq!(world.proxy.stats().upstream_stale_retries, 3);
     assert_eq!(backend.connections(), 4);
+}
+
+#[tokio::test]
+async fn a_request_that_its_endpoint_has_begun_to_answer_is_not_repeated() {
+    let begin = || {
+        Backend::start(|mut conn| async move {
+            conn.head().await.unwrap();
+            conn.write(HELLO).await;
+            conn.head().await.unwrap();
+            conn.write("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
+                .await;
+        })
+    };
+    let backend = begin().await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    assert_eq!(client.get("a", "/").await.status, 200);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 103 "));
+    assert_eq!(client.response().await.status, 502);
+    assert_eq!(backend.connections(), 1);
+
+    let backend = begin().await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.http2().await;
+    for status in [200, 502] {
+        let response = client.send_request(get("/")).await.unwrap();
+        assert_eq!(response.status(), status, "over http/2");
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(backend.connections(), 1, "over http/2");
 }
 
 #[tokio::test]

@@ -345,6 +345,7 @@ impl<'a> Exchange<'a> {
             };
             match head {
                 Ok(inbound) if self.work.response.is_informational() => {
+                    attempt.answers();
                     self.pass_on(inbound).await?;
                 }
                 Ok(inbound) => return Ok((attempt, inbound)),

@@ -350,6 +350,7 @@ impl Exchange<'_> {
             };
             match head {
                 Ok(heard) if heard.head.is_informational() => {
+                    attempt.answers();
                     self.pass_on(&heard)?;
                     let mut buffer = heard.inbound.buffer;
                     buffer.consume(heard.inbound.head_len);
