@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Finding;
 use super::allocation::{Ask, Grant, families};
-use crate::objects::{AddressType, Gateway, LoadBalancerAddress, Objects};
+use crate::objects::{AddressType, Gateway, GatewayAddress, LoadBalancerAddress, Objects};
 use crate::settings::{Publish, Settings, SourceKind};
 use crate::status::{GatewayStatusAddress, Reason};
 
@@ -64,6 +64,8 @@ pub(super) struct Request {
     is_open: bool,
     /// What it was given before.
     held: Vec<IpAddr>,
+    /// What it asks for and nobody can have.
+    unusable: Vec<Finding>,
 }
 
 impl Request {
@@ -77,6 +79,9 @@ impl Request {
         };
         for address in &gateway.addresses {
             match &address.kind {
+                AddressType::IpAddress(_) if address.routability.is_some() => {
+                    request.unusable.extend(unroutable(address));
+                }
                 AddressType::IpAddress(Some(address)) => request.statics.push(*address),
                 AddressType::IpAddress(None) => request.automatic += 1,
                 AddressType::Other(kind) => {
@@ -144,7 +149,7 @@ impl Addresses {
         let is_ours = |address: &IpAddr| {
             pool.iter().any(|net| net.contains(address)) || sources.nodes.all.contains(address)
         };
-        let mut faults = Vec::new();
+        let mut faults = request.unusable.clone();
         let mut served = Vec::new();
         for address in &request.statics {
             if !is_ours(address) {
@@ -194,14 +199,14 @@ impl Addresses {
     fn without_pool(request: &Request, sources: &Sources<'_>) -> Self {
         let automatic = request.is_open || request.automatic > 0;
         let mut shown: Vec<_> = request.statics.iter().map(ip).collect();
-        let mut fault = None;
+        let mut faults = request.unusable.clone();
         if automatic {
             let more: Vec<_> = match (sources.settings.publish, sources.load_balancer) {
                 (Publish::Service, Some(given)) if !given.is_empty() => {
                     given.iter().map(of_load_balancer).collect()
                 }
                 (Publish::Service, _) => {
-                    fault = Some(Finding::new(
+                    faults.push(Finding::new(
                         Reason::AddressNotAssigned,
                         "its Service of type LoadBalancer has no address yet",
                     ));
@@ -216,16 +221,33 @@ impl Addresses {
             }
         }
         shown.truncate(MAX_SHOWN);
+        let served = if automatic {
+            Some(Vec::new())
+        } else {
+            let statics = &request.statics;
+            (!statics.is_empty()).then(|| sorted(statics.clone()))
+        };
         Self {
-            served: Some(if automatic {
-                Vec::new()
-            } else {
-                sorted(request.statics.clone())
-            }),
+            served,
             shown,
-            fault,
+            fault: Finding::merge(&faults),
         }
     }
+}
+
+/// GEP-5093: a routability that cannot be met makes its address one that cannot be had.
+fn unroutable(address: &GatewayAddress) -> Option<Finding> {
+    let routability = address.routability.as_ref()?;
+    let asked = match &*address.value {
+        "" => "an address",
+        value => value,
+    };
+    Some(Finding::new(
+        Reason::AddressNotUsable,
+        format!(
+            "spec.addresses: {asked} cannot be given routability {routability}, which is not supported"
+        ),
+    ))
 }
 
 fn ip(address: &IpAddr) -> GatewayStatusAddress {

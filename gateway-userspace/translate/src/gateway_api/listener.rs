@@ -126,6 +126,12 @@ fn fault<E: std::fmt::Display>(
             ),
         ));
     }
+    if let Some(filter) = listener.request_filters.first() {
+        // GEP-5224: no filter may be skipped, for what it would refuse would be let in.
+        return unsupported(format!(
+            "filters.requests[0]: type {filter} is not supported, and without it nothing is served"
+        ));
+    }
     if let Some(tls) = &listener.tls
         && let Known::Unknown(mode) = &tls.mode
     {

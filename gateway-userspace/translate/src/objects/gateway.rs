@@ -74,6 +74,8 @@ pub struct GatewayAddress {
     pub kind: AddressType,
     /// Empty asks for any address of that type.
     pub value: Arc<str>,
+    /// From where it must be reachable; none if that is for the implementation to say.
+    pub routability: Option<Arc<str>>,
 }
 
 /// Gateway API v1 `AddressType`.
@@ -167,7 +169,14 @@ impl GatewayAddress {
             }),
             Some(other) => AddressType::Other(other.into()),
         };
-        Self { kind, value }
+        let routability = node
+            .field("routability")
+            .checked(|text| check::length(text, 0, 253));
+        Self {
+            kind,
+            value,
+            routability: routability.filter(|text| !text.is_empty()),
+        }
     }
 }
 

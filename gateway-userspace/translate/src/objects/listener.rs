@@ -21,6 +21,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// `allowedRoutes`.
     pub allowed_routes: AllowedRoutes,
+    /// The types of `filters.requests`, up to 16.
+    pub request_filters: Vec<Arc<str>>,
 }
 
 /// Gateway API v1 `ProtocolType`.
@@ -150,6 +152,7 @@ impl Listener {
             protocol: Protocol::parse(&protocol),
             tls: tls.present().map(ListenerTls::read),
             allowed_routes: AllowedRoutes::read(&node.field("allowedRoutes").mapping()),
+            request_filters: request_filters(&node.field("filters").mapping()),
         };
         listener.check(node);
         listener
@@ -180,6 +183,12 @@ impl Listener {
             ));
         }
     }
+}
+
+fn request_filters(filters: &Node<'_>) -> Vec<Arc<str>> {
+    let kind = |filter: &Node<'_>| shared(filter.field("type").required_text());
+    let requests = filters.field("requests").items(16);
+    requests.iter().map(kind).collect()
 }
 
 impl ListenerTls {
