@@ -48,7 +48,7 @@ pub(crate) use route::RouteUnit;
 
 use std::borrow::Cow;
 
-use crate::status::{ConditionType, Conditions, Reason};
+use crate::status::{ConditionType, Conditions, Reason, listed};
 
 /// Something wrong, and how the specification calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +65,13 @@ impl Finding {
         }
     }
 
-    /// The reason of the first finding and the messages of all; none without findings.
+    /// The reason of the first finding and the messages of all, the first of them in words; none
+    /// without findings.
     fn merge(findings: &[Self]) -> Option<Self> {
         let first = findings.first()?;
         let mut messages: Vec<_> = findings.iter().map(|f| f.message.as_str()).collect();
         messages.dedup();
-        Some(Self::new(first.reason, messages.join("; ")))
+        Some(Self::new(first.reason, listed(messages, "; ")))
     }
 }
 

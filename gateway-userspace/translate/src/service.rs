@@ -12,7 +12,7 @@ use crate::objects::{
     EndpointSlice, Known, Objects, Service, ServicePort, ServiceType, SliceEndpoint, TargetPort,
 };
 use crate::settings::Settings;
-use crate::status::Reason;
+use crate::status::{Reason, listed};
 
 pub(crate) use annotation::ENDPOINTS;
 
@@ -95,11 +95,11 @@ fn without_port(service: &Service, named: &ObjectRef, key: &UpstreamKey) -> (Rea
         );
         return (Reason::UnsupportedProtocol, message);
     }
-    let ports: Vec<_> = service.ports.iter().map(|p| p.port.to_string()).collect();
+    let ports = service.ports.iter().map(|p| p.port.to_string());
     let message = format!(
         "{named} has no port {}; its ports are {}",
         key.port,
-        ports.join(", ")
+        listed(ports, ", ")
     );
     (Reason::BackendNotFound, message)
 }

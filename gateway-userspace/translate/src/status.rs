@@ -6,6 +6,7 @@
 //! stands and adds `lastTransitionTime`.
 
 mod condition;
+mod text;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::lately::Lately;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Conditions, Reason};
+pub(crate) use text::listed;
 
 /// The status of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -245,7 +247,7 @@ fn finish_listeners(
         if failed.is_empty() || served > 0 {
             conditions.programmed();
         } else {
-            conditions.not_programmed(&failed.join("; "));
+            conditions.not_programmed(&listed(&failed, "; "));
         }
     }
 }
@@ -261,3 +263,6 @@ impl RouteStatus {
         finished
     }
 }
+
+#[cfg(test)]
+mod tests;

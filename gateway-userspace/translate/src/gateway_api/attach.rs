@@ -8,7 +8,7 @@ use gateway_model::names::{Hostname, ObjectKind, ObjectRef};
 use super::Finding;
 use super::gateway::{ListenerView, ParentView};
 use crate::objects::{GATEWAY_API_GROUP, Known, Namespace, NamespacesFrom, Objects, ParentRef};
-use crate::status::Reason;
+use crate::status::{Reason, listed};
 
 /// Where a route comes from, for listeners that choose by namespace.
 pub(super) struct Origin<'a> {
@@ -76,7 +76,7 @@ fn select<'a>(
             .collect();
         let has = match &listeners[..] {
             [] => "none, for its Gateway does not take it".to_owned(),
-            some => some.join(", "),
+            some => listed(some, ", "),
         };
         return Err(Finding::new(
             Reason::NoMatchingParent,

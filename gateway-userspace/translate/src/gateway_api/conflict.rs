@@ -16,7 +16,7 @@ use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef};
 
 use super::Finding;
 use super::listener::ListenerUnit;
-use crate::status::Reason;
+use crate::status::{Reason, listed};
 
 /// Why a listener is not distinct.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ fn among_equals(
         .filter(|(other_place, other)| *other_place == place && other.key != claim.key)
         .filter_map(|(_, other)| Some((claim.against(other)?, &*other.key.section)))
         .collect();
-    let names: Vec<_> = clashing.iter().map(|(_, name)| *name).collect();
+    let names = listed(clashing.iter().map(|(_, name)| *name), ", ");
     let reason = clashing.iter().map(|(reason, _)| *reason);
     let finding = match reason.max_by_key(|r| *r == Reason::ProtocolConflict)? {
         Reason::ProtocolConflict => Finding::new(
@@ -150,15 +150,14 @@ fn among_equals(
             format!(
                 "port {} cannot be shared with listener {}, which speaks another protocol or needs it \
                  alone; use another port",
-                place.1,
-                names.join(", ")
+                place.1, names
             ),
         ),
         reason => Finding::new(
             reason,
             format!(
                 "listener {} has the same port and hostname; change one of them",
-                names.join(", ")
+                names
             ),
         ),
     };

@@ -11,7 +11,9 @@ use super::judged::Judged;
 use super::listener::ListenerUnit;
 use super::{Finding, judge, judge_references};
 use crate::objects::Protocol;
-use crate::status::{ConditionType, Conditions, GatewayStatus, ListenerStatus, Reason, Status};
+use crate::status::{
+    ConditionType, Conditions, GatewayStatus, ListenerStatus, Reason, Status, listed,
+};
 
 impl GatewayUnit {
     /// Gateway API v1 `Gateway.status`. `attached` counts the accepted routes of a listener.
@@ -151,11 +153,10 @@ impl GatewayUnit {
                 .iter()
                 .filter_map(|listener| Some(self.not_programmed(listener, judged)?.1))
                 .collect();
-            let why: Vec<_> = why.into_iter().collect();
             conditions.fail(
                 ConditionType::Programmed,
                 Reason::Invalid,
-                format!("no listener can be served: {}", why.join("; ")),
+                format!("no listener can be served: {}", listed(why, "; ")),
             );
         } else {
             conditions.wait_for_data_plane();
@@ -175,7 +176,7 @@ impl GatewayUnit {
         let own = &self.members[0].listeners;
         let unresolved: Vec<_> = own.iter().filter_map(of_listener).collect();
         (!unresolved.is_empty())
-            .then(|| Finding::new(Reason::ListenersNotResolved, unresolved.join("; ")))
+            .then(|| Finding::new(Reason::ListenersNotResolved, listed(unresolved, "; ")))
     }
 
     /// Sets `Accepted`; says whether it holds.
@@ -194,7 +195,7 @@ impl GatewayUnit {
         };
         let own = &self.members[0].listeners;
         let faults: Vec<_> = own.iter().filter_map(fault).collect();
-        let message = faults.join("; ");
+        let message = listed(&faults, "; ");
         if faults.is_empty() {
             conditions.hold(
                 ConditionType::Accepted,

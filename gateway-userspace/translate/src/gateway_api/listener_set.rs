@@ -9,7 +9,7 @@ use super::gateway::{GatewayUnit, Member};
 use super::judged::Judged;
 use super::listener::selector_fault;
 use crate::objects::{Gateway, Known, ListenersFrom, Objects};
-use crate::status::{ConditionType, Conditions, ListenerSetStatus, Reason, Status};
+use crate::status::{ConditionType, Conditions, ListenerSetStatus, Reason, Status, listed};
 
 /// Gateway API v1 `Gateway.spec.allowedListeners`: whether a Gateway takes a ListenerSet.
 ///
@@ -112,7 +112,7 @@ impl GatewayUnit {
             return conditions;
         }
         let faults = judged.faults(set);
-        let message = faults.join("; ");
+        let message = listed(&faults, "; ");
         if !judged.is_any_valid(set) {
             for kind in [ConditionType::Accepted, ConditionType::Programmed] {
                 conditions.fail(kind, Reason::ListenersNotValid, message.clone());

@@ -10,7 +10,7 @@ use super::{Finding, judge, judge_references};
 use crate::objects::{BackendTlsPolicy, GATEWAY_API_GROUP, Objects, ParentRef, PolicyTarget};
 use crate::settings::Settings;
 use crate::status::{
-    ConditionType, Conditions, PolicyAncestorStatus, PolicyStatus, Reason, Status,
+    ConditionType, Conditions, PolicyAncestorStatus, PolicyStatus, Reason, Status, listed,
 };
 
 /// Gateway API v1 `PolicyStatus.ancestors`: "A maximum of 16 ancestors will be represented".
@@ -100,10 +100,10 @@ fn accepted(policy: &BackendTlsPolicy, lost: &[Finding]) -> String {
             .map(|finding| format!("but not everywhere: {}", finding.message)),
     );
     if !policy.options.is_empty() {
-        let names: Vec<_> = policy.options.iter().map(|name| &**name).collect();
-        messages.push(format!("options without effect: {}", names.join(", ")));
+        let names = &policy.options;
+        messages.push(format!("options without effect: {}", listed(names, ", ")));
     }
-    messages.join("; ")
+    listed(messages, "; ")
 }
 
 /// Why a policy is not in force for one of its targets.

@@ -18,7 +18,9 @@ use super::{Finding, judge_references};
 use crate::lately::Lately;
 use crate::objects::{Objects, ParentRef, RouteObject};
 use crate::settings::Settings;
-use crate::status::{ConditionType, Conditions, Reason, RouteParentStatus, RouteStatus, Status};
+use crate::status::{
+    ConditionType, Conditions, Reason, RouteParentStatus, RouteStatus, Status, listed,
+};
 
 /// What became of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -187,7 +189,7 @@ fn route_fault(hostnames: &Result<Vec<Hostname>, Finding>, rules: &Rules) -> Opt
     (rules.valid == 0 && !rules.faults.is_empty()).then(|| {
         Finding::new(
             Reason::UnsupportedValue,
-            format!("no rule is valid: rule {}", rules.faults.join("; rule ")),
+            format!("no rule is valid: {}", rules.faults_as("rule")),
         )
     })
 }
@@ -222,17 +224,17 @@ fn conditions(
     let mut conditions = Conditions::new(generation);
     match outcome {
         Ok(attached) => {
-            let listeners: Vec<_> = attached.iter().map(|(l, _)| &*l.key.section).collect();
+            let listeners = attached.iter().map(|(l, _)| &l.key.section);
             conditions.hold(
                 ConditionType::Accepted,
                 Reason::Accepted,
-                format!("attached to listener {}", listeners.join(", ")),
+                format!("attached to listener {}", listed(listeners, ", ")),
             );
             if !rules.faults.is_empty() {
                 conditions.hold(
                     ConditionType::PartiallyInvalid,
                     Reason::UnsupportedValue,
-                    format!("Dropped Rule {}", rules.faults.join("; Dropped Rule ")),
+                    rules.faults_as("Dropped Rule"),
                 );
             }
         }
@@ -242,11 +244,10 @@ fn conditions(
     }
     match (&resolved.finding, &resolved.hints) {
         (None, hints) if !hints.is_empty() => {
-            let hints: Vec<_> = hints.iter().map(String::as_str).collect();
             conditions.hold(
                 ConditionType::ResolvedRefs,
                 Reason::ResolvedRefs,
-                hints.join("; "),
+                listed(hints, "; "),
             );
         }
         (finding, _) => judge_references(&mut conditions, finding.as_ref()),

@@ -9,6 +9,7 @@ use super::backend::Resolver;
 use super::matching::{Place, Specificity};
 use super::rule::{self, Outcome};
 use crate::objects::{RouteObject, StreamRoute};
+use crate::status::listed;
 
 /// The rules of a route, sorted by what became of them.
 #[derive(Default)]
@@ -55,6 +56,12 @@ impl Rules {
         }
         rules.served.shrink_to_fit();
         rules
+    }
+
+    /// What is wrong, where a rule is called so.
+    pub(super) fn faults_as(&self, rule: &str) -> String {
+        let faults = self.faults.iter();
+        listed(faults.map(|fault| format!("{rule} {fault}")), "; ")
     }
 
     fn add(&mut self, at: u32, name: Option<&Arc<str>>, outcome: Outcome) {

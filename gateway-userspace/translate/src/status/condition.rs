@@ -6,6 +6,8 @@ use serde::de::value::StrDeserializer;
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::text::bounded;
+
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum ConditionStatus {
@@ -106,7 +108,7 @@ pub struct Condition {
     pub status: ConditionStatus,
     /// Why, as one word.
     pub reason: Reason,
-    /// Why, in plain words that name the object and the fix.
+    /// Why, in plain words that name the object and the fix; at most 32 768 bytes.
     pub message: Cow<'static, str>,
     /// `metadata.generation` of the object that this was found on.
     pub observed_generation: i64,
@@ -154,7 +156,7 @@ impl Conditions {
             kind,
             status,
             reason,
-            message: message.into(),
+            message: bounded(message.into()),
             observed_generation: self.observed_generation,
         };
         match self.list.binary_search_by_key(&kind, |c| c.kind) {
