@@ -114,11 +114,15 @@ impl Compilation {
                 }
                 self.next.routes.insert(object.clone(), Arc::new(new));
             }
-            Err(reason) => {
+            Err(why) => {
+                let instead = match old {
+                    Some(_) => "its last good form is still served",
+                    None => "nothing of it is served",
+                };
                 let object = object.clone();
                 let rejected = Rejected {
                     object: object.clone(),
-                    reason,
+                    reason: format!("{why}; {instead}"),
                 };
                 self.next.rejected.insert(object, rejected);
             }

@@ -12,6 +12,7 @@ pub mod head;
 pub mod ir;
 pub mod l4_plan;
 pub mod names;
+pub mod pattern;
 mod route_index;
 pub mod snapshot;
 #[cfg(test)]

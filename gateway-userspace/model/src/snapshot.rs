@@ -37,8 +37,8 @@ pub use upstream::{CompiledUpstream, UpstreamId};
 pub struct Compiled {
     /// What is served from now on.
     pub snapshot: Arc<Snapshot>,
-    /// Everything that could not be compiled and keeps its last good form, by object; also what
-    /// was rejected before and has not changed since.
+    /// Everything that could not be compiled and keeps its last good form, if it has one, by object;
+    /// also what was rejected before and has not changed since.
     pub rejected: Vec<Rejected>,
 }
 
@@ -47,7 +47,7 @@ pub struct Compiled {
 pub struct Rejected {
     /// The object.
     pub object: ObjectRef,
-    /// Why, and what would help.
+    /// Why, what would help, and what is served instead.
     pub reason: String,
 }
 

@@ -133,7 +133,7 @@ pub fn announce(world: &World, before: Option<&World>) {
     }
     for (object, reason) in &world.rejected {
         if known.is_none_or(|(_, rejected)| rejected.get(object) != Some(reason)) {
-            tracing::warn!(%object, error = reason, "object keeps its last good form");
+            tracing::warn!(%object, error = reason, "object does not compile");
         }
     }
 }

@@ -158,7 +158,7 @@ pub struct Applied {
     pub revision: Revision,
     /// The listeners that could not be served, and why.
     pub failures: BTreeMap<ListenerKey, String>,
-    /// The objects that could not be compiled and keep their last good form, and why.
+    /// The objects that could not be compiled, why, and what is served of them instead.
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The Gateways and ListenerSets that some node does not serve as they are now, and which; what
     /// is served of them is not known.

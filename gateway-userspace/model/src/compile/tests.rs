@@ -60,6 +60,13 @@ fn a_route_that_does_not_compile_keeps_its_last_good_form() {
         "{:?}",
         second.rejected
     );
+    assert!(
+        second.rejected[0]
+            .reason
+            .ends_with("its last good form is still served")
+    );
+    let without_one = compile(&bad, Revision(1), None).rejected;
+    assert!(without_one[0].reason.ends_with("nothing of it is served"));
     assert_eq!(won(&second.snapshot, "x/good").as_deref(), Some("r/0"));
     assert_eq!(won(&second.snapshot, "x/new"), None);
     assert_eq!(won(&second.snapshot, "x/moved").as_deref(), Some("other/0"));

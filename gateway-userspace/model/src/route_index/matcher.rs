@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
-use regex::bytes::{Regex, RegexBuilder};
-use regex_automata::util::syntax;
+use regex::bytes::Regex;
 
 use crate::head::Head;
 use crate::ir::{
     HeaderMatch, HeaderName, HttpMatch, MatchOrder, PathMatch, QueryMatch, Rule, RuleMatch,
     ValueMatch,
 };
+use crate::pattern::{self, PatternError};
 use crate::snapshot::CompiledRule;
-
-/// Largest compiled size of one regular expression.
-pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
-
-/// Largest cache of one regular expression and thread. Beyond it matching is slower, not wrong.
-const REGEX_CACHE_LIMIT: usize = 1 << 20;
 
 /// Values of several lines longer than this, joined, are copied to the heap before a regular
 /// expression sees them.
@@ -316,19 +310,12 @@ fn value(value: &ValueMatch, what: impl Fn() -> String) -> Result<CompiledValue,
 }
 
 fn anchored(pattern: &str, what: impl Fn() -> String) -> Result<Regex, String> {
-    // By itself first: `a)|(b` must not become valid by what is put around it.
-    let bytes = syntax::Config::new().utf8(false);
-    let parsed = syntax::parse_with(pattern, &bytes).map_err(|error| error.to_string());
-    let compiled = parsed.and_then(|_| {
-        RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
-            .size_limit(REGEX_SIZE_LIMIT)
-            .dfa_size_limit(REGEX_CACHE_LIMIT)
-            .build()
-            .map_err(|error| error.to_string())
-    });
-    compiled.map_err(|error| {
-        let line = error.lines().last().unwrap_or_default();
+    pattern::compile(pattern).map_err(|error| {
+        let why = match error {
+            PatternError::Invalid(why) => why,
+            PatternError::TooLarge => "it is too large".to_owned(),
+        };
         let what = what();
-        format!("the regular expression {pattern:?} for {what} does not compile: {line}")
+        format!("the regular expression {pattern:?} for {what} does not compile: {why}")
     })
 }

@@ -11,9 +11,10 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input};
 
 use super::candidate::Candidate;
-use super::matcher::{CompiledMatch, REGEX_SIZE_LIMIT};
+use super::matcher::CompiledMatch;
 use crate::head::Head;
 use crate::ir::PathMatch;
+use crate::pattern;
 
 /// A longer chunk is cut in two.
 const CHUNK_MAX: usize = 64;
@@ -152,7 +153,7 @@ fn set_of(candidates: &[Candidate]) -> Option<meta::Regex> {
     let patterns: Vec<String> = candidates
         .iter()
         .filter_map(|each| match &each.detail.source().conditions.path {
-            PathMatch::Regex(pattern) => Some(format!(r"\A(?:{pattern})\z")),
+            PathMatch::Regex(pattern) => Some(pattern::whole(pattern)),
             PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
         })
         .collect();
@@ -161,8 +162,8 @@ fn set_of(candidates: &[Candidate]) -> Option<meta::Regex> {
         return None;
     }
     let config = meta::Config::new()
-        .nfa_size_limit(Some(CHUNK_MAX * REGEX_SIZE_LIMIT))
-        .hybrid_cache_capacity(REGEX_SIZE_LIMIT)
+        .nfa_size_limit(Some(CHUNK_MAX * pattern::SIZE_LIMIT))
+        .hybrid_cache_capacity(pattern::CACHE_LIMIT)
         // Without implicit captures some of the engines do not say which expression matched.
         .which_captures(WhichCaptures::Implicit)
         .utf8_empty(false);

@@ -7,12 +7,9 @@ use gateway_model::ir::{
     HeaderMatch, HeaderName, HttpMatch, MatchOrder, PathMatch, QueryMatch, ValueMatch,
 };
 use gateway_model::names::ObjectRef;
-use regex::RegexBuilder;
+use gateway_model::pattern::{self, PatternError};
 
 use crate::objects::{HttpRouteMatch, Known, NamedMatch, PathMatchType, ValueMatchType};
-
-/// How large a compiled regular expression may become.
-const REGEX_SIZE_BYTES: usize = 256 * 1024;
 
 /// Precedence of one match; greater wins. Field order *is* the order of Gateway API v1
 /// `HTTPRouteRule.matches`: path, method, headers, query params.
@@ -186,13 +183,12 @@ fn value(field: &str, matched: &NamedMatch) -> Result<ValueMatch, String> {
 }
 
 pub(super) fn regex(field: &str, text: &Arc<str>) -> Result<Arc<str>, String> {
-    let built = RegexBuilder::new(text).size_limit(REGEX_SIZE_BYTES).build();
-    match built {
-        Ok(_) => Ok(text.clone()),
-        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
+    match pattern::check(text) {
+        Ok(()) => Ok(text.clone()),
+        Err(PatternError::TooLarge) => Err(format!(
             "{field} {text:?} is too large a regular expression"
         )),
-        Err(_) => Err(format!(
+        Err(PatternError::Invalid(_)) => Err(format!(
             "{field} {text:?} is not a regular expression of the RE2 family"
         )),
     }

@@ -226,7 +226,7 @@ impl Conditions {
             self.fail(
                 ConditionType::Accepted,
                 Reason::UnsupportedValue,
-                format!("{why}; the last good form is still served"),
+                why.to_owned(),
             );
         }
     }
