@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use gateway_model::ir::BackendTarget;
 use gateway_model::names::{ObjectKind, ObjectRef, UpstreamKey, UpstreamUse};
 
-use super::{Finding, grant, group_name, policy};
+use super::policy::{self, Holding};
+use super::{Finding, grant, group_name};
 use crate::objects::{BackendRef, Objects};
 use crate::service::{self, Resolution};
 use crate::settings::Settings;
@@ -35,9 +36,8 @@ pub(super) struct Resolved {
 /// Where a reference that is right leads.
 enum Backend {
     Upstream(UpstreamKey),
-    /// Nowhere, for a reason that is not the route's fault: it has no endpoint and no way to get one, or
-    /// the policy for it cannot be used. With the status that its share is answered with.
-    Unavailable(u16, String),
+    /// Nowhere, which is not the route's fault: it has no endpoint and no way to get one.
+    WithoutEndpoints(String),
 }
 
 /// The Service that a reference of this route means; none for another kind.
@@ -80,10 +80,10 @@ impl<'a> Resolver<'a> {
                 self.upstreams.insert(key.clone());
                 BackendTarget::Upstream(key)
             }
-            Ok(Backend::Unavailable(status, hint)) => {
+            Ok(Backend::WithoutEndpoints(hint)) => {
                 self.hints.insert(hint.clone());
                 BackendTarget::Unavailable {
-                    status,
+                    status: 503,
                     reason: hint.into(),
                 }
             }
@@ -113,7 +113,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// Where it leads. Kind first, then permission,
-    /// then existence: whoever may not look does not learn what is there.
+    /// then existence: whoever may not look does not learn what is there. The policy comes last: a
+    /// reference to a Service whose BackendTLSPolicy cannot be met is invalid (Gateway API v1
+    /// `HTTPBackendRef`).
     fn resolve(&self, reference: &BackendRef) -> Result<Backend, Finding> {
         let service = service_of(self.route, reference);
         let (Some(backend), Some(port)) = (service, reference.port) else {
@@ -149,13 +151,17 @@ impl<'a> Resolver<'a> {
         let has_tls = policy.is_some();
         match service::resolve(service, &key, has_tls, has_slices, self.settings) {
             Resolution::Invalid(reason, message) => Err(Finding::new(reason, message)),
-            Resolution::WithoutEndpoints(hint) => Ok(Backend::Unavailable(503, hint)),
-            Resolution::Upstream => Ok(policy
-                .and_then(|holding| Some((holding.policy, holding.validation.fault?)))
-                .map_or(Backend::Upstream(key), |(policy, fault)| {
-                    let why = format!("{policy} cannot be used: {}", fault.message);
-                    Backend::Unavailable(500, why)
-                })),
+            Resolution::WithoutEndpoints(hint) => Ok(Backend::WithoutEndpoints(hint)),
+            Resolution::Upstream => match policy.and_then(unusable) {
+                Some(finding) => Err(finding),
+                None => Ok(Backend::Upstream(key)),
+            },
         }
     }
+}
+
+fn unusable(holding: Holding<'_>) -> Option<Finding> {
+    let fault = holding.validation.fault?;
+    let message = format!("{} cannot be used: {}", holding.policy, fault.message);
+    Some(Finding::new(fault.reason, message))
 }
