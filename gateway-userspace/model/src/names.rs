@@ -2,6 +2,7 @@
 //!
 //! Every name is cheap to clone (`Arc<str>` inside) and ordered, so that it can be a key.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -149,7 +150,7 @@ impl fmt::Display for ObjectKind {
 pub struct ObjectRef(Arc<ObjectName>);
 
 /// What an [`ObjectRef`] points to.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
     /// What kind of object.
     pub kind: ObjectKind,
@@ -157,6 +158,37 @@ pub struct ObjectName {
     pub namespace: Arc<str>,
     /// `metadata.name`.
     pub name: Arc<str>,
+}
+
+/// By kind, then "in alphabetical order by "{namespace}/{name}"" (Gateway API v1), which ends ties of age.
+/// That is not the order of namespaces and then names: a hyphen comes before the slash, so that
+/// `a-b/z` comes before `a/z`. Those of one namespace stand together all the same.
+impl Ord for ObjectName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let namespaces = || with_slash(self.namespace.as_bytes(), other.namespace.as_bytes());
+        self.kind
+            .cmp(&other.kind)
+            .then_with(namespaces)
+            .then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for ObjectName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The order of two namespaces that a slash follows. Equal ones alone are equal, whatever they hold.
+fn with_slash(one: &[u8], other: &[u8]) -> Ordering {
+    let common = one.len().min(other.len());
+    one[..common]
+        .cmp(&other[..common])
+        .then_with(|| match (one.get(common), other.get(common)) {
+            (Some(next), None) => next.cmp(&b'/').then(Ordering::Greater),
+            (None, Some(next)) => b'/'.cmp(next).then(Ordering::Less),
+            _ => Ordering::Equal,
+        })
 }
 
 impl Deref for ObjectRef {
@@ -403,6 +435,33 @@ mod tests {
 
     fn name(text: &str) -> Hostname {
         Hostname::parse(text).expect("a hostname")
+    }
+
+    #[test]
+    fn objects_are_ordered_by_namespace_and_name_as_one_text() {
+        let of = |(namespace, name)| ObjectRef::new(ObjectKind::HttpRoute, namespace, name);
+        let in_order = [
+            ("", "z"),
+            ("a-b", "bb"),
+            ("a", "bb"),
+            ("a", "bc"),
+            ("a0", "a"),
+            ("aa", "a"),
+            ("b", "a"),
+        ];
+        let texts = in_order.map(|(namespace, name)| format!("{namespace}/{name}"));
+        assert!(texts.is_sorted(), "{texts:?}");
+        for (at, one) in in_order.into_iter().enumerate() {
+            for (other_at, other) in in_order.into_iter().enumerate() {
+                assert_eq!(
+                    of(one).cmp(&of(other)),
+                    at.cmp(&other_at),
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+        let of_other_kind = ObjectRef::new(ObjectKind::GrpcRoute, "", "a");
+        assert!(of(("z", "z")) < of_other_kind, "the kind comes first");
     }
 
     #[test]
