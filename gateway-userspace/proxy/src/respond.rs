@@ -1,11 +1,15 @@
 //! Answers that Sluice makes itself: for every failure, redirect and preflight, the one place that
 //! decides status, header and body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use gateway_model::snapshot::CompiledEdits;
 use h2::Reason;
 use http::{HeaderName, HeaderValue};
 
 use crate::clock::HTTP_DATE_LEN;
+use crate::cors::CorsLine;
 use crate::error::{Kind, ProxyError};
 use crate::head::bytes as text;
 
@@ -25,8 +29,8 @@ pub struct Asker<'a> {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Header lines besides `Date`, `Content-Length` and `Connection`.
-    pub lines: Vec<(&'static str, Vec<u8>)>,
+    /// Header lines besides `Content-Length`, `Connection` and, unless it is among them, `Date`.
+    pub lines: Vec<(Cow<'static, str>, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -45,7 +49,7 @@ impl Answer {
     /// Adds a line.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {
-        self.lines.push((name, value.into()));
+        self.lines.push((name.into(), value.into()));
         self
     }
 
@@ -86,7 +90,7 @@ impl Answer {
         };
         Self {
             status,
-            lines: vec![("content-type", kind.into())],
+            lines: vec![("content-type".into(), kind.into())],
             body: body.into(),
         }
     }
@@ -123,15 +127,44 @@ impl Answer {
             .with("grpc-message", reason(status).replace(' ', "%20"))
     }
 
+    /// The answer with the lines that every response of its rule bears, as a backend's is edited. What
+    /// makes it an answer to a call of gRPC stays.
+    #[cold]
+    #[must_use]
+    pub fn edited(mut self, edits: &CompiledEdits, cors: Vec<CorsLine<'_>>) -> Self {
+        let is_call = self.has("grpc-status");
+        let is_fixed =
+            |name: &str| is_call && (name == "content-type" || name.starts_with("grpc-"));
+        self.lines
+            .retain(|(name, _)| is_fixed(name) || !edits.drops(name.as_bytes()));
+        let cors = cors.into_iter();
+        let cors = cors.map(|(name, value)| (name.into(), value.into_owned()));
+        self.lines.extend(cors);
+        let added = edits.appended().iter();
+        let added = added.filter(|line| !is_fixed(line.name.as_str()));
+        self.lines.extend(added.map(|line| {
+            let name = line.name.as_str().to_owned();
+            (name.into(), line.value.as_bytes().to_vec())
+        }));
+        self
+    }
+
+    fn has(&self, wanted: &str) -> bool {
+        self.lines.iter().any(|(name, _)| name == wanted)
+    }
+
     /// Appends the answer for an HTTP/1.x client. `keep_alive` is what the client is told.
     pub fn encode(&self, out: &mut Vec<u8>, wire: &AnswerWire<'_>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         text::push_decimal(out, self.status.into());
         out.push(b' ');
         out.extend_from_slice(reason(self.status).as_bytes());
-        out.extend_from_slice(b"\r\nDate: ");
-        out.extend_from_slice(wire.date);
         out.extend_from_slice(b"\r\n");
+        if !self.has("date") {
+            out.extend_from_slice(b"Date: ");
+            out.extend_from_slice(wire.date);
+            out.extend_from_slice(b"\r\n");
+        }
         for (name, value) in &self.lines {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
@@ -160,12 +193,15 @@ impl Answer {
         let mut response = http::Response::new(Bytes::new());
         *response.status_mut() = http::StatusCode::from_u16(self.status).unwrap_or_default();
         let headers = response.headers_mut();
-        if let Ok(date) = HeaderValue::from_bytes(date) {
+        if !self.has("date")
+            && let Ok(date) = HeaderValue::from_bytes(date)
+        {
             headers.insert(http::header::DATE, date);
         }
         for (name, value) in self.lines {
-            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-                headers.append(HeaderName::from_static(name), value);
+            let value = HeaderValue::from_maybe_shared(Bytes::from(value));
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), value) {
+                headers.append(name, value);
             }
         }
         // An answer of trailers alone is nothing but its head.
@@ -286,7 +322,7 @@ mod tests {
             let answer = Answer::to_error(&error, &asker).expect("an answer");
             assert_eq!(answer.status, 200);
             assert!(
-                answer.lines.contains(&("grpc-status", code.into())),
+                answer.lines.contains(&("grpc-status".into(), code.into())),
                 "{kind:?}"
             );
         }

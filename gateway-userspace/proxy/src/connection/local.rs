@@ -1,7 +1,9 @@
 //! Requests that Sluice answers itself, whatever the client speaks.
 
+use gateway_model::snapshot::CompiledRule;
+
 use super::record::Record;
-use crate::cors;
+use crate::cors::{self, CorsLine};
 use crate::downstream::Downstream;
 use crate::error::{ProxyError, Side};
 use crate::head::{Known, Source};
@@ -12,6 +14,34 @@ use crate::routing::{Act, Decision};
 
 /// The answer that a decision asks for; none when the request is to be forwarded.
 pub(super) fn answer(
+    downstream: &Downstream,
+    head: &impl Source,
+    wanted: Wanted,
+    decision: &Decision<'_>,
+    record: &mut Record,
+) -> Option<Answer> {
+    let answer = decided(downstream, head, wanted, decision, record);
+    match decision.action {
+        Act::Redirect(_) | Act::Refuse(..) => {
+            let rule = decision.rule.map(|rule| &**rule);
+            of_rule(answer, rule, origin::response_lines(rule, head))
+        }
+        // What a preflight is told is the policy's alone.
+        Act::Forward { .. } | Act::Asterisk | Act::Preflight(_) => answer,
+    }
+}
+
+/// An answer as its rule has every response; `cors` are the lines of its policy.
+pub(super) fn of_rule(
+    answer: Option<Answer>,
+    rule: Option<&CompiledRule>,
+    cors: Vec<CorsLine<'_>>,
+) -> Option<Answer> {
+    let Some(rule) = rule else { return answer };
+    Some(answer?.edited(&rule.filters.response_headers, cors))
+}
+
+fn decided(
     downstream: &Downstream,
     head: &impl Source,
     wanted: Wanted,

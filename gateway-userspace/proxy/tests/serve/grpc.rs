@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway_model::ir::UpstreamProtocol;
+use gateway_model::ir::{Action, Filter, HeaderEdits, HeaderLine, HeaderName, UpstreamProtocol};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
@@ -178,6 +178,36 @@ async fn a_call_whose_stream_is_reset_gets_the_status_that_the_reason_stands_for
         let response = h2.send_request(request).await.unwrap();
         assert_eq!(response.headers()["grpc-status"], status, "{reason:?}");
     }
+}
+
+#[tokio::test]
+async fn the_edits_of_a_rule_leave_the_status_of_a_call_alone() {
+    let name = |text| HeaderName::parse(text).unwrap();
+    let line = |text, value: &str| HeaderLine {
+        name: name(text),
+        value: value.into(),
+    };
+    let edits = HeaderEdits {
+        set: [line("x-edited", "yes"), line("grpc-status", "0")].into(),
+        add: [line("grpc-message", "fine")].into(),
+        remove: [name("content-type")].into(),
+    };
+    let respond = Action::Respond {
+        status: 503,
+        reason: "in maintenance".into(),
+    };
+    let spec = RouteSpec {
+        filters: vec![Filter::ResponseHeaders(edits)],
+        ..RouteSpec::new("http", "", respond)
+    };
+    let world = World::new(Config::default().http("http", None).route(spec)).await;
+    let mut h2 = world.http2().await;
+    let response = h2.send_request(call(empty())).await.unwrap();
+    let of = |name| response.headers().get_all(name).iter().collect::<Vec<_>>();
+    assert_eq!(of("x-edited"), ["yes"]);
+    assert_eq!(of("grpc-status"), ["14"]);
+    assert_eq!(of("grpc-message"), ["Service%20Unavailable"]);
+    assert_eq!(of("content-type"), ["application/grpc"]);
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 
 use std::num::NonZeroU16;
 
-use gateway_model::ir::{Action, Cors, CorsOrigin, PathRewrite, Redirect, Scheme};
+use gateway_model::ir::{
+    Action, Cors, CorsOrigin, Filter, HeaderEdits, HeaderLine, HeaderName, PathRewrite, Redirect,
+    Scheme,
+};
+use http::Request;
 
-use crate::support::{Backend, Config, RouteSpec, World};
+use crate::support::{Backend, Config, Refusing, RouteSpec, World, empty};
 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -16,6 +20,17 @@ fn redirect() -> Action {
         port: None,
         status: 301,
     }))
+}
+
+fn cors() -> Cors {
+    Cors {
+        allow_origins: vec![CorsOrigin::Exact("https://a.example".into())],
+        allow_credentials: false,
+        allow_methods: vec!["PUT".into()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        max_age_s: 5,
+    }
 }
 
 #[tokio::test]
@@ -110,16 +125,8 @@ async fn a_preflight_is_answered_and_a_response_gets_its_lines() {
     let backend = Backend::answering(HELLO).await;
     let mut config = Config::default().http("http", None);
     let action = config.upstream("app", &[backend.address]);
-    let cors = Cors {
-        allow_origins: vec![CorsOrigin::Exact("https://a.example".into())],
-        allow_credentials: false,
-        allow_methods: vec!["PUT".into()],
-        allow_headers: Vec::new(),
-        expose_headers: Vec::new(),
-        max_age_s: 5,
-    };
     let world = World::new(config.route(RouteSpec {
-        cors: Some(cors),
+        cors: Some(cors()),
         ..RouteSpec::new("http", "", action)
     }))
     .await;
@@ -146,6 +153,84 @@ async fn a_preflight_is_answered_and_a_response_gets_its_lines() {
     let response = client.response().await;
     let line = "access-control-allow-origin: https://a.example\r\n";
     assert!(response.head.contains(line), "{}", response.head);
+}
+
+/// Rules with filters of responses whose requests Sluice answers itself, and with what.
+async fn edited(refusing: &Refusing) -> (World, [(&'static str, u16); 4]) {
+    let name = |text| HeaderName::parse(text).unwrap();
+    let edits = HeaderEdits {
+        set: [HeaderLine {
+            name: name("x-edited"),
+            value: "yes".into(),
+        }]
+        .into(),
+        add: Box::default(),
+        remove: [name("retry-after")].into(),
+    };
+    let mut config = Config::default().http("http", None);
+    let respond = Action::Respond {
+        status: 503,
+        reason: "in maintenance".into(),
+    };
+    let gone = config.upstream("gone", &[refusing.address]);
+    let none = config.upstream("none", &[]);
+    let rules = [
+        ("/a", redirect()),
+        ("/b", respond),
+        ("/c", gone),
+        ("/d", none),
+    ];
+    for (path, action) in rules {
+        config = config.route(RouteSpec {
+            filters: vec![Filter::ResponseHeaders(edits.clone())],
+            cors: Some(cors()),
+            ..RouteSpec::new("http", path, action)
+        });
+    }
+    let answers = [("/a", 301), ("/b", 503), ("/c", 502), ("/d", 503)];
+    (World::new(config).await, answers)
+}
+
+#[tokio::test]
+async fn what_is_answered_for_a_rule_bears_the_lines_of_its_filters() {
+    let refusing = Refusing::new();
+    let (world, answers) = edited(&refusing).await;
+    let mut client = world.client().await;
+    for (path, status) in answers {
+        client
+            .send(format!(
+                "GET {path} HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n"
+            ))
+            .await;
+        let response = client.response().await;
+        assert_eq!(response.status, status);
+        for line in [
+            "\r\nx-edited: yes\r\n",
+            "\r\naccess-control-allow-origin: https://a.example\r\n",
+        ] {
+            assert!(response.head.contains(line), "{path}: {}", response.head);
+        }
+        assert!(!response.head.contains("retry-after"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_for_a_rule_over_http2_bears_them_too() {
+    let refusing = Refusing::new();
+    let (world, answers) = edited(&refusing).await;
+    let mut h2 = world.http2().await;
+    for (path, status) in answers {
+        let request = Request::get(format!("http://shop.example{path}"))
+            .header("origin", "https://a.example")
+            .body(empty())
+            .unwrap();
+        let response = h2.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        let headers = response.headers();
+        assert_eq!(headers["x-edited"], "yes", "{path}");
+        assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+        assert!(!headers.contains_key("retry-after"), "{path}");
+    }
 }
 
 #[tokio::test]

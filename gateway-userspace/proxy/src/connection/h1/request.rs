@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Instant;
 
+use gateway_model::snapshot::CompiledRule;
+
 use super::Next;
 use super::exchange::{End, Exchange, Failed, Forward};
 use super::workspace::Workspace;
@@ -14,6 +16,7 @@ use crate::downstream::Routing;
 use crate::error::{Kind, ProxyError, Side};
 use crate::h1::{BodyDecoder, BodyKind, Method, Progress, RequestHead, RequestView};
 use crate::head::{Known, Source, Violation};
+use crate::origin;
 use crate::respond::{Answer, AnswerWire, is_grpc};
 use crate::routing::{Act, Decision, decide};
 
@@ -60,7 +63,7 @@ pub(super) async fn serve(client: &mut Client, mut buffer: Buffer) -> Next {
                 Ok(End::Tunnel(switched)) => Box::pin(exchange.tunnel(switched)).await,
                 Err(error) => {
                     let failed = exchange.fail(error);
-                    Box::pin(answer_failure(client, work, failed, &mut record)).await
+                    Box::pin(answer_failure(client, work, failed, rule, &mut record)).await
                 }
             }
         }
@@ -225,6 +228,7 @@ async fn answer_failure(
     client: &mut Client,
     work: &mut Workspace,
     failed: Failed,
+    rule: Option<&CompiledRule>,
     record: &mut Record,
 ) -> Next {
     let Failed {
@@ -233,7 +237,9 @@ async fn answer_failure(
         body_end,
         answerable,
     } = failed;
-    let answer = Wanted::of_http1(&work.request.view(buffer.filled())).answer(&error);
+    let view = work.request.view(buffer.filled());
+    let answer = Wanted::of_http1(&view).answer(&error);
+    let answer = local::of_rule(answer, rule, origin::response_lines(rule, &view));
     let keep = body_end.is_some() && !error.closes_downstream();
     record.error = Some(error);
     let Some(answer) = answer.filter(|_| answerable) else {

@@ -529,7 +529,8 @@ impl Exchange<'_> {
     /// The answer when no response came.
     fn fail(mut self: Box<Self>, error: ProxyError) -> body::Begun {
         self.record.bytes_received = self.upload.received();
-        let answer = self.wanted.answer(&error);
+        let rule = self.rule.map(|rule| &**rule);
+        let answer = local::of_rule(self.wanted.answer(&error), rule, self.cors);
         self.record.error = Some(error);
         finish(
             self.state,
