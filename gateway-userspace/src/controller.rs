@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_l4::L4;
+use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, Revision};
 use gateway_model::snapshot::Snapshot;
 use gateway_proxy::{ListenerFailure, Proxy};
@@ -43,7 +44,7 @@ pub struct Controller {
     readable_since: Option<Instant>,
     reached: Reached,
     observed: Observations,
-    failures: BTreeMap<ListenerKey, String>,
+    failures: BTreeMap<ListenerKey, Failure>,
     l4_failure: Option<String>,
     last: Option<Outcome>,
     garbage: Garbage,
@@ -204,7 +205,7 @@ impl Controller {
         if let Some(reason) = &failed {
             for listener in snapshot.ir().listeners.keys() {
                 let failure = self.failures.entry(listener.clone());
-                failure.or_insert_with(|| format!("packet path: {reason}"));
+                failure.or_insert_with(|| Failure::of_all(format!("packet path: {reason}")));
             }
         }
         self.l4_failure = failed;
@@ -255,8 +256,8 @@ async fn reached(due: Option<Instant>) -> Instant {
     Instant::now()
 }
 
-fn by_listener(failure: ListenerFailure) -> (ListenerKey, String) {
-    (failure.listener, failure.reason)
+fn by_listener(failure: ListenerFailure) -> (ListenerKey, Failure) {
+    (failure.listener, failure.failure)
 }
 
 #[cfg(test)]

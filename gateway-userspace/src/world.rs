@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
 use gateway_model::snapshot::Snapshot;
 use gateway_translate::Applied;
@@ -41,7 +42,7 @@ pub struct World {
     /// What keeps its last good form, and why.
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The listeners that are not served, and why.
-    pub failures: BTreeMap<ListenerKey, String>,
+    pub failures: BTreeMap<ListenerKey, Failure>,
     /// How long the last revision took.
     pub stages: Stages,
     /// When the last revision was applied.

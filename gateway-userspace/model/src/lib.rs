@@ -8,6 +8,7 @@
 pub mod balance;
 mod compile;
 pub mod explain;
+pub mod failure;
 pub mod head;
 pub mod ir;
 pub mod l4_plan;

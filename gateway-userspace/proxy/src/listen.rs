@@ -11,6 +11,7 @@ use gateway_model::snapshot::Snapshot;
 
 use crate::limits::Limits;
 use crate::proxy::Failures;
+pub(crate) use bound::Refusal;
 use bound::{Bound, Kind};
 
 /// How connections reach the workers.

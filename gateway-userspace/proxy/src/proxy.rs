@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_model::failure::Failure;
+use gateway_model::ir::Listener;
 use gateway_model::names::{ListenerKey, Revision};
 use gateway_model::snapshot::Snapshot;
 use tokio::sync::{Mutex, oneshot};
 
 use crate::datagram::{self, LOOKS, Leaving};
-use crate::listen::{ListenMode, Listening, SteeringSocket};
+use crate::listen::{ListenMode, Listening, Refusal, SteeringSocket};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -50,17 +52,17 @@ pub enum StartError {
 pub struct Applied {
     /// The snapshot's number; every worker serves it.
     pub revision: Revision,
-    /// Listeners that do not serve, with the reason. All others do.
+    /// Listeners that do not serve, or not on each of their addresses. All others do.
     pub failures: Vec<ListenerFailure>,
 }
 
-/// A listener that does not serve.
+/// A listener that does not serve, or not everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerFailure {
     /// The listener.
     pub listener: ListenerKey,
-    /// Why, for a condition's message.
-    pub reason: String,
+    /// Where and why.
+    pub failure: Failure,
 }
 
 /// The running L7 engine. Dropping it ends every connection; [`Proxy::drain`] first where that matters.
@@ -238,21 +240,44 @@ impl Proxy {
     }
 }
 
-/// What cannot be served, one reason a listener: the first one found.
+/// What cannot be served: of a listener the first reason found, or one for each address.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(BTreeMap<ListenerKey, String>);
+pub(crate) struct Failures(BTreeMap<ListenerKey, Failure>);
 
 impl Failures {
     pub(crate) fn add(&mut self, listener: &ListenerKey, reason: impl FnOnce() -> String) {
         if !self.0.contains_key(listener) {
-            self.0.insert(listener.clone(), reason());
+            let failure = Failure::of_all(reason());
+            self.0.insert(listener.clone(), failure);
         }
+    }
+
+    /// A listener is not served on this address, one of its own.
+    pub(crate) fn add_address(&mut self, listener: &Listener, address: IpAddr, why: &Refusal) {
+        let failure = self.0.entry(listener.key.clone());
+        let failure = failure.or_insert_with(|| Failure {
+            served: listener.addresses.clone(),
+            ..Failure::default()
+        });
+        let Some(at) = failure.served.iter().position(|served| *served == address) else {
+            return;
+        };
+        failure.served.remove(at);
+        if why.is_unusable {
+            failure.unusable.push(address);
+        } else {
+            failure.is_refused = true;
+        }
+        if !failure.reason.is_empty() {
+            failure.reason.push_str("; ");
+        }
+        failure.reason.push_str(&why.reason);
     }
 
     fn into_vec(self) -> Vec<ListenerFailure> {
         self.0
             .into_iter()
-            .map(|(listener, reason)| ListenerFailure { listener, reason })
+            .map(|(listener, failure)| ListenerFailure { listener, failure })
             .collect()
     }
 }

@@ -140,7 +140,8 @@ fn configuration(world: &World, out: &mut Text) {
     out.head(name, "gauge", "Whether a listener is served.");
     for (key, listener) in &world.snapshot.ir().listeners {
         let gateway = format!("{}/{}", listener.gateway.namespace, listener.gateway.name);
-        let is_up = !world.failures.contains_key(key);
+        let failure = world.failures.get(key);
+        let is_up = failure.is_none_or(|failure| !failure.served.is_empty());
         out.value(
             name,
             &[("gateway", &gateway), ("listener", &listener.label())],

@@ -50,13 +50,21 @@ pub fn table(views: &[ListenerView], now: Timestamp, colours: bool) -> String {
             view.listener.as_str().into(),
             view.routes.to_string().into(),
             certificates(view, now),
-            match &view.failure {
-                None => Cell::new("served", Look::Good),
-                Some(reason) => Cell::new(format!("not served: {reason}"), Look::Bad),
-            },
+            state(view),
         ]);
     }
     table.render()
+}
+
+fn state(view: &ListenerView) -> Cell {
+    match &view.failure {
+        None => Cell::new("served", Look::Good),
+        Some(reason) if view.served.is_empty() => {
+            Cell::new(format!("not served: {reason}"), Look::Bad)
+        }
+        // Says itself where it is served.
+        Some(reason) => Cell::new(reason, Look::Warn),
+    }
 }
 
 fn addresses(view: &ListenerView) -> String {
@@ -114,5 +122,32 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
         (0, 0, m) => format!("{m}m {s}s"),
         (0, h, m) => format!("{h}h {m}m"),
         (d, h, _) => format!("{d}d {h}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_served_somewhere_is_not_called_unserved() {
+        let shown = |served: &[&str], failure: &str| {
+            let view = json!({
+                "gateway": "infra/web", "listener": "http", "protocol": "http", "port": 80,
+                "addresses": ["127.0.0.5", "192.0.2.1"], "routes": 1,
+                "served": served, "failure": failure,
+            });
+            let view = serde_json::from_value(view).expect("a view");
+            table(&[view], Timestamp::UNIX_EPOCH, false)
+        };
+        let partly = "served on 127.0.0.5; cannot listen on 192.0.2.1:80: no interface";
+        let text = shown(&["127.0.0.5"], partly);
+        assert!(
+            text.contains(partly) && !text.contains("not served"),
+            "{text}"
+        );
+        assert!(shown(&[], "no interface").contains("not served: no interface"));
     }
 }

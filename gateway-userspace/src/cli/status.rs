@@ -209,7 +209,7 @@ fn troubles(view: &StatusView, colours: bool, out: &mut String) {
         "SERVED IN THEIR LAST GOOD FORM, FOR THEY DO NOT COMPILE",
         pairs(&view.rejected),
     );
-    section("NOT SERVED", pairs(&view.failures));
+    section("NOT SERVED EVERYWHERE", pairs(&view.failures));
 }
 
 /// `Kind namespace/name`.

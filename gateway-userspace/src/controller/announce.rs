@@ -126,9 +126,9 @@ pub fn announce(world: &World, before: Option<&World>) {
         tracing::warn!("no listeners: waiting for a Gateway of a class that is ours");
     }
     let known = before.map(|before| (&before.failures, &before.rejected));
-    for (listener, reason) in &world.failures {
-        if known.is_none_or(|(failures, _)| failures.get(listener) != Some(reason)) {
-            tracing::error!(%listener, error = reason, "listener is not served");
+    for (listener, failure) in &world.failures {
+        if known.is_none_or(|(failures, _)| failures.get(listener) != Some(failure)) {
+            tracing::error!(%listener, error = %failure, "listener is not served everywhere");
         }
     }
     for (object, reason) in &world.rejected {

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use gateway_model::failure::Failure;
 use gateway_model::names::ListenerKey;
 
 use super::lease::{Lease, Sighting};
@@ -183,20 +184,23 @@ impl Fleet {
             .all(|node| node.report.position.reaches(needed))
     }
 
-    /// What fails on any live node: `own` is what fails here, on the node of that name.
+    /// What fails on any live node, in words: `own` is what fails here, on the node of that name. That a
+    /// node does not have an address says nothing of the others.
     pub fn failures(
         &self,
-        own: &BTreeMap<ListenerKey, String>,
+        own: &BTreeMap<ListenerKey, Failure>,
         own_node: &str,
         now: Instant,
-    ) -> BTreeMap<ListenerKey, String> {
+    ) -> BTreeMap<ListenerKey, Failure> {
+        let texts_of_own = own.iter().map(|(key, failure)| (key, failure.to_string()));
+        let texts_of_own: Vec<_> = texts_of_own.collect();
         let mut by_reason: BTreeMap<&ListenerKey, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
         let theirs = self.live(now).flat_map(|node| {
             let failures = node.report.failures.iter();
             failures.map(|failure| (&failure.listener, failure.reason.as_str(), node.name()))
         });
-        let ours = own.iter();
-        let ours = ours.map(|(listener, reason)| (listener, reason.as_str(), own_node));
+        let ours = texts_of_own.iter();
+        let ours = ours.map(|(listener, reason)| (*listener, reason.as_str(), own_node));
         for (listener, reason, node) in theirs.chain(ours) {
             let reasons = by_reason.entry(listener).or_default();
             reasons.entry(reason).or_default().insert(node);
@@ -210,7 +214,7 @@ impl Fleet {
         };
         let texts = by_reason.into_iter();
         texts
-            .map(|(listener, reasons)| (listener.clone(), text(reasons)))
+            .map(|(listener, reasons)| (listener.clone(), Failure::of_all(text(reasons))))
             .collect()
     }
 

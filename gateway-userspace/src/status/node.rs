@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gateway_model::failure::Failure;
 use gateway_model::names::ListenerKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,10 +51,10 @@ pub struct NodeFailure {
 
 impl NodeReport {
     /// What a node has applied.
-    pub fn new(position: Position, failures: &BTreeMap<ListenerKey, String>) -> Self {
-        let failure = |(listener, reason): (&ListenerKey, &String)| NodeFailure {
+    pub fn new(position: Position, failures: &BTreeMap<ListenerKey, Failure>) -> Self {
+        let failure = |(listener, failure): (&ListenerKey, &Failure)| NodeFailure {
             listener: listener.clone(),
-            reason: shortened(reason, REASON_BYTES),
+            reason: shortened(&failure.to_string(), REASON_BYTES),
         };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,7 +198,7 @@ mod tests {
     fn a_report_survives_the_way_through_a_lease() {
         let mut position = Position::default();
         position.advance(ObjectKind::HttpRoute, 812);
-        let failures = BTreeMap::from([(listener("http"), "address in use".to_owned())]);
+        let failures = BTreeMap::from([(listener("http"), Failure::of_all("address in use"))]);
         let report = NodeReport::new(position, &failures);
         let identity = Identity {
             namespace: "sluice-system".to_owned(),
@@ -219,7 +220,12 @@ mod tests {
 
     #[test]
     fn a_report_stays_small() {
-        let failures = (0..5_000).map(|n| (listener(&n.to_string()), "x".repeat(10_000)));
+        let failures = (0..5_000).map(|n| {
+            (
+                listener(&n.to_string()),
+                Failure::of_all("x".repeat(10_000)),
+            )
+        });
         let report = NodeReport::new(Position::default(), &failures.collect());
         let text = serde_json::to_string(&report).expect("serializes");
         assert!(text.len() < 100_000, "{}", text.len());

@@ -43,9 +43,12 @@ pub struct ListenerView {
     pub deny: Vec<String>,
     /// Routes that are reachable through it.
     pub routes: usize,
-    /// Why it is not served; none if it is.
+    /// Why it is not served, or not on all of its addresses; none if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The addresses that it is served on if those are not all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<IpAddr>,
 }
 
 /// A certificate, without its key.
@@ -102,6 +105,7 @@ fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
     };
     let termination = listener.protocol.termination();
     let certificates = termination.map_or([].as_slice(), |tls| &tls.certificates);
+    let failure = world.failures.get(&listener.key);
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect();
     ListenerView {
         gateway: format!("{}/{}", gateway.namespace, gateway.name),
@@ -122,7 +126,8 @@ fn listener(world: &World, listener: &Listener, routes: usize) -> ListenerView {
         allow: nets(&listener.source_policy.allow),
         deny: nets(&listener.source_policy.deny),
         routes,
-        failure: world.failures.get(&listener.key).cloned(),
+        failure: failure.map(ToString::to_string),
+        served: failure.map_or_else(Vec::new, |failure| failure.served.clone()),
     }
 }
 

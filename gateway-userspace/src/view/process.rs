@@ -100,7 +100,7 @@ pub fn status(world: &World, process: Option<ProcessView>) -> StatusView {
         failures: world
             .failures
             .iter()
-            .map(|(l, r)| text((l.to_string(), r)))
+            .map(|(l, failure)| (l.to_string(), failure.to_string()))
             .collect(),
         objects: world
             .statuses

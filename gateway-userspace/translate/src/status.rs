@@ -9,9 +9,10 @@ mod condition;
 mod text;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
 use serde::Serialize;
 
@@ -156,8 +157,8 @@ pub struct PolicyAncestorStatus {
 pub struct Applied {
     /// Which revision every applier has confirmed.
     pub revision: Revision,
-    /// The listeners that could not be served, and why.
-    pub failures: BTreeMap<ListenerKey, String>,
+    /// The listeners that could not be served, or not everywhere, and why.
+    pub failures: BTreeMap<ListenerKey, Failure>,
     /// The objects that could not be compiled, why, and what is served of them instead.
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The Gateways and ListenerSets that some node does not serve as they are now, and which; what
@@ -183,10 +184,12 @@ impl Status {
             Self::Gateway(status) => {
                 let mut finished = status.clone();
                 let GatewayStatus {
+                    addresses,
                     conditions,
                     listeners,
                     ..
                 } = &mut finished;
+                finish_addresses(object, addresses, conditions, applied);
                 finish_listeners(object, conditions, listeners, applied);
                 Self::Gateway(finished)
             }
@@ -201,6 +204,29 @@ impl Status {
             }
             Self::Route(status) => Self::Route(status.finish(object, applied)),
         }
+    }
+}
+
+/// Takes away the addresses of a Gateway that the node does not have, and says so.
+fn finish_addresses(
+    object: &ObjectRef,
+    addresses: &mut Vec<GatewayStatusAddress>,
+    conditions: &mut Conditions,
+    applied: &Applied,
+) {
+    let own = applied
+        .failures
+        .iter()
+        .filter(|(key, failure)| key.gateway == *object && !failure.unusable.is_empty());
+    let mut unusable = BTreeSet::new();
+    let mut reasons = BTreeSet::new();
+    for (_, failure) in own {
+        unusable.extend(failure.unusable.iter().map(ToString::to_string));
+        reasons.insert(&failure.reason);
+    }
+    addresses.retain(|address| !unusable.contains(&*address.value));
+    if !reasons.is_empty() && conditions.waits_for_data_plane() {
+        conditions.address_not_usable(listed(reasons, "; "));
     }
 }
 
@@ -228,10 +254,12 @@ fn finish_listeners(
             gateway: object.clone(),
             section: listener.name.clone(),
         };
-        let why = applied
-            .failures
-            .get(&key)
-            .or_else(|| applied.rejected.get(object));
+        // What is served wherever its addresses let it be is served.
+        let failure = applied.failures.get(&key);
+        let failure = failure.filter(|failure| !failure.is_of_addresses());
+        let why = failure
+            .map(ToString::to_string)
+            .or_else(|| applied.rejected.get(object).cloned());
         match why {
             None => {
                 served += 1;
@@ -239,7 +267,7 @@ fn finish_listeners(
             }
             Some(why) => {
                 failed.push(format!("listener {}: {why}", listener.name));
-                listener.conditions.not_programmed(why);
+                listener.conditions.not_programmed(&why);
             }
         }
     }

@@ -104,9 +104,13 @@ impl Bound {
         let tables = snapshot.port_tables();
         for table in tables.filter(|table| table.kind.transport() == transport) {
             wanted.extend(addresses_of(table));
-            if let Err(reason) = self.open_table(table, &mut change) {
-                for listener in &table.listeners {
-                    failures.add(listener.key(), || reason.clone());
+            let Err(why) = self.open_table(table, &mut change) else {
+                continue;
+            };
+            for listener in &table.listeners {
+                match table.address {
+                    Some(address) => failures.add_address(&listener.listener, address, &why),
+                    None => failures.add(listener.key(), || why.reason.clone()),
                 }
             }
         }
@@ -119,23 +123,23 @@ impl Bound {
 
     /// Opens what a table lacks. An address family that this system does not have is no failure of
     /// a table for every address.
-    fn open_table(&mut self, table: &PortTable, change: &mut Change) -> Result<(), String> {
+    fn open_table(&mut self, table: &PortTable, change: &mut Change) -> Result<(), Refusal> {
         let mut served = false;
-        let mut reasons = Vec::new();
+        let mut refusals = Vec::new();
         for address in addresses_of(table) {
             match self.open_address(address, change) {
                 Ok(()) => served = true,
                 Err(error) if table.address.is_none() && socket::is_family_missing(&error) => {}
-                Err(error) => reasons.push(bind_failure(address, &error)),
+                Err(error) => refusals.push(Refusal::new(address, &error)),
             }
         }
-        match reasons[..] {
-            [] if served => Ok(()),
-            [] => Err(format!(
-                "no address family to listen on port {} with",
-                table.port
-            )),
-            _ => Err(reasons.join("; ")),
+        match refusals.into_iter().reduce(|all, each| all.and(&each)) {
+            Some(refusal) => Err(refusal),
+            None if served => Ok(()),
+            None => Err(Refusal {
+                reason: format!("no address family to listen on port {} with", table.port),
+                is_unusable: false,
+            }),
         }
     }
 
@@ -198,14 +202,34 @@ fn addresses_of(table: &PortTable) -> Vec<SocketAddr> {
         .collect()
 }
 
-fn bind_failure(address: SocketAddr, error: &io::Error) -> String {
-    let cause = match error.kind() {
-        io::ErrorKind::AddrInUse => ": another process listens there",
-        io::ErrorKind::AddrNotAvailable => ": no interface of this node has that address",
-        io::ErrorKind::PermissionDenied => {
-            ": ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start"
+/// Why there is no socket on an address.
+pub(crate) struct Refusal {
+    /// In words.
+    pub(crate) reason: String,
+    /// Whether the node does not have the address at all.
+    pub(crate) is_unusable: bool,
+}
+
+impl Refusal {
+    fn new(address: SocketAddr, error: &io::Error) -> Self {
+        let cause = match error.kind() {
+            io::ErrorKind::AddrInUse => ": another process listens there",
+            io::ErrorKind::AddrNotAvailable => ": no interface of this node has that address",
+            io::ErrorKind::PermissionDenied => {
+                ": ports below 1024 need CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start"
+            }
+            _ => &format!(": {error}"),
+        };
+        Self {
+            reason: format!("cannot listen on {address}{cause}"),
+            is_unusable: error.kind() == io::ErrorKind::AddrNotAvailable,
         }
-        _ => return format!("cannot listen on {address}: {error}"),
-    };
-    format!("cannot listen on {address}{cause}")
+    }
+
+    fn and(self, other: &Self) -> Self {
+        Self {
+            reason: format!("{}; {}", self.reason, other.reason),
+            is_unusable: self.is_unusable && other.is_unusable,
+        }
+    }
 }

@@ -93,7 +93,10 @@ async fn an_address_that_cannot_be_bound_fails_its_listener_and_no_other() {
     assert_eq!(applied.failures.len(), 1);
     assert_eq!(applied.failures[0].listener, listener_key("taken"));
     assert!(
-        applied.failures[0].reason.contains("another process"),
+        applied.failures[0]
+            .failure
+            .reason
+            .contains("another process"),
         "{:?}",
         applied.failures
     );
@@ -118,11 +121,58 @@ async fn another_sluice_that_listens_shares_its_port_with_nobody() {
     let snapshot = compile(&config, Revision(1), None).snapshot;
     let applied = other.apply(Arc::clone(&snapshot)).await;
     assert_eq!(applied.failures.len(), 1);
-    let reason = &applied.failures[0].reason;
+    let reason = applied.failures[0].failure.to_string();
     assert!(reason.contains("another process listens there"), "{reason}");
     world.proxy.drain(std::time::Duration::from_secs(30)).await;
     let applied = other.apply(snapshot).await;
     assert_eq!(applied.failures, [], "it is free now");
+}
+
+#[tokio::test]
+async fn a_listener_is_served_on_those_of_its_addresses_that_the_node_has() {
+    let backend = Backend::answering(OLD).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut config = Config::to(&[backend.address]).build(world.address);
+    let (here, nowhere) = (world.address.ip(), "192.0.2.1".parse().unwrap());
+    let (key, http) = config.listeners.iter().next().unwrap();
+    let (key, mut http) = (key.clone(), (**http).clone());
+    http.addresses = vec![here, nowhere];
+    let mut other = http.clone();
+    other.key = listener_key("other");
+    other.port = taken.local_addr().unwrap().port();
+    config.listeners.insert(key.clone(), Arc::new(http));
+    config.listeners.insert(other.key.clone(), Arc::new(other));
+    let applied = world
+        .proxy
+        .apply(compile(&config, Revision(7), None).snapshot)
+        .await;
+    let of = |key| {
+        let mut failures = applied.failures.iter();
+        &failures
+            .find(|failure| failure.listener == key)
+            .unwrap()
+            .failure
+    };
+    let partly = of(key);
+    assert!(partly.is_of_addresses(), "{partly:?}");
+    assert_eq!(
+        (&*partly.served, &*partly.unusable),
+        (&[here][..], &[nowhere][..])
+    );
+    let text = partly.to_string();
+    assert!(
+        text.starts_with(&format!("served on {here}; cannot listen on {nowhere}:")),
+        "{text}"
+    );
+    assert!(
+        text.ends_with("no interface of this node has that address"),
+        "{text}"
+    );
+    let other = of(listener_key("other"));
+    assert!(other.is_refused && other.served.is_empty(), "{other:?}");
+    assert_eq!(other.unusable, [nowhere]);
+    assert_eq!(world.get("a", "/").await.body, "old");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway_model::failure::Failure;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use jiff::Timestamp;
 
@@ -28,7 +29,7 @@ fn lease(node: &str, version: u64, failure: Option<&str>) -> Lease {
         pod_uid: None,
         node: node.to_owned(),
     };
-    let failures = failure.map(|reason| (listener(), reason.to_owned()));
+    let failures = failure.map(|reason| (listener(), Failure::of_all(reason)));
     let report = NodeReport::new(at(version), &failures.into_iter().collect());
     let mut lease = identity.lease_of(&report, Pace::of(3), Timestamp::UNIX_EPOCH);
     lease["metadata"]["resourceVersion"] = version.to_string().into();
@@ -96,10 +97,10 @@ fn a_failure_names_its_nodes() {
         vec![lease("b", 1, Some(reason)), lease("c", 1, Some("no route"))],
         now,
     );
-    let own = BTreeMap::from([(listener(), reason.to_owned())]);
+    let own = BTreeMap::from([(listener(), Failure::of_all(reason))]);
     let failures = fleet.failures(&own, "a", now);
     assert_eq!(
-        failures[&listener()],
+        failures[&listener()].to_string(),
         "on a, b: address in use; on c: no route"
     );
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectRef};
 use gateway_translate::Applied;
 use imbl::ordmap::DiffItem;
@@ -189,11 +190,11 @@ impl Term {
         });
     }
 
-    fn failures(&self, now: Instant) -> BTreeMap<ListenerKey, String> {
+    fn failures(&self, now: Instant) -> BTreeMap<ListenerKey, Failure> {
         self.fleet.failures(&self.world.failures, &self.node, now)
     }
 
-    fn owe(&mut self, failures: BTreeMap<ListenerKey, String>, now: Instant) {
+    fn owe(&mut self, failures: BTreeMap<ListenerKey, Failure>, now: Instant) {
         let confirmed = self.gate.confirmed();
         let applied = Applied {
             revision: self.world.revision(),

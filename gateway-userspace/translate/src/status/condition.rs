@@ -214,6 +214,11 @@ impl Conditions {
         self.fail(ConditionType::Programmed, Reason::Invalid, why.to_owned());
     }
 
+    pub(super) fn address_not_usable(&mut self, why: String) {
+        let kind = ConditionType::Programmed;
+        self.fail(kind, Reason::AddressNotUsable, why);
+    }
+
     pub(super) fn still_waiting(&mut self, why: &str) {
         self.fail(ConditionType::Programmed, Reason::Pending, why.to_owned());
     }

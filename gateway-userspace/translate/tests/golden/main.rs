@@ -11,9 +11,11 @@ mod render;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectKind, ObjectRef, Revision};
 use gateway_model::snapshot::compile;
 use gateway_translate::{
@@ -38,6 +40,8 @@ struct Scenario {
     /// Listeners that the data plane could not serve: `namespace/gateway#listener`, or
     /// `ListenerSet namespace/set#listener`, to why.
     failures: BTreeMap<String, String>,
+    /// Addresses that no interface of the node has.
+    unusable_addresses: Vec<IpAddr>,
     /// Objects that could not be compiled: `Kind namespace/name` to why.
     rejected: BTreeMap<String, String>,
     /// Objects deleted at the end: `Kind namespace/name`.
@@ -128,7 +132,7 @@ fn run(root: &Path, case: &Path) -> String {
         compiled.rejected
     );
     let applied = Applied {
-        failures: scenario.failures.iter().map(failure).collect(),
+        failures: failures(&scenario, &translation),
         rejected: scenario
             .rejected
             .iter()
@@ -319,7 +323,30 @@ fn object_ref(text: &str) -> ObjectRef {
     ObjectRef::new(kind, namespace, name)
 }
 
-fn failure((listener, why): (&String, &String)) -> (ListenerKey, String) {
+/// What the data plane says of listeners that it does not serve everywhere.
+fn failures(scenario: &Scenario, translation: &Translation) -> BTreeMap<ListenerKey, Failure> {
+    let unusable = &scenario.unusable_addresses;
+    let listeners = translation.ir.listeners.values();
+    let partly = listeners.filter_map(|listener| {
+        let addresses = listener.addresses.iter().copied();
+        let (unusable, served): (Vec<_>, _) = addresses.partition(|ip| unusable.contains(ip));
+        let failure = Failure {
+            served,
+            reason: format!("no interface has {unusable:?}"),
+            unusable,
+            is_refused: false,
+        };
+        (!failure.unusable.is_empty()).then(|| (listener.key.clone(), failure))
+    });
+    scenario
+        .failures
+        .iter()
+        .map(failure)
+        .chain(partly)
+        .collect()
+}
+
+fn failure((listener, why): (&String, &String)) -> (ListenerKey, Failure) {
     let (gateway, section) = listener.split_once('#').expect("gateway#listener");
     let declarer = match gateway.split_once(' ') {
         Some(_) => gateway.to_owned(),
@@ -329,5 +356,5 @@ fn failure((listener, why): (&String, &String)) -> (ListenerKey, String) {
         gateway: object_ref(&declarer),
         section: section.into(),
     };
-    (key, why.clone())
+    (key, Failure::of_all(why.as_str()))
 }
