@@ -372,7 +372,7 @@ async fn a_client_that_reads_slowly_is_not_taken_for_one_that_reads_nothing() {
     })
     .await;
     let world = World::with(Config::to(&[backend.address]), |l| {
-        l.time.write_stall = Duration::from_millis(500);
+        l.time.write_stall = Duration::from_millis(1_500);
     })
     .await;
     let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
@@ -388,8 +388,8 @@ async fn a_client_that_reads_slowly_is_not_taken_for_one_that_reads_nothing() {
         let n = n.unwrap_or_else(|error| panic!("after {read} bytes: {error}"));
         assert!(n > 0, "ended after {read} bytes");
         read += n;
-        if (BODY / 2..BODY / 2 + (5 << 20)).contains(&read) {
-            tokio::time::sleep(Duration::from_millis(40)).await;
+        if (BODY / 2..BODY / 2 + (3 << 20)).contains(&read) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
