@@ -2,6 +2,7 @@
 //! packet path, and answered with statuses. One task; one change at a time.
 
 mod announce;
+mod packets;
 mod stages;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::status::{Owed, Statuses};
 use crate::telemetry::chain;
 use crate::world::{Stages, World, micros, rejections};
 
+pub use packets::steer;
 pub use stages::{StageTimes, seconds};
 
 /// The packet path, shared between the controller, the admin server and the one who detaches it;
@@ -93,6 +95,7 @@ impl Controller {
     /// pauses, for the reason may lie outside: a port that another process gives up, a route.
     pub async fn run(mut self, mut source: Source) {
         let mut pause = RETRY.0;
+        let mut refusals = packets::refusals(&self.l4).await;
         loop {
             if self.failures.is_empty() {
                 pause = RETRY.0;
@@ -109,6 +112,7 @@ impl Controller {
                     self.retry().await;
                     pause = (pause * 2).min(RETRY.1);
                 }
+                () = packets::changed(&mut refusals) => self.retry().await,
                 now = reached(self.garbage.due()) => {
                     self.garbage.give_back(now);
                     heap::collapse_aside();
@@ -134,6 +138,11 @@ impl Controller {
                 .filter(|listener| !self.failures.contains_key(listener))
             {
                 tracing::info!(%listener, "listener is served now");
+            }
+            for (listener, failure) in &self.failures {
+                if before.get(listener) != Some(failure) {
+                    tracing::error!(%listener, error = %failure, "listener is not served everywhere");
+                }
             }
             self.settle(outcome, source, Stages::default());
         } else {
@@ -202,10 +211,14 @@ impl Controller {
                 }
             }
         }
-        if let Some(reason) = &failed {
-            for listener in snapshot.ir().listeners.keys() {
-                let failure = self.failures.entry(listener.clone());
-                failure.or_insert_with(|| Failure::of_all(format!("packet path: {reason}")));
+        let refused = l4.refused().borrow().clone();
+        for (key, listener) in &snapshot.ir().listeners {
+            let failure = match &failed {
+                Some(error) => Some(Failure::of_all(format!("packet path: {error}"))),
+                None => packets::refusal(listener, &refused),
+            };
+            if let Some(failure) = failure {
+                self.failures.entry(key.clone()).or_insert(failure);
             }
         }
         self.l4_failure = failed;

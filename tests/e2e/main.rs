@@ -2,6 +2,7 @@
 //!
 //! Each test makes a world of its own, so that they can run side by side.
 
+mod addresses;
 mod cli;
 mod clients;
 mod descriptors;

@@ -12,21 +12,21 @@ use gateway_tests::until;
 
 use crate::wire::{CLIENT, VIP, Wire, Workers, counted, front, socket_address};
 
-fn open() -> L4Plan {
+pub fn open() -> L4Plan {
     plan(
         &[(Some(VIP[0]), 443, &[], &[]), (Some(VIP[1]), 443, &[], &[])],
         &VIP,
     )
 }
 
-async fn live(wire: &Wire, workers: &Workers, plan: &L4Plan) -> L4 {
+pub async fn live(wire: &Wire, workers: &Workers, plan: &L4Plan) -> L4 {
     let mut l4 = wire.start(Attach::Auto).await;
     l4.apply(plan).await.expect("apply");
     l4.take_over(&workers.steering()).await.expect("take over");
     l4
 }
 
-fn is_clean(wire: &Wire) {
+pub fn is_clean(wire: &Wire) {
     assert!(!wire.pin_dir.exists(), "pins are left");
     assert!(!wire.has_xdp(), "a program is left");
     for family in ["-4", "-6"] {

@@ -6,6 +6,7 @@ mod fixtures;
 mod flip;
 mod lifecycle;
 mod mutated;
+mod routes;
 mod steer;
 mod trace;
 mod verifier;

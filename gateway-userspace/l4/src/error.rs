@@ -66,7 +66,9 @@ pub enum L4Error {
         limit: u32,
     },
     /// A route for an address of the plan could not be changed.
-    #[error("cannot {operation} the local route for {address}; this needs CAP_NET_ADMIN")]
+    #[error(
+        "cannot {operation} the local route for {address}; this needs CAP_NET_ADMIN and its address family"
+    )]
     Route {
         /// `add` or `remove`.
         operation: &'static str,
@@ -127,4 +129,15 @@ pub enum L4Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &L4Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }

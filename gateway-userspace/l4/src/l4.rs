@@ -4,18 +4,21 @@
 //! meet a whole revision and a live process.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_model::l4_plan::{L4Plan, Transport};
+use tokio::sync::watch;
 
 use crate::addresses::{Shared, Watch};
 use crate::attach::Attachments;
+use crate::error::chain;
 use crate::loader::{self, Programs};
 use crate::maps::Maps;
 use crate::netlink::Netlink;
 use crate::object::object;
 use crate::pins::{Locked, Pins};
+use crate::publish::Publisher;
+use crate::routes::Refused;
 use crate::status::{Counters, FrontendStatus, Status};
 use crate::tables::{self, Tables};
 use crate::trace::{TraceFilter, TraceLines, Tracer};
@@ -45,6 +48,7 @@ pub struct L4 {
     shared: Shared,
     attachments: Attachments,
     netlink: Netlink,
+    publisher: Publisher,
     /// The last plan that was applied.
     plan: L4Plan,
     /// Whether this process has been live.
@@ -109,6 +113,7 @@ impl L4 {
         let attachments =
             Attachments::establish(settings, &programs, pins, &netlink, &mut notes).await?;
         let watch = Watch::start(shared.clone(), pins.clone(), netlink.clone())?;
+        let publisher = Publisher::new(shared.clone(), pins.clone(), netlink.clone());
         for note in &notes {
             tracing::info!(note, "packet path");
         }
@@ -118,6 +123,7 @@ impl L4 {
             shared,
             attachments,
             netlink,
+            publisher,
             plan: L4Plan::default(),
             taken_over: false,
             tracer,
@@ -127,8 +133,8 @@ impl L4 {
     }
 
     /// Makes a plan live: fills the idle half of the tables and flips the control word, unless the live half
-    /// says the same; routes addresses that no interface has to this node. Before [`L4::take_over`] the plan is
-    /// only kept, and goes live with it.
+    /// says the same; routes addresses that no interface has to this node. An address that the kernel refuses is
+    /// [named](L4::refused) and left out. Before [`L4::take_over`] the plan is only kept, and goes live with it.
     ///
     /// # Errors
     /// The tables that are live stay as they are.
@@ -139,7 +145,7 @@ impl L4 {
             return Ok(());
         }
         let locked = self.lock_as_owner().await?;
-        self.publish(plan, None).await?;
+        self.publisher.publish(plan, None).await?;
         drop(locked);
         self.plan = plan.clone();
         Ok(())
@@ -163,11 +169,18 @@ impl L4 {
         self.programs.repin_maps(&self.pins)?;
         self.shared.lock().maps.forget();
         let plan = self.plan.clone();
-        self.publish(&plan, Some(sockets)).await?;
+        self.publisher.publish(&plan, Some(sockets)).await?;
         self.taken_over = true;
         self.attachments.take_over(&self.programs, &self.pins)?;
         drop(locked);
         Ok(())
+    }
+
+    /// The addresses that the kernel does not route to this node, whenever they change; their frontends are not
+    /// served.
+    #[must_use]
+    pub fn refused(&self) -> watch::Receiver<Refused> {
+        self.publisher.refused()
     }
 
     /// Whether this process is the one that is live; false before [`L4::take_over`] and after a successor's.
@@ -261,63 +274,6 @@ impl L4 {
         }
         Ok(locked)
     }
-
-    /// Make before break: routes and addresses, then the tables and sockets and the flip, then what is no longer
-    /// wanted.
-    async fn publish(
-        &mut self,
-        plan: &L4Plan,
-        sockets: Option<&[SteeringSocket<'_>]>,
-    ) -> Result<(), L4Error> {
-        let present = self.netlink.addresses().await?;
-        let routed: BTreeSet<IpAddr> = wanted_addresses(plan)
-            .difference(&present)
-            .copied()
-            .collect();
-        let stale = self.add_routes(&routed).await?;
-        let addresses: BTreeSet<IpAddr> = present.union(&routed).copied().collect();
-        let transitional: BTreeSet<IpAddr> = addresses.union(&stale).copied().collect();
-        {
-            let mut inner = self.shared.lock();
-            inner.maps.set_node_addresses(&transitional)?;
-            let live = inner.maps.live_tables()?;
-            let tables = Tables::build(plan, &routed, &live)?;
-            // Most revisions change routes alone, and a flip makes the next one wait for running programs.
-            if sockets.is_some() || tables != live {
-                let half = inner.maps.write_idle_tables(&tables)?;
-                let mut word = inner.maps.control()?.with_tables(half);
-                if let Some(sockets) = sockets {
-                    let (half, workers) = inner.maps.write_idle_sockets(sockets)?;
-                    word = word.with_sockets(half, workers).with_tracing(false);
-                    self.pins.become_owner()?;
-                }
-                inner.maps.set_control(word)?;
-            }
-            inner.maps.set_node_addresses(&addresses)?;
-            inner.routed = routed;
-        }
-        for address in stale {
-            self.netlink.remove_local_route(address).await?;
-        }
-        Ok(())
-    }
-
-    /// Adds the routes that are missing; returns those that are there and no longer wanted.
-    async fn add_routes(&self, wanted: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, L4Error> {
-        let present = self.netlink.local_routes().await?;
-        for address in wanted.difference(&present) {
-            self.netlink.add_local_route(*address).await?;
-        }
-        Ok(present.difference(wanted).copied().collect())
-    }
-}
-
-/// The addresses that a plan needs on this node.
-fn wanted_addresses(plan: &L4Plan) -> BTreeSet<IpAddr> {
-    let addresses = plan.addresses.iter().map(IpAddr::to_canonical);
-    addresses
-        .filter(|address| !address.is_unspecified() && !address.is_multicast())
-        .collect()
 }
 
 fn frontends(maps: &Maps) -> Result<Vec<FrontendStatus>, L4Error> {
@@ -342,15 +298,4 @@ fn frontends(maps: &Maps) -> Result<Vec<FrontendStatus>, L4Error> {
         });
     }
     Ok(found)
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &L4Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

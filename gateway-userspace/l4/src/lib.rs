@@ -13,6 +13,8 @@ mod netlink;
 mod object;
 mod pins;
 mod policy;
+mod publish;
+mod routes;
 mod settings;
 mod status;
 mod sys;
@@ -22,6 +24,7 @@ mod trace;
 pub use error::L4Error;
 pub use l4::{L4, Outcome};
 pub use object::object;
+pub use routes::Refused;
 pub use settings::{Attach, Mode, Settings, SteeringSocket};
 
 pub use status::{Attachment, Counters, FrontendStatus, Hook, MapStatus, ProgramStatus, Status};

@@ -1,14 +1,13 @@
 //! Starting, taking over and leaving the packet path.
 
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gateway_l4::{L4, Outcome, SteeringSocket};
+use gateway_l4::{L4, Outcome};
 use gateway_proxy::Proxy;
 
 use crate::config::Config;
-use crate::controller::PacketPath;
+use crate::controller::{PacketPath, steer};
 use crate::heap;
 use crate::telemetry::chain;
 
@@ -80,23 +79,4 @@ pub async fn resume(path: &PacketPath, proxy: &Proxy) -> anyhow::Result<()> {
         tokio::time::sleep(LOOK).await;
     }
     anyhow::bail!("another process steers connections; stop it, or restart this one")
-}
-
-async fn steer(l4: &mut L4, proxy: &Proxy) -> anyhow::Result<()> {
-    let sockets = proxy.steering_sockets().await?;
-    let sockets: Vec<_> = sockets.iter().map(socket).collect();
-    l4.take_over(&sockets)
-        .await
-        .context("cannot steer connections to this process")?;
-    tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
-    Ok(())
-}
-
-/// A worker's socket as the packet path wants it.
-fn socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
-    SteeringSocket {
-        worker: u32::try_from(socket.worker).unwrap_or(u32::MAX),
-        v6: socket.v6,
-        fd: socket.fd.as_fd(),
-    }
 }

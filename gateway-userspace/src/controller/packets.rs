@@ -1,0 +1,69 @@
+//! What the packet path is told, and which listeners its answer concerns.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::Context as _;
+use gateway_l4::{L4, Refused, SteeringSocket};
+use gateway_model::failure::Failure;
+use gateway_model::ir::Listener;
+use gateway_proxy::Proxy;
+use tokio::sync::watch;
+
+use super::PacketPath;
+
+/// Steers connections to this process.
+///
+/// # Errors
+/// What was live stays live.
+pub async fn steer(l4: &mut L4, proxy: &Proxy) -> anyhow::Result<()> {
+    let sockets = proxy.steering_sockets().await?;
+    let sockets: Vec<_> = sockets.iter().map(socket).collect();
+    l4.take_over(&sockets)
+        .await
+        .context("cannot steer connections to this process")?;
+    tracing::info!(sockets = sockets.len(), "connections are steered by BPF");
+    Ok(())
+}
+
+/// The addresses that the kernel refuses; none in sockets mode.
+pub async fn refusals(path: &PacketPath) -> Option<watch::Receiver<Refused>> {
+    path.lock().await.as_ref().map(|l4| l4.refused())
+}
+
+/// Returns when other addresses are refused than before.
+pub async fn changed(refusals: &mut Option<watch::Receiver<Refused>>) {
+    if let Some(receiver) = refusals
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    // The packet path is left, or there was none.
+    *refusals = None;
+    std::future::pending::<()>().await;
+}
+
+/// Why a listener is not served on all of its addresses, if so.
+pub fn refusal(listener: &Listener, refused: &Refused) -> Option<Failure> {
+    let mut failure = Failure::default();
+    let mut reasons = Vec::new();
+    for address in &listener.addresses {
+        match refused.get(&address.to_canonical()) {
+            Some(reason) => {
+                failure.unusable.push(*address);
+                reasons.push(format!("packet path: {reason}"));
+            }
+            None => failure.served.push(*address),
+        }
+    }
+    failure.reason = reasons.join("; ");
+    (!reasons.is_empty()).then_some(failure)
+}
+
+/// A worker's socket as the packet path wants it.
+fn socket(socket: &gateway_proxy::SteeringSocket) -> SteeringSocket<'_> {
+    SteeringSocket {
+        worker: u32::try_from(socket.worker).unwrap_or(u32::MAX),
+        v6: socket.v6,
+        fd: socket.fd.as_fd(),
+    }
+}
