@@ -47,7 +47,6 @@ pub struct L4 {
     programs: Programs,
     shared: Shared,
     attachments: Attachments,
-    netlink: Netlink,
     publisher: Publisher,
     /// The last plan that was applied.
     plan: L4Plan,
@@ -113,7 +112,7 @@ impl L4 {
         let attachments =
             Attachments::establish(settings, &programs, pins, &netlink, &mut notes).await?;
         let watch = Watch::start(shared.clone(), pins.clone(), netlink.clone())?;
-        let publisher = Publisher::new(shared.clone(), pins.clone(), netlink.clone());
+        let publisher = Publisher::new(shared.clone(), pins.clone(), netlink);
         for note in &notes {
             tracing::info!(note, "packet path");
         }
@@ -122,7 +121,6 @@ impl L4 {
             programs,
             shared,
             attachments,
-            netlink,
             publisher,
             plan: L4Plan::default(),
             taken_over: false,
@@ -196,11 +194,24 @@ impl L4 {
     }
 
     /// Detaches everything, unpins it and removes the local routes, also what a killed process left; unless another
-    /// process is live: then only what this one attached for itself goes.
+    /// process is live: then only what this one attached for itself goes. Routes of processes with other pins stay.
     ///
     /// # Errors
     /// What could not be removed; the rest is.
     pub async fn detach(self) -> Result<(), L4Error> {
+        self.leave(false).await
+    }
+
+    /// As [`L4::detach`], but the local routes stay: a successor serves these addresses on ordinary sockets. The
+    /// next start with these pins takes them over.
+    ///
+    /// # Errors
+    /// What could not be removed; the rest is.
+    pub async fn detach_for_sockets(self) -> Result<(), L4Error> {
+        self.leave(true).await
+    }
+
+    async fn leave(self, keeps_routes: bool) -> Result<(), L4Error> {
         drop(self.watch);
         let is_superseded = || self.taken_over && !self.pins.is_owner();
         if is_superseded() {
@@ -216,11 +227,13 @@ impl L4 {
         }
         let removed = self.pins.remove();
         drop(self.attachments);
-        for address in self.netlink.local_routes().await? {
-            self.netlink.remove_local_route(address).await?;
-        }
+        let cleared = if keeps_routes {
+            Ok(())
+        } else {
+            self.publisher.routes.clear().await
+        };
         drop(locked);
-        removed
+        removed.and(cleared)
     }
 
     /// The packet path as it stands.

@@ -6,6 +6,7 @@
 mod addresses;
 mod attach;
 mod error;
+mod fnv;
 mod l4;
 mod loader;
 mod maps;

@@ -1,6 +1,6 @@
 //! From the embedded object to verified programs and shared maps.
 
-use std::hash::Hasher;
+use std::hash::Hasher as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fs, io};
 
@@ -11,6 +11,7 @@ use gateway_common::{
     maps as abi,
 };
 
+use crate::fnv::Fnv;
 use crate::pins::{self, Pins};
 use crate::status::ProgramStatus;
 use crate::{L4Error, sys};
@@ -122,7 +123,7 @@ impl std::fmt::Debug for Programs {
 /// The name of the directory that pins of this ABI live in: a hash over its name and the size of all that
 /// stands in maps.
 pub fn layout() -> String {
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hash = Fnv::default();
     hash.write(LAYOUT.as_bytes());
     let sizes = [
         size_of::<FrontendKey>(),
@@ -242,19 +243,4 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
         }
     }
     "the kernel's verifier or loader refused it"
-}
-
-/// FNV-1a; the standard hasher's result may change with the toolchain.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

@@ -15,8 +15,8 @@ use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use crate::L4Error;
 
-/// Marks the routes that Sluice adds, so that they are known again after a crash; free in
-/// linux v6.6 include/uapi/linux/rtnetlink.h `RTPROT_*`.
+/// Marks the routes that Sluice adds; free in linux v6.6 include/uapi/linux/rtnetlink.h `RTPROT_*`. Whose of several
+/// Sluices a route is, its metric says.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
 /// `RT_TABLE_LOCAL`.
 const LOCAL_TABLE: u32 = 255;
@@ -40,6 +40,18 @@ pub struct Interface {
     pub is_port: bool,
     /// The XDP program attached, and whether in the driver.
     pub xdp: Option<(u32, bool)>,
+}
+
+/// A route of a single address in the table of local routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRoute {
+    pub address: IpAddr,
+    /// The lowest of an address decides.
+    pub metric: u32,
+    /// Whether a Sluice has added it.
+    pub is_sluices: bool,
+    /// Whether it brings packets to this node; a broadcast address has one that does not.
+    pub is_local: bool,
 }
 
 impl Netlink {
@@ -94,9 +106,9 @@ impl Netlink {
         Ok(messages.iter().filter_map(address).collect())
     }
 
-    /// The addresses that Sluice's local routes are for.
-    pub async fn local_routes(&self) -> Result<BTreeSet<IpAddr>, L4Error> {
-        let mut found = BTreeSet::new();
+    /// The routes of single addresses in the table of local routes.
+    pub async fn address_routes(&self) -> Result<Vec<AddressRoute>, L4Error> {
+        let mut found = Vec::new();
         for query in [
             RouteMessageBuilder::<Ipv4Addr>::new().build(),
             RouteMessageBuilder::<Ipv6Addr>::new().build(),
@@ -109,39 +121,33 @@ impl Netlink {
                 .try_collect()
                 .await
                 .map_err(failed("list routes"))?;
-            let ours = routes
-                .iter()
-                .filter(|route| route.header.protocol == PROTOCOL);
-            found.extend(ours.filter_map(destination));
+            found.extend(routes.iter().filter_map(address_route));
         }
         Ok(found)
     }
 
-    /// Routes an address to this node.
-    pub async fn add_local_route(&self, address: IpAddr) -> Result<(), L4Error> {
-        let route = local_route(address, self.loopback().await?);
-        let request = self.handle.route().add(route).replace();
-        request.execute().await.map_err(|source| L4Error::Route {
-            operation: "add",
-            address,
-            source,
-        })
+    /// Routes an address to this node, beside whatever route it has of another metric.
+    pub async fn add_local_route(
+        &self,
+        address: IpAddr,
+        metric: u32,
+        loopback: u32,
+    ) -> Result<(), L4Error> {
+        let route = local_route(address, metric, loopback);
+        let added = self.handle.route().add(route).execute().await;
+        done(added, libc::EEXIST, "add", address)
     }
 
     /// Removes such a route; it may be gone already.
-    pub async fn remove_local_route(&self, address: IpAddr) -> Result<(), L4Error> {
-        let route = local_route(address, self.loopback().await?);
-        match self.handle.route().del(route).execute().await {
-            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => {
-                Ok(())
-            }
-            Err(source) => Err(L4Error::Route {
-                operation: "remove",
-                address,
-                source,
-            }),
-            Ok(()) => Ok(()),
-        }
+    pub async fn remove_local_route(
+        &self,
+        address: IpAddr,
+        metric: u32,
+        loopback: u32,
+    ) -> Result<(), L4Error> {
+        let route = local_route(address, metric, loopback);
+        let removed = self.handle.route().del(route).execute().await;
+        done(removed, libc::ESRCH, "remove", address)
     }
 
     /// Detaches an XDP program that was attached by netlink; refused for one that a link holds.
@@ -156,7 +162,8 @@ impl Netlink {
         request.await.map_err(failed("detach an XDP program"))
     }
 
-    async fn loopback(&self) -> Result<u32, L4Error> {
+    /// The index of the loopback interface.
+    pub async fn loopback(&self) -> Result<u32, L4Error> {
         let loopback = self
             .interfaces()
             .await?
@@ -197,8 +204,8 @@ fn xdp(parts: &[LinkXdp]) -> Option<(u32, bool)> {
     })
 }
 
-/// `local ADDRESS dev lo`, in the table of local routes.
-fn local_route(address: IpAddr, loopback: u32) -> RouteMessage {
+/// `local ADDRESS dev lo metric METRIC`, in the table of local routes.
+fn local_route(address: IpAddr, metric: u32, loopback: u32) -> RouteMessage {
     match address {
         IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(v4, 32)
@@ -206,6 +213,7 @@ fn local_route(address: IpAddr, loopback: u32) -> RouteMessage {
             .kind(RouteType::Local)
             .scope(RouteScope::Host)
             .protocol(PROTOCOL)
+            .priority(metric)
             .output_interface(loopback)
             .build(),
         IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new()
@@ -214,20 +222,55 @@ fn local_route(address: IpAddr, loopback: u32) -> RouteMessage {
             .kind(RouteType::Local)
             .scope(RouteScope::Universe)
             .protocol(PROTOCOL)
+            .priority(metric)
             .output_interface(loopback)
             .build(),
     }
 }
 
-fn destination(route: &RouteMessage) -> Option<IpAddr> {
-    route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })
+/// None if the route is of another table, or of more than one address.
+fn address_route(route: &RouteMessage) -> Option<AddressRoute> {
+    let mut table = u32::from(route.header.table);
+    let mut metric = 0;
+    let mut address = None;
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    let address = address?;
+    let is_single = route.header.destination_prefix_length == prefix_of_one(address);
+    (table == LOCAL_TABLE && is_single).then_some(AddressRoute {
+        address,
+        metric,
+        is_sluices: route.header.protocol == PROTOCOL,
+        is_local: route.header.kind == RouteType::Local,
+    })
+}
+
+fn prefix_of_one(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The result of a request for which one error number says that there was nothing to do.
+fn done(
+    result: Result<(), rtnetlink::Error>,
+    nothing: libc::c_int,
+    operation: &'static str,
+    address: IpAddr,
+) -> Result<(), L4Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -nothing => Ok(()),
+        other => other.map_err(|source| L4Error::Route {
+            operation,
+            address,
+            source,
+        }),
+    }
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(rtnetlink::Error) -> L4Error {

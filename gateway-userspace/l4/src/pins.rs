@@ -62,6 +62,11 @@ impl Pins {
         })
     }
 
+    /// The directory that the operator chose.
+    pub fn pin_dir(&self) -> &Path {
+        self.base.parent().unwrap_or(&self.base)
+    }
+
     /// The directory of this layout.
     pub fn directory(&self) -> &Path {
         &self.layout

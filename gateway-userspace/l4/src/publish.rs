@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::addresses::Shared;
 use crate::netlink::Netlink;
 use crate::pins::Pins;
-use crate::routes::{self, Prepared, Refused};
+use crate::routes::{Prepared, Refused, Routes};
 use crate::tables::Tables;
 use crate::{L4Error, SteeringSocket};
 
@@ -21,6 +21,7 @@ pub struct Publisher {
     pub shared: Shared,
     pub pins: Arc<Pins>,
     pub netlink: Netlink,
+    pub routes: Routes,
     refused: watch::Sender<Refused>,
 }
 
@@ -28,10 +29,12 @@ impl Publisher {
     /// Publishes to these maps.
     pub fn new(shared: Shared, pins: Arc<Pins>, netlink: Netlink) -> Self {
         let refused = watch::Sender::default();
+        let routes = Routes::new(netlink.clone(), pins.pin_dir());
         Self {
             shared,
             pins,
             netlink,
+            routes,
             refused,
         }
     }
@@ -53,13 +56,13 @@ impl Publisher {
             .difference(&present)
             .copied()
             .collect();
-        let prepared = routes::prepare(&self.netlink, &wanted).await?;
+        let prepared = self.routes.prepare(&wanted).await?;
         if let Err(error) = self.flip(plan, sockets, &present, &prepared) {
-            prepared.withdraw(&self.netlink).await;
+            log(self.routes.withdraw(prepared).await);
             return Err(error);
         }
         self.tell(&prepared.refused);
-        prepared.finish(&self.netlink).await;
+        log(self.routes.finish(prepared).await);
         Ok(())
     }
 
@@ -98,6 +101,14 @@ impl Publisher {
             told.clone_from(refused);
             is_new
         });
+    }
+}
+
+/// A route that stays is seen, and tried again, with the next plan.
+fn log(removed: Result<(), L4Error>) {
+    if let Err(error) = removed {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, "a local route is left");
     }
 }
 

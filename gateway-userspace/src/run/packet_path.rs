@@ -44,10 +44,31 @@ pub async fn start(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<S
 
 /// Leaves the packet path; a successor that has taken it over keeps it.
 pub async fn leave(path: &PacketPath) {
+    if let Some(l4) = path.lock().await.take() {
+        tell(l4.detach().await);
+    }
+}
+
+/// Leaves the packet path to a successor that has none. Its sockets are bound to addresses that are the node's by
+/// local routes alone, perhaps; those stay.
+pub async fn leave_for_sockets(path: &PacketPath) {
     let Some(l4) = path.lock().await.take() else {
         return;
     };
-    match l4.detach().await {
+    let routed = l4.status().map(|status| status.local_routes);
+    tell(l4.detach_for_sockets().await);
+    if let Ok(addresses) = routed
+        && !addresses.is_empty()
+    {
+        tracing::warn!(
+            ?addresses,
+            "no interface has these addresses; their local routes stay for the successor, until `sluice l4 clean`"
+        );
+    }
+}
+
+fn tell(left: Result<(), gateway_l4::L4Error>) {
+    match left {
         Ok(()) => tracing::info!("packet path left"),
         Err(error) => tracing::error!(error = chain(&error), "packet path is not clean"),
     }

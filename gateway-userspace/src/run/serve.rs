@@ -323,7 +323,7 @@ impl Parts {
                 server.close_address();
             }
             if !taken_over.l4 {
-                packet_path::leave(&self.l4).await;
+                packet_path::leave_for_sockets(&self.l4).await;
             }
         } else {
             tracing::info!(timeout_s = timeout.as_secs(), "stopping; draining");
