@@ -16,7 +16,7 @@ use crate::loader::{self, Programs};
 use crate::maps::Maps;
 use crate::netlink::Netlink;
 use crate::object::object;
-use crate::pins::{Locked, Pins};
+use crate::pins::Pins;
 use crate::publish::Publisher;
 use crate::routes::Refused;
 use crate::status::{Counters, FrontendStatus, Status};
@@ -94,7 +94,7 @@ impl L4 {
         let loaded = Self::attach(settings, object, &pins, notes).await;
         if loaded.is_err() && !pins.another_is_live() {
             // What could not be set up whole is not left in part; the cause is told, not this.
-            let _ = pins.remove();
+            let _ = pins.empty().and_then(|()| pins.remove());
         }
         loaded
     }
@@ -142,7 +142,7 @@ impl L4 {
             self.plan = plan.clone();
             return Ok(());
         }
-        let locked = self.lock_as_owner().await?;
+        let locked = self.pins.lock_as_owner().await?;
         self.publisher.publish(plan, None).await?;
         drop(locked);
         self.plan = plan.clone();
@@ -156,7 +156,6 @@ impl L4 {
     /// # Errors
     /// What was live stays live.
     pub async fn take_over(&mut self, sockets: &[SteeringSocket<'_>]) -> Result<(), L4Error> {
-        self.pins.restore()?;
         let locked = self.pins.lock().await?;
         if self.taken_over && !self.pins.is_owner() {
             if self.pins.another_is_live() {
@@ -217,7 +216,6 @@ impl L4 {
         if is_superseded() {
             return Ok(());
         }
-        self.pins.restore()?;
         let locked = self.pins.lock().await?;
         if is_superseded() {
             return Ok(());
@@ -225,15 +223,17 @@ impl L4 {
         if !self.taken_over && self.pins.another_is_live() {
             return self.attachments.abandon();
         }
-        let removed = self.pins.remove();
-        drop(self.attachments);
         let cleared = if keeps_routes {
             Ok(())
         } else {
             self.publisher.routes.clear().await
         };
+        let emptied = self.pins.empty();
+        drop(self.attachments);
+        // Last: who comes now begins at once.
+        let removed = self.pins.remove();
         drop(locked);
-        removed.and(cleared)
+        cleared.and(emptied).and(removed)
     }
 
     /// The packet path as it stands.
@@ -278,14 +278,6 @@ impl L4 {
     /// [`L4Error::Superseded`] if this process is not live; or a map cannot be written.
     pub async fn trace(&mut self, filter: TraceFilter) -> Result<TraceLines, L4Error> {
         self.tracer.trace(filter, &self.shared, &self.pins).await
-    }
-
-    async fn lock_as_owner(&self) -> Result<Locked, L4Error> {
-        let locked = self.pins.lock().await?;
-        if !self.pins.is_owner() {
-            return Err(L4Error::Superseded);
-        }
-        Ok(locked)
     }
 }
 

@@ -43,12 +43,12 @@ pub struct PinnedLink {
 pub struct Locked(#[expect(dead_code, reason = "closing it releases the lock")] File);
 
 impl Pins {
-    /// Makes the directories; mounts the BPF file system if it is missing and that is said in `notes`.
+    /// Mounts the BPF file system if it is missing, which is said in `notes`. The directories are made with the
+    /// [lock](Pins::lock).
     pub fn open(pin_dir: &Path, layout: &str, notes: &mut Vec<String>) -> Result<Self, L4Error> {
         ensure_bpffs(pin_dir, notes)?;
         let base = pin_dir.join(format!("net-{}", netns_inode()?));
         let layout = base.join(layout);
-        fs::create_dir_all(&layout).map_err(failed("create", &layout))?;
         remove_dead_namespaces(pin_dir, &base, notes);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -77,19 +77,27 @@ impl Pins {
         self.layout.join(name)
     }
 
-    /// Makes the directories again where a predecessor that stopped has removed them.
-    pub fn restore(&self) -> Result<(), L4Error> {
-        fs::create_dir_all(&self.layout).map_err(failed("create", &self.layout))
-    }
-
-    /// Waits for the lock; every write to what processes share happens under it. It may be held over an await, so
-    /// nothing that runs on the same thread may wait for it by blocking.
+    /// Waits for the lock, and makes the directories where they are missing; every write to what processes share
+    /// happens under it. It may be held over an await, so nothing that runs on the same thread may wait for it by
+    /// blocking.
     pub async fn lock(&self) -> Result<Locked, L4Error> {
-        let base = self.base.clone();
-        let waiting = tokio::task::spawn_blocking(move || lock(&base));
+        let (base, layout) = (self.base.clone(), self.layout.clone());
+        let waiting = tokio::task::spawn_blocking(move || lock(&base, &layout));
         waiting
             .await
             .map_err(|error| failed("lock", &self.base)(io::Error::other(error)))?
+    }
+
+    /// The lock, if this process is live when it gets it.
+    pub async fn lock_as_owner(&self) -> Result<Locked, L4Error> {
+        // Before it too, for the lock makes directories.
+        if self.is_owner() {
+            let locked = self.lock().await?;
+            if self.is_owner() {
+                return Ok(locked);
+            }
+        }
+        Err(L4Error::Superseded)
     }
 
     /// Whether this process is live.
@@ -156,16 +164,19 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes everything.
-    pub fn remove(&self) -> Result<(), L4Error> {
+    /// Removes every pin.
+    pub fn empty(&self) -> Result<(), L4Error> {
         for entry in self.entries()? {
             remove_directory(&entry).map_err(failed("remove", &entry))?;
         }
+        Ok(())
+    }
+
+    /// Removes the directory, empty by now. It carries the lock, which binds nobody from here on.
+    pub fn remove(&self) -> Result<(), L4Error> {
         fs::remove_dir(&self.base).map_err(failed("remove", &self.base))?;
-        if let Some(pin_dir) = self.base.parent() {
-            // Another namespace may have its pins there.
-            let _ = fs::remove_dir(pin_dir);
-        }
+        // Another namespace may have its pins there.
+        let _ = fs::remove_dir(self.pin_dir());
         Ok(())
     }
 
@@ -200,10 +211,26 @@ impl Pins {
     }
 }
 
-fn lock(base: &Path) -> Result<Locked, L4Error> {
-    let directory = File::open(base).map_err(failed("open", base))?;
+fn lock(base: &Path, layout: &Path) -> Result<Locked, L4Error> {
+    loop {
+        if let Some(locked) = lock_once(base)? {
+            fs::create_dir_all(layout).map_err(failed("create", layout))?;
+            return Ok(locked);
+        }
+    }
+}
+
+/// None if the directory was removed by who had the lock: another one is in its place by now, or none.
+fn lock_once(base: &Path) -> Result<Option<Locked>, L4Error> {
+    let directory = match fs::create_dir_all(base).and_then(|()| File::open(base)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open", base))?,
+    };
     sys::lock(&directory).map_err(failed("lock", base))?;
-    Ok(Locked(directory))
+    let locked = directory.metadata().map_err(failed("inspect", base))?;
+    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    let is_there = fs::metadata(base).is_ok_and(|there| identity(&there) == identity(&locked));
+    Ok(is_there.then_some(Locked(directory)))
 }
 
 /// The inode of this process's network namespace.
@@ -307,3 +334,6 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> L4E
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,9 @@ impl Drop for TraceLines {
 
 /// Clears the trace bit, unless another trace has begun or another process is live.
 async fn switch_off(sink: &Sink, shared: &Shared, pins: &Pins) -> Result<(), L4Error> {
+    if !pins.is_owner() {
+        return Ok(());
+    }
     let _locked = pins.lock().await?;
     if sink.is_idle() && pins.is_owner() {
         set_tracing(shared, false)?;
@@ -110,10 +113,7 @@ impl Tracer {
         shared: &Shared,
         pins: &Arc<Pins>,
     ) -> Result<TraceLines, L4Error> {
-        let _locked = pins.lock().await?;
-        if !pins.is_owner() {
-            return Err(L4Error::Superseded);
-        }
+        let _locked = pins.lock_as_owner().await?;
         let (sender, lines) = mpsc::channel(QUEUE);
         shared.lock().maps.set_trace(gateway_common::TraceFilter {
             peer: filter
