@@ -22,16 +22,22 @@ pub struct Tables {
 
 impl Tables {
     /// Builds the tables of a plan. Frontends that `before` has keep their slots. `whole` are the
-    /// addresses that nothing but Sluice answers on, for which fragments without ports can be judged.
+    /// addresses that nothing but Sluice answers on, for which fragments without ports can be judged, as far as there
+    /// is room.
     pub fn build(plan: &L4Plan, whole: &BTreeSet<IpAddr>, before: &Self) -> Result<Self, L4Error> {
         let mut wanted: BTreeMap<FrontendKey, Entry> = BTreeMap::new();
         for (frontend, policies) in &plan.frontends {
             wanted.entry(key(frontend)).or_default().add(policies);
         }
-        for (key, entry) in whole_addresses(plan, whole) {
-            wanted.insert(key, entry);
-        }
         check_limit("frontends", wanted.len(), FRONTEND_SLOTS as usize)?;
+        // They spare work, and take no room from what is asked for.
+        let room = FRONTEND_SLOTS as usize - wanted.len();
+        let whole = whole_addresses(plan, whole).into_iter().take(room);
+        let with_whole = wanted.clone().into_iter().chain(whole).collect();
+        Self::assemble(with_whole, before).or_else(|_| Self::assemble(wanted, before))
+    }
+
+    fn assemble(wanted: BTreeMap<FrontendKey, Entry>, before: &Self) -> Result<Self, L4Error> {
         let mut slots = Slots::kept(before, &wanted);
         let mut tables = Self::default();
         for (key, entry) in wanted {
@@ -105,7 +111,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// What is wanted of one entry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entry {
     policies: Vec<SourcePolicy>,
     whole_address: bool,

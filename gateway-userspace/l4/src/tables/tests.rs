@@ -131,6 +131,37 @@ fn too_many_frontends_are_refused_as_a_whole() {
 }
 
 #[test]
+fn whole_addresses_take_what_room_there_is() {
+    let text: Vec<String> = (0..2080)
+        .map(|host| format!("192.0.{}.{}", host / 256, host % 256))
+        .collect();
+    let addresses: Vec<&str> = text.iter().map(String::as_str).collect();
+    let frontends: Vec<(&str, u16, &[&str])> = addresses
+        .iter()
+        .map(|address| (*address, 443, &["203.0.113.0/24"] as &[&str]))
+        .collect();
+    let tables = build(&plan(&frontends), &addresses, &Tables::default());
+    let (whole, asked): (Vec<FrontendKey>, Vec<_>) = tables
+        .frontends
+        .keys()
+        .copied()
+        .partition(|key| key.port == ANY_PORT);
+    assert_eq!((asked.len(), whole.len()), (2080, 4096 - 2080));
+}
+
+#[test]
+fn prefixes_of_whole_addresses_give_way_too() {
+    let nets: Vec<String> = (0..70_000_u32)
+        .map(|n| format!("10.{}.{}.{}/32", n >> 15, n >> 7 & 0xff, n << 1 & 0xff))
+        .collect();
+    let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+    let plan = plan(&[("192.0.2.1", 443, &nets)]);
+    let tables = build(&plan, &["192.0.2.1"], &Tables::default());
+    assert_eq!(tables.frontends.len(), 1);
+    assert!((nets.len()..2 * nets.len()).contains(&tables.policies.len()));
+}
+
+#[test]
 fn keys_tell_their_frontends() {
     for (text, port) in [("192.0.2.1", 80), ("2001:db8::1", 443)] {
         let frontend_in = Frontend {
