@@ -137,7 +137,7 @@ impl Config {
             pin_dir: args
                 .pin_dir
                 .unwrap_or_else(|| PathBuf::from("/sys/fs/bpf/sluice")),
-            workers: args.workers.unwrap_or_else(default_workers),
+            workers: workers(args.workers)?,
             pin_workers: args.pin_workers.unwrap_or(false),
             trusted_hops: args.trusted_hops.unwrap_or(0),
             limits: limits::resolve(&args.limit_map.unwrap_or_default())?,
@@ -258,8 +258,18 @@ fn loopback(address: SocketAddr) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-fn default_workers() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+/// What was asked for, else one for each CPU; the packet path has room for so many, and threads cost memory.
+fn workers(asked: Option<NonZeroUsize>) -> anyhow::Result<NonZeroUsize> {
+    let limit = NonZeroUsize::try_from(gateway_l4::WORKERS_MAX as usize)?;
+    let Some(workers) = asked else {
+        let available = std::thread::available_parallelism();
+        return Ok(available.unwrap_or(NonZeroUsize::MIN).min(limit));
+    };
+    anyhow::ensure!(
+        workers <= limit,
+        "workers is {workers}, but must be from 1 to {limit}"
+    );
+    Ok(workers)
 }
 
 #[cfg(test)]

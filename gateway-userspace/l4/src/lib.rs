@@ -23,6 +23,7 @@ mod tables;
 mod trace;
 
 pub use error::L4Error;
+pub use gateway_common::maps::WORKERS_MAX;
 pub use l4::{L4, Outcome};
 pub use object::object;
 pub use routes::Refused;

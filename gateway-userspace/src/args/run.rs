@@ -152,7 +152,7 @@ run_args! {
         ["SLUICE_PIN_DIR", "DIR"] pin_dir: PathBuf;
     }
     in "Proxy" {
-        /// Worker threads
+        /// Worker threads, 1 to 256
         /// [default: one per CPU this process may use]
         ["SLUICE_WORKERS", "N"] workers: std::num::NonZeroUsize;
 

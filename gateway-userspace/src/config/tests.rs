@@ -49,6 +49,20 @@ fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
 }
 
 #[test]
+fn more_workers_than_there_is_room_for_are_refused_when_they_are_read() {
+    let settings = file("workers: 257\n");
+    let path = settings.path().to_str().expect("a path");
+    for arguments in [["--workers", "100000"], ["--config", path]] {
+        let error = load(&arguments).expect_err("too many").to_string();
+        assert!(error.contains("1 to 256"), "{error}");
+    }
+    assert_eq!(
+        load(&["--workers", "256"]).expect("loads").workers.get(),
+        256
+    );
+}
+
+#[test]
 fn the_environment_stands_between_flag_and_file() {
     let settings = file("manifests: /from-file\nworkers: 3\ndrain-timeout: 10s\n");
     let binary = std::env::current_exe().expect("this test");
