@@ -6,8 +6,8 @@
 //! that it drains, and by the new one from then on. After that answer the new one takes the names of the
 //! sockets in STATE, and then closes the connection. So, whichever is killed, and when:
 //!
-//! - The new one, before the old one has heard: the old one has its names and serves on; connections that were
-//!   steered away it takes back ([`Old::resume`]).
+//! - The new one, before the old one has answered: the old one has its names and serves on; connections that were
+//!   steered away it takes back ([`Old::resume`]). Datagrams it cannot take back: if it has left them, it drains.
 //! - The new one, after that: the old one drains, and whoever starts next serves without a predecessor.
 //! - The old one, at any time: the new one goes on without it, unless a third one has begun to serve meanwhile:
 //!   the new one ends then, to start again as its successor.
@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gateway_model::names::Revision;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::socket_file::SocketFile;
 use message::{Channel, Message, SOCKETS_PER_MESSAGE};
@@ -266,10 +266,21 @@ fn session(socket: Socket, old: &dyn Old) -> io::Result<Option<(TakenOver, Chann
         Err(error) => return Err(error),
     };
     channel.set_patience(Some(PATIENCE))?;
+    if channel.is_over() {
+        return Ok(None);
+    }
     old.leave();
-    // Whether it hears this or not, it serves.
-    let _ = channel.send(&Message::Draining, &[]);
-    Ok(Some((TakenOver { pid, l4 }, channel)))
+    match channel.send(&Message::Draining, &[]) {
+        // Datagrams that are left cannot be taken back: who starts next gets them.
+        Err(_) if !has_datagrams(&old.estate()?) => Ok(None),
+        _ => Ok(Some((TakenOver { pid, l4 }, channel))),
+    }
+}
+
+fn has_datagrams(estate: &Estate) -> bool {
+    let kind = |(_, socket): &(SocketAddr, OwnedFd)| SockRef::from(socket).r#type();
+    let mut kinds = estate.sockets.iter().map(kind);
+    kinds.any(|kind| kind.is_ok_and(|kind| kind == Type::DGRAM))
 }
 
 #[cfg(test)]

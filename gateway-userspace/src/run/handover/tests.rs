@@ -1,7 +1,7 @@
 //! The protocol, with real sockets between two threads.
 
 use std::net::TcpListener;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use super::*;
 
@@ -122,6 +122,56 @@ fn a_successor_that_fails_changes_nothing() {
     assert_eq!(second.sockets[0].0, addresses[0]);
     second.taken_over(false).expect("heard");
     assert!(!old.ended.recv_timeout(PATIENCE).expect("ended").l4);
+}
+
+/// A process that hears of its successor late.
+struct Late {
+    successor_is_gone: Mutex<mpsc::Receiver<()>>,
+    resumed: mpsc::Sender<()>,
+}
+
+impl Old for Late {
+    fn estate(&self) -> io::Result<Estate> {
+        Ok(Estate {
+            revision: Revision(7),
+            sockets: Sockets::new(),
+        })
+    }
+
+    fn leave(&self) {
+        let gone = self.successor_is_gone.lock().expect("no panic");
+        let _ = gone.recv();
+    }
+
+    fn resume(&self) {
+        let _ = self.resumed.send(());
+    }
+}
+
+#[test]
+fn a_successor_that_is_dead_when_it_is_heard_has_not_taken_over() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("handover.sock");
+    let (server, mut file) = Server::bind(&path).expect("bind");
+    file.publish().expect("published");
+    let (gone, successor_is_gone) = mpsc::channel();
+    let (resumed, has_resumed) = mpsc::channel();
+    let late = Late {
+        successor_is_gone: Mutex::new(successor_is_gone),
+        resumed,
+    };
+    let old = std::thread::spawn(move || server.serve(&late).0);
+    let connect = || Predecessor::connect(&path).expect("connects");
+    let killed = connect().expect("is there");
+    let last_word = Message::TakenOver { l4: true };
+    killed.channel.send(&last_word, &[]).expect("sent");
+    drop(killed);
+    gone.send(()).expect("waits");
+    has_resumed.recv_timeout(PATIENCE).expect("takes back");
+    drop(gone);
+    let next = connect().expect("is there");
+    next.taken_over(false).expect("heard");
+    assert!(!old.join().expect("ended").l4);
 }
 
 #[test]
