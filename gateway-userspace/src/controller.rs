@@ -196,11 +196,8 @@ impl Controller {
     async fn steer(&mut self, snapshot: &Snapshot) {
         let mut l4 = self.l4.lock().await;
         let Some(l4) = l4.as_mut() else { return };
-        let failed = l4
-            .apply(snapshot.l4_plan())
-            .await
-            .err()
-            .map(|error| chain(&error));
+        let applied = packets::apply(l4, &self.proxy, snapshot.l4_plan()).await;
+        let failed = applied.err().map(|error| chain(error.as_ref()));
         if failed != self.l4_failure {
             match &failed {
                 Some(error) => {

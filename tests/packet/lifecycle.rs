@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gateway_l4::{Attach, Hook, L4, L4Error};
+use gateway_l4::{Attach, Hook, L4, L4Error, Settings};
 use gateway_model::l4_plan::L4Plan;
 use gateway_tests::bed::plan;
 use gateway_tests::until;
@@ -438,5 +438,35 @@ fn an_address_that_the_node_gets_later_is_the_nodes() {
             assert!(tries < 400, "the address stays unknown");
         }
         l4.detach().await.expect("detach");
+    });
+}
+
+#[test]
+fn a_process_that_is_no_successor_does_not_take_over() {
+    let wire = Wire::new();
+    wire.node.block_on(async {
+        let workers = Workers::listen(1);
+        let l4 = live(&wire, &workers, &open()).await;
+        let stranger = |lineage| Settings {
+            lineage,
+            ..wire.settings(Attach::Auto)
+        };
+        let mut other = crate::routes::start(stranger(1)).await;
+        other.apply(&open()).await.expect("apply");
+        let other_workers = Workers::listen(1);
+        assert!(matches!(
+            other.take_over(&other_workers.steering()).await,
+            Err(L4Error::Occupied { .. })
+        ));
+        assert!(l4.is_live());
+        let _dialled = wire.connect(VIP[0], 443);
+        workers.accept(VIP[0]);
+        drop((l4, workers));
+        other
+            .take_over(&other_workers.steering())
+            .await
+            .expect("the other one is dead");
+        other.detach().await.expect("detach");
+        is_clean(&wire);
     });
 }

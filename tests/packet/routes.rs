@@ -69,7 +69,7 @@ fn sibling(wire: &Wire) -> Settings {
     }
 }
 
-async fn start(settings: Settings) -> L4 {
+pub async fn start(settings: Settings) -> L4 {
     match L4::start(settings).await.expect("a packet path") {
         Outcome::Bpf(l4) => *l4,
         Outcome::Unavailable { reason } => panic!("no packet path: {reason}"),

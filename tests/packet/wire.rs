@@ -72,6 +72,7 @@ impl Wire {
             interfaces: vec![INTERFACE.to_owned()],
             attach,
             pin_dir: self.pin_dir.clone(),
+            ..Settings::default()
         }
     }
 

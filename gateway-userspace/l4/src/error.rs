@@ -27,6 +27,14 @@ pub enum L4Error {
     /// Another process has taken over: its tables and sockets are live, and nothing here is written any more.
     #[error("a successor has taken over the packet path")]
     Superseded,
+    /// A process that is no predecessor of this one is live.
+    #[error(
+        "a sluice with another state directory steers connections by the pins in {}; give this one the same --state-dir to take over, or another --pin-dir", pin_dir.display()
+    )]
+    Occupied {
+        /// The directory of the pins.
+        pin_dir: PathBuf,
+    },
     /// A map operation failed.
     #[error("cannot {operation} map {map}")]
     Map {

@@ -88,7 +88,7 @@ impl L4 {
         })?;
         loader::missing_privilege()?;
         let mut notes = Vec::new();
-        let pins = Pins::open(&settings.pin_dir, &loader::layout(), &mut notes)?;
+        let pins = Pins::open(settings, &loader::layout(), &mut notes)?;
         let pins = Arc::new(pins);
         let _locked = pins.lock().await?;
         let loaded = Self::attach(settings, object, &pins, notes).await;
@@ -154,7 +154,7 @@ impl L4 {
     /// Called again, it puts other sockets of this process in place, or takes the place of a successor that died.
     ///
     /// # Errors
-    /// What was live stays live.
+    /// What was live stays live; so does a process of another [lineage](Settings::lineage).
     pub async fn take_over(&mut self, sockets: &[SteeringSocket<'_>]) -> Result<(), L4Error> {
         let locked = self.pins.lock().await?;
         if self.taken_over && !self.pins.is_owner() {
@@ -162,6 +162,10 @@ impl L4 {
                 return Err(L4Error::Superseded);
             }
             self.attachments.inherit();
+        }
+        if self.pins.a_stranger_is_live() {
+            let pin_dir = self.pins.pin_dir().to_owned();
+            return Err(L4Error::Occupied { pin_dir });
         }
         self.programs.repin_maps(&self.pins)?;
         self.shared.lock().maps.forget();

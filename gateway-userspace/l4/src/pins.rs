@@ -1,8 +1,8 @@
 //! The pins: where maps and links stay when a process ends, and who of two processes is live.
 //!
 //! `PIN_DIR/net-<inode>/` belongs to one network namespace. In it, `v<layout>/` holds the maps and links of one
-//! layout of the ABI, and `owner-<token>` is an empty directory that names the process which is live, and that
-//! this process keeps locked: the lock goes when it dies. A directory can be made and locked on a BPF file
+//! layout of the ABI, and `owner-<lineage>-<token>` is an empty directory that names the process which is live, and
+//! that this process keeps locked: the lock goes when it dies. A directory can be made and locked on a BPF file
 //! system; a file cannot be written there.
 
 use std::fs::{self, File};
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::L4Error;
 use crate::sys;
+use crate::{L4Error, Settings};
 
 const OWNER: &str = "owner-";
 const STEER: &str = "link-steer";
@@ -25,7 +25,9 @@ const FRONT: &str = "link-front-";
 pub struct Pins {
     base: PathBuf,
     layout: PathBuf,
-    token: String,
+    lineage: u64,
+    /// The name of this process's own directory, while it is live.
+    name: String,
     /// The lock on the owner's directory, while this process is live.
     owner: Mutex<Option<File>>,
 }
@@ -45,7 +47,12 @@ pub struct Locked(#[expect(dead_code, reason = "closing it releases the lock")] 
 impl Pins {
     /// Mounts the BPF file system if it is missing, which is said in `notes`. The directories are made with the
     /// [lock](Pins::lock).
-    pub fn open(pin_dir: &Path, layout: &str, notes: &mut Vec<String>) -> Result<Self, L4Error> {
+    pub fn open(
+        settings: &Settings,
+        layout: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, L4Error> {
+        let pin_dir = &settings.pin_dir;
         ensure_bpffs(pin_dir, notes)?;
         let base = pin_dir.join(format!("net-{}", netns_inode()?));
         let layout = base.join(layout);
@@ -53,11 +60,17 @@ impl Pins {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let token = format!("{:x}-{:x}", std::process::id(), now.as_nanos());
+        let lineage = settings.lineage;
+        let name = format!(
+            "{OWNER}{lineage:x}-{:x}-{:x}",
+            std::process::id(),
+            now.as_nanos()
+        );
         Ok(Self {
             base,
             layout,
-            token,
+            lineage,
+            name,
             owner: Mutex::new(None),
         })
     }
@@ -102,21 +115,31 @@ impl Pins {
 
     /// Whether this process is live.
     pub fn is_owner(&self) -> bool {
-        self.base.join(format!("{OWNER}{}", self.token)).is_dir()
+        self.base.join(&self.name).is_dir()
     }
 
     /// Whether another process is live; one that died without a successor is not.
     pub fn another_is_live(&self) -> bool {
-        let mine = format!("{OWNER}{}", self.token);
-        let others = list(&self.base).unwrap_or_default().into_iter();
-        others
-            .filter(|path| name(path).starts_with(OWNER) && name(path) != mine)
-            .any(|path| File::open(path).is_ok_and(|file| sys::is_locked(&file)))
+        self.live_others().next().is_some()
+    }
+
+    /// Whether a process is live that is not of this one's lineage.
+    pub fn a_stranger_is_live(&self) -> bool {
+        self.live_others()
+            .any(|owner| lineage(&owner).is_some_and(|lineage| lineage != self.lineage))
+    }
+
+    fn live_others(&self) -> impl Iterator<Item = String> {
+        let owners = list(&self.base).unwrap_or_default().into_iter();
+        owners
+            .filter(|path| name(path).starts_with(OWNER) && name(path) != self.name)
+            .filter(|path| File::open(path).is_ok_and(|file| sys::is_locked(&file)))
+            .map(|path| name(&path))
     }
 
     /// Makes this process the live one.
     pub fn become_owner(&self) -> Result<(), L4Error> {
-        let mine = self.base.join(format!("{OWNER}{}", self.token));
+        let mine = self.base.join(&self.name);
         if !mine.is_dir() {
             fs::create_dir(&mine).map_err(failed("create", &mine))?;
             let directory = File::open(&mine).map_err(failed("open", &mine))?;
@@ -209,6 +232,13 @@ impl Pins {
             .map(Vec::into_iter)
             .map_err(failed("list", &self.base))
     }
+}
+
+/// The lineage in the name of an owner's directory, if it tells.
+fn lineage(owner: &str) -> Option<u64> {
+    let mut parts = owner.strip_prefix(OWNER)?.rsplitn(3, '-');
+    let lineage = parts.nth(2)?;
+    u64::from_str_radix(lineage, 16).ok()
 }
 
 fn lock(base: &Path, layout: &Path) -> Result<Locked, L4Error> {

@@ -23,6 +23,9 @@ pub struct Settings {
     /// Where maps and links are pinned; below it, each network namespace and layout has a directory of its
     /// own. Default: `/sys/fs/bpf/sluice`.
     pub pin_dir: PathBuf,
+    /// Which processes follow each other; those of another lineage are not taken over from while they live.
+    /// Default: 0.
+    pub lineage: u64,
 }
 
 impl Default for Settings {
@@ -32,6 +35,7 @@ impl Default for Settings {
             interfaces: Vec::new(),
             attach: Attach::Auto,
             pin_dir: "/sys/fs/bpf/sluice".into(),
+            lineage: 0,
         }
     }
 }

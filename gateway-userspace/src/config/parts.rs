@@ -10,8 +10,8 @@ use super::{Config, Network};
 use crate::args::{AccessLog, Attach, L4Mode, PublishAddresses};
 
 impl Config {
-    /// What the packet path is told.
-    pub fn l4_settings(&self) -> gateway_l4::Settings {
+    /// What the packet path is told, by a process of this lineage.
+    pub fn l4_settings(&self, lineage: u64) -> gateway_l4::Settings {
         gateway_l4::Settings {
             mode: match self.l4 {
                 L4Mode::Auto => gateway_l4::Mode::Auto,
@@ -26,6 +26,7 @@ impl Config {
                 Attach::Tc => gateway_l4::Attach::Tc,
             },
             pin_dir: self.pin_dir.clone(),
+            lineage,
         }
     }
 

@@ -6,10 +6,19 @@ use anyhow::Context as _;
 use gateway_l4::{L4, Refused, SteeringSocket};
 use gateway_model::failure::Failure;
 use gateway_model::ir::Listener;
+use gateway_model::l4_plan::L4Plan;
 use gateway_proxy::Proxy;
 use tokio::sync::watch;
 
 use super::PacketPath;
+
+/// Makes a plan live. What another process that is gone has taken is taken back first.
+pub async fn apply(l4: &mut L4, proxy: &Proxy, plan: &L4Plan) -> anyhow::Result<()> {
+    if l4.is_forsaken() {
+        steer(l4, proxy).await?;
+    }
+    Ok(l4.apply(plan).await?)
+}
 
 /// Steers connections to this process.
 ///

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use gateway_l4::{L4, Outcome};
 use gateway_proxy::Proxy;
 
+use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::controller::{PacketPath, steer};
 use crate::heap;
@@ -17,8 +18,11 @@ const LOOKS: u32 = 200;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The packet path, or why there is none.
-pub async fn start(config: &Config) -> anyhow::Result<(Option<Box<L4>>, Option<String>)> {
-    let outcome = L4::start(config.l4_settings())
+pub async fn start(
+    config: &Config,
+    state: &StateDir,
+) -> anyhow::Result<(Option<Box<L4>>, Option<String>)> {
+    let outcome = L4::start(config.l4_settings(state.lineage()))
         .await
         .context("cannot start the packet path")?;
     // The loader has read every type of the kernel, and kept none.

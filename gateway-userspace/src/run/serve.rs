@@ -37,7 +37,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(old) = &predecessor {
         tracing::info!(pid = old.pid, revision = %old.revision, sockets = old.sockets.len(), "taking over from a running sluice");
     }
-    let (l4, reason) = packet_path::start(&config).await?;
+    let (l4, reason) = packet_path::start(&config, &state).await?;
     let path: PacketPath = Arc::new(Mutex::new(l4));
     let served = live(
         config,

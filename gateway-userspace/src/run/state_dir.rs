@@ -7,7 +7,10 @@ use anyhow::Context as _;
 
 /// A state directory that exists and belongs to this user alone.
 #[derive(Clone, Debug)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    path: PathBuf,
+    lineage: u64,
+}
 
 impl StateDir {
     /// Makes the directory, mode 0700, if it is not there.
@@ -33,22 +36,30 @@ impl StateDir {
              else; choose another one with --state-dir",
             path.display()
         );
-        Ok(Self(path.to_owned()))
+        Ok(Self {
+            path: path.to_owned(),
+            lineage: metadata.dev().rotate_left(32) ^ metadata.ino(),
+        })
+    }
+
+    /// What processes that follow each other here have in common, by whatever name they know the directory.
+    pub fn lineage(&self) -> u64 {
+        self.lineage
     }
 
     /// The admin server's socket.
     pub fn admin_socket(&self) -> PathBuf {
-        admin_socket(&self.0)
+        admin_socket(&self.path)
     }
 
     /// Where a successor asks for this process's sockets.
     pub fn handover_socket(&self) -> PathBuf {
-        self.0.join("handover.sock")
+        self.path.join("handover.sock")
     }
 
     /// The last good configuration.
     pub fn last_good(&self) -> PathBuf {
-        self.0.join("last-good")
+        self.path.join("last-good")
     }
 }
 
