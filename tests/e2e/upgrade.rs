@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use gateway_tests::sluice::Start;
 use gateway_tests::websocket::WebSocket;
 use gateway_tests::{Netns, Sluice, manifests, process, until, wait};
 
@@ -191,6 +192,45 @@ fn a_successor_whose_predecessor_dies_gives_way_to_a_process_that_serves_already
     assert_eq!(edge.get("http://a.example.com/")?.status, 200);
     let mut third = edge.sluice().upgrade()?;
     assert!(third.wait_exit(Duration::from_secs(10))?.success());
+    Ok(())
+}
+
+#[test]
+fn a_process_with_another_state_directory_takes_nothing_away() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Native).start()?;
+    let pin_dir = edge.world.pin_dir().display().to_string();
+    let elsewhere = edge.world.dir().join("elsewhere");
+    let mut stranger = Start::new(&edge.world.node.ns, &elsewhere)
+        .args(["--l4", "bpf", "--pin-dir", &pin_dir, "--workers", "2"])
+        .manifests(edge.manifests.dir())
+        .spawn()?;
+    let status = stranger.wait_exit(wait::PATIENCE)?;
+    assert_eq!(status.code(), Some(1), "{}", stranger.log());
+    assert!(stranger.log().contains("another --pin-dir"));
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
+    let mut old = edge.sluice().upgrade()?;
+    assert!(old.wait_exit(Duration::from_secs(10))?.success());
+    Ok(())
+}
+
+#[test]
+fn a_process_whose_pins_were_removed_goes_on_with_the_next_change() -> Result<()> {
+    let edge = Edge::plan(Mode::Native).start()?;
+    std::fs::remove_dir_all(edge.world.pin_dir())?;
+    let path = edge.manifests.path("gateway.yaml");
+    let text = std::fs::read_to_string(&path)? + &manifests::http_listener("more", 8080);
+    edge.manifests.write("gateway.yaml", &[text])?;
+    edge.wait_served("http://a.example.com:8080/", |answer| answer.status == 200)
+}
+
+#[test]
+fn an_upgrade_to_sockets_leaves_no_address_without_a_route() -> Result<()> {
+    let (mut edge, start) = Edge::plan(Mode::Native).prepare()?;
+    edge.put_sluice(start.clone().ready()?);
+    let mut old = edge.take_sluice();
+    edge.put_sluice(start.args(["--l4", "sockets"]).ready()?);
+    assert!(old.wait_exit(Duration::from_secs(10))?.success());
+    assert_eq!(edge.get("http://a.example.com/")?.status, 200);
     Ok(())
 }
 

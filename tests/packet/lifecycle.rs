@@ -462,6 +462,14 @@ fn a_process_that_is_no_successor_does_not_take_over() {
         let _dialled = wire.connect(VIP[0], 443);
         workers.accept(VIP[0]);
         drop((l4, workers));
+        let dead = async {
+            while other.status().expect("status").another_is_live {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), dead)
+            .await
+            .expect("the dead one's locks go");
         other
             .take_over(&other_workers.steering())
             .await

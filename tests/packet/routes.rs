@@ -8,7 +8,7 @@ use gateway_tests::bed::plan;
 use gateway_tests::cleanup::{self, Leftover};
 
 use crate::lifecycle::{is_clean, live, open};
-use crate::wire::{VIP, Wire, Workers, ip};
+use crate::wire::{INTERFACE, VIP, Wire, Workers, ip};
 
 fn routed(l4: &L4) -> Vec<IpAddr> {
     l4.status().expect("status").local_routes
@@ -159,6 +159,36 @@ fn a_broadcast_address_is_refused_and_stays_one() {
         assert!(l4.refused().borrow().contains_key(&ip(broadcast)));
         l4.detach().await.expect("detach");
         assert_eq!(local_routes(&wire), before);
+    });
+}
+
+#[test]
+fn an_address_that_an_interface_loses_is_routed_and_one_that_it_gets_is_not() {
+    let wire = Wire::new();
+    let interface = |verb: &str| {
+        let line = format!("addr {verb} {}/32 dev {INTERFACE}", VIP[0]);
+        wire.node.ip(&[&line]).expect("an address");
+    };
+    wire.node.block_on(async {
+        interface("add");
+        let workers = Workers::listen(1);
+        let l4 = live(&wire, &workers, &open()).await;
+        for (verb, expected) in [("del", &VIP[..]), ("add", &VIP[1..]), ("del", &VIP[..])] {
+            interface(verb);
+            let expected: Vec<_> = expected.iter().map(|vip| ip(vip)).collect();
+            let followed = async {
+                while routed(&l4) != expected {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), followed)
+                .await
+                .expect("the routes follow");
+            let _dialled = wire.connect(VIP[0], 443);
+            workers.accept(VIP[0]);
+        }
+        l4.detach().await.expect("detach");
+        is_clean(&wire);
     });
 }
 

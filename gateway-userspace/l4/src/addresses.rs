@@ -1,17 +1,18 @@
-//! Keeps the map of the node's addresses true: what the interfaces have, and what Sluice routes here.
+//! Follows the node's addresses: the map of them says what the interfaces have and what Sluice routes here, and a
+//! route comes and goes as an interface loses or gets an address of the plan.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::StreamExt;
+use gateway_model::l4_plan::L4Plan;
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
 use crate::L4Error;
 use crate::maps::Maps;
-use crate::netlink::Netlink;
-use crate::pins::Pins;
+use crate::publish::Publisher;
 
 /// The maps, shared with the tasks that write some of them.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Shared(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 pub struct Inner {
     pub maps: Maps,
+    /// The last plan that was applied.
+    pub plan: Arc<L4Plan>,
     /// Addresses that local routes of ours bring here.
     pub routed: BTreeSet<IpAddr>,
 }
@@ -30,6 +33,7 @@ impl Shared {
     pub fn new(maps: Maps) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             maps,
+            plan: Arc::default(),
             routed: BTreeSet::new(),
         })))
     }
@@ -49,7 +53,7 @@ pub struct Watch(JoinHandle<()>);
 
 impl Watch {
     /// Starts to follow; only the live process writes.
-    pub fn start(shared: Shared, pins: Arc<Pins>, netlink: Netlink) -> Result<Self, L4Error> {
+    pub fn start(publisher: Publisher) -> Result<Self, L4Error> {
         let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let (connection, _, mut news) =
             rtnetlink::new_multicast_connection(&groups).map_err(|source| L4Error::System {
@@ -61,7 +65,7 @@ impl Watch {
             while news.next().await.is_some() {
                 // Many come at once; one look serves them all.
                 while news.try_recv().is_ok() {}
-                if let Err(error) = refresh(&shared, &pins, &netlink).await {
+                if let Err(error) = refresh(&publisher).await {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, "the node's addresses could not be refreshed");
                 }
@@ -76,17 +80,10 @@ impl Drop for Watch {
     }
 }
 
-/// Writes the node's addresses as they are now.
-async fn refresh(shared: &Shared, pins: &Pins, netlink: &Netlink) -> Result<(), L4Error> {
-    if !pins.is_owner() {
-        return Ok(());
+async fn refresh(publisher: &Publisher) -> Result<(), L4Error> {
+    match publisher.pins.lock_as_owner().await {
+        Ok(_locked) => publisher.follow().await,
+        Err(L4Error::Superseded) => Ok(()),
+        Err(error) => Err(error),
     }
-    let mut addresses = netlink.addresses().await?;
-    let _locked = pins.lock().await?;
-    if !pins.is_owner() {
-        return Ok(());
-    }
-    let mut inner = shared.lock();
-    addresses.extend(&inner.routed);
-    inner.maps.set_node_addresses(&addresses)
 }

@@ -48,8 +48,6 @@ pub struct L4 {
     shared: Shared,
     attachments: Attachments,
     publisher: Publisher,
-    /// The last plan that was applied.
-    plan: L4Plan,
     /// Whether this process has been live.
     taken_over: bool,
     tracer: Tracer,
@@ -111,8 +109,8 @@ impl L4 {
         let netlink = Netlink::open()?;
         let attachments =
             Attachments::establish(settings, &programs, pins, &netlink, &mut notes).await?;
-        let watch = Watch::start(shared.clone(), pins.clone(), netlink.clone())?;
         let publisher = Publisher::new(shared.clone(), pins.clone(), netlink);
+        let watch = Watch::start(publisher.clone())?;
         for note in &notes {
             tracing::info!(note, "packet path");
         }
@@ -122,7 +120,6 @@ impl L4 {
             shared,
             attachments,
             publisher,
-            plan: L4Plan::default(),
             taken_over: false,
             tracer,
             watch,
@@ -137,15 +134,15 @@ impl L4 {
     /// # Errors
     /// The tables that are live stay as they are.
     pub async fn apply(&mut self, plan: &L4Plan) -> Result<(), L4Error> {
+        let plan = Arc::new(plan.clone());
         if !self.taken_over {
-            Tables::build(plan, &BTreeSet::new(), &Tables::default())?;
-            self.plan = plan.clone();
+            Tables::build(&plan, &BTreeSet::new(), &Tables::default())?;
+            self.shared.lock().plan = plan;
             return Ok(());
         }
         let locked = self.pins.lock_as_owner().await?;
         self.publisher.publish(plan, None).await?;
         drop(locked);
-        self.plan = plan.clone();
         Ok(())
     }
 
@@ -169,8 +166,8 @@ impl L4 {
         }
         self.programs.repin_maps(&self.pins)?;
         self.shared.lock().maps.forget();
-        let plan = self.plan.clone();
-        self.publisher.publish(&plan, Some(sockets)).await?;
+        let plan = Arc::clone(&self.shared.lock().plan);
+        self.publisher.publish(plan, Some(sockets)).await?;
         self.taken_over = true;
         self.attachments.take_over(&self.programs, &self.pins)?;
         drop(locked);

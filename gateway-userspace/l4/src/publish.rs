@@ -48,19 +48,46 @@ impl Publisher {
     /// wanted. An address that the kernel refuses is left out with its frontends.
     pub async fn publish(
         &self,
-        plan: &L4Plan,
+        plan: Arc<L4Plan>,
         sockets: Option<&[SteeringSocket<'_>]>,
     ) -> Result<(), L4Error> {
         let present = self.netlink.addresses().await?;
-        let wanted = wanted_addresses(plan)
-            .difference(&present)
+        self.publish_beside(plan, sockets, &present).await
+    }
+
+    /// Makes the same plan fit the addresses that the interfaces have now.
+    pub async fn follow(&self) -> Result<(), L4Error> {
+        let present = self.netlink.addresses().await?;
+        let plan = {
+            let mut inner = self.shared.lock();
+            let mut addressed = inner.routed.clone();
+            addressed.extend(self.refused.borrow().keys());
+            let wanted = wanted_addresses(&inner.plan);
+            if wanted.difference(&present).eq(&addressed) {
+                let addresses = present.union(&inner.routed).copied().collect();
+                return inner.maps.set_node_addresses(&addresses);
+            }
+            Arc::clone(&inner.plan)
+        };
+        self.publish_beside(plan, None, &present).await
+    }
+
+    async fn publish_beside(
+        &self,
+        plan: Arc<L4Plan>,
+        sockets: Option<&[SteeringSocket<'_>]>,
+        present: &BTreeSet<IpAddr>,
+    ) -> Result<(), L4Error> {
+        let wanted = wanted_addresses(&plan)
+            .difference(present)
             .copied()
             .collect();
         let prepared = self.routes.prepare(&wanted).await?;
-        if let Err(error) = self.flip(plan, sockets, &present, &prepared) {
+        if let Err(error) = self.flip(&plan, sockets, present, &prepared) {
             log(self.routes.withdraw(prepared).await);
             return Err(error);
         }
+        self.shared.lock().plan = plan;
         self.tell(&prepared.refused);
         log(self.routes.finish(prepared).await);
         Ok(())
