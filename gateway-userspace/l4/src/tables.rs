@@ -138,34 +138,49 @@ impl Entry {
     }
 }
 
-/// The entries of whole addresses. They deny what every frontend of the address and protocol denies; allow
-/// lists do not count, for they say nothing about the address.
+/// The entries of whole addresses. They deny what every frontend that answers there by this protocol denies, also
+/// those of every address; allow lists do not count, for they say nothing about the address. Nobody but Sluice has
+/// such an address, so a server of the node's own that listens on every address is not asked for.
 fn whole_addresses(plan: &L4Plan, whole: &BTreeSet<IpAddr>) -> BTreeMap<FrontendKey, Entry> {
     let mut entries: BTreeMap<FrontendKey, Entry> = BTreeMap::new();
+    let mut everywhere = Vec::new();
     for (frontend, policies) in &plan.frontends {
-        if !frontend
-            .address
-            .is_some_and(|address| whole.contains(&address))
-        {
-            continue;
+        let key = key(frontend);
+        if key.address == ANY_ADDRESS {
+            everywhere.push((key, deny_lists(policies)));
+        } else if whole.contains(&ip(key.address)) {
+            let key = FrontendKey {
+                port: ANY_PORT,
+                ..key
+            };
+            let entry = entries.entry(key).or_default();
+            entry.whole_address = true;
+            entry.add(&deny_lists(policies));
         }
-        let key = FrontendKey {
-            port: ANY_PORT,
-            ..key(frontend)
-        };
-        let entry = entries.entry(key).or_default();
-        entry.whole_address = true;
-        let deny_lists: Vec<_> = policies
-            .iter()
-            .map(|policy| SourcePolicy {
-                allow: Vec::new(),
-                deny: policy.deny.clone(),
-            })
-            .collect();
-        entry.add(&deny_lists);
+    }
+    let own: BTreeSet<FrontendKey> = plan.frontends.keys().map(key).collect();
+    for (of_address, entry) in &mut entries {
+        for (of_port, deny_lists) in &everywhere {
+            let address = of_address.address;
+            let is_own = own.contains(&FrontendKey {
+                address,
+                ..*of_port
+            });
+            if of_port.protocol == of_address.protocol && !is_own {
+                entry.add(deny_lists);
+            }
+        }
     }
     entries.retain(|_, entry| !policy::is_open(&entry.policies));
     entries
+}
+
+fn deny_lists(policies: &[SourcePolicy]) -> Vec<SourcePolicy> {
+    let deny = |policy: &SourcePolicy| SourcePolicy {
+        allow: Vec::new(),
+        deny: policy.deny.clone(),
+    };
+    policies.iter().map(deny).collect()
 }
 
 fn key(frontend: &Frontend) -> FrontendKey {

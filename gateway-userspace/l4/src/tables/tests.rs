@@ -116,6 +116,25 @@ fn an_address_that_others_answer_on_has_no_whole_entry() {
 }
 
 #[test]
+fn a_frontend_on_every_address_has_its_say_about_a_whole_one() {
+    let (common, other) = ("203.0.113.0/24", "198.51.100.0/24");
+    let denied = |everywhere: (&'static str, u16, &[&str])| -> Vec<IpAddr> {
+        let plan = plan(&[("192.0.2.1", 80, &[common, other]), everywhere]);
+        let tables = build(&plan, &["192.0.2.1"], &Tables::default());
+        let is_about_fragments = |reason: &u32| *reason == Reason::DENIED_FRAGMENT.0;
+        let policies = tables.policies.iter();
+        policies
+            .filter(|(_, reason)| is_about_fragments(reason))
+            .map(|((_, key), _)| ip(key.source))
+            .collect()
+    };
+    assert!(denied(("", 443, &[])).is_empty());
+    assert_eq!(denied(("", 443, &[common])).len(), 1);
+    // Behind the one that has the address, it does not answer there.
+    assert_eq!(denied(("", 80, &[])).len(), 2);
+}
+
+#[test]
 fn too_many_frontends_are_refused_as_a_whole() {
     let ports: Vec<(&str, u16, &[&str])> =
         (1..=4097).map(|port| ("", port, &[] as &[&str])).collect();
