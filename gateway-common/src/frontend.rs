@@ -63,6 +63,8 @@ pub struct FrontendValue {
     pub default_reason: u32,
     /// How connections are served: [`MODE_PROXY`].
     pub mode: u8,
+    /// 1 if this node may dial from the port, so that the policy judges only what opens a connection; else 0.
+    pub dials: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }

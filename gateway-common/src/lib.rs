@@ -26,4 +26,4 @@ pub use trace::{TraceFilter, TraceRecord};
 
 /// The name of this ABI; raised with any change to what stands in a map or to what it means.
 /// It becomes the directory of the pins: `v<hash of this and of every map's definition>`.
-pub const LAYOUT: &str = "sluice-l4-1";
+pub const LAYOUT: &str = "sluice-l4-2";

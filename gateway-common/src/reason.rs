@@ -99,6 +99,9 @@ reasons! {
     /// A datagram, for a frontend or not; left to the ordinary lookup, for an answer has to leave from a socket that
     /// is bound to the frontend.
     STEER_DATAGRAM = 22, "steer_datagram", Steer;
+    /// The policy would drop it, but it opens no connection and its port is one that the node may dial from: it may be
+    /// an answer to the node itself.
+    MAY_BE_ANSWER = 23, "may_be_answer", Pass;
 }
 
 impl Reason {

@@ -69,8 +69,10 @@ pub struct Flow {
     pub destination_port: u16,
     /// The IP protocol of what the IP header (or its last extension) carries.
     pub protocol: u8,
+    /// 1 for a TCP segment that opens no connection: anything but a SYN without ACK, as far as its flags are known.
+    pub opens_nothing: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 impl Flow {

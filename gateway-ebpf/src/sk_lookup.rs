@@ -114,7 +114,8 @@ fn flow(context: &SkLookupContext) -> Flow {
             source_port: (&raw const (*lookup).remote_port).read_volatile() as u16,
             destination_port: (word(&raw const (*lookup).local_port) as u16).to_be(),
             protocol: word(&raw const (*lookup).protocol) as u8,
-            reserved: [0; 3],
+            opens_nothing: 0,
+            reserved: [0; 2],
         }
     }
 }

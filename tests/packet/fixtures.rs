@@ -11,7 +11,7 @@
 //! | 198.51.100.2, 2001:db8:100::2 | 443 | denies 203.0.113.0/24 and 2001:db8:bad::/48 |
 //! | the same | 8080 | none |
 //! | 198.51.100.3, 2001:db8:100::3 | 443 | denies 203.0.113.0/24 and 2001:db8:bad::/48 |
-//! | every address | 8080 | denies 203.0.113.0/24 and 2001:db8:bad::/48 |
+//! | every address | 8080, 40000 | denies 203.0.113.0/24 and 2001:db8:bad::/48 |
 #![allow(
     clippy::too_many_lines,
     reason = "a table has as many lines as it has rows"
@@ -42,6 +42,8 @@ pub const CLOSED: &str = "198.51.100.3";
 pub const CLOSED6: &str = "2001:db8:100::3";
 pub const NODE: &str = "192.0.2.1";
 pub const NODE6: &str = "2001:db8::1";
+/// A port that the kernel may choose for the node's own connections.
+pub const DIALLED_FROM: u16 = 40_000;
 
 /// One fixture.
 pub struct Fixture {
@@ -69,7 +71,10 @@ pub fn the_plan() -> L4Plan {
     const ALLOW: &[&str] = &["192.0.2.0/24", "2001:db8:5::/48"];
     const BUT: &[&str] = &["192.0.2.66/32", "2001:db8:5::66/128"];
     let vips = [VIP, VIP6, MIXED, "2001:db8:100::2", CLOSED, CLOSED6];
-    let mut frontends = vec![(None, 8080, &[] as &[&str], DENY)];
+    let mut frontends = vec![
+        (None, 8080, &[] as &[&str], DENY),
+        (None, DIALLED_FROM, &[], DENY),
+    ];
     for vip in &vips[..2] {
         frontends.push((Some(*vip), 80, &[], &[]));
         frontends.push((Some(*vip), 443, &[], DENY));

@@ -250,7 +250,17 @@ pub fn icmp(kind: u8, code: u8, payload: &[u8]) -> Vec<u8> {
 /// When the texts are no addresses, or of two families.
 #[must_use]
 pub fn syn(source: &str, destination: &str, port: u16) -> Vec<u8> {
-    let segment = tcp(40_000, port, &[]);
+    segment(source, destination, port, 0x02)
+}
+
+/// The same with other flags.
+///
+/// # Panics
+/// When the texts are no addresses, or of two families.
+#[must_use]
+pub fn segment(source: &str, destination: &str, port: u16, flags: u8) -> Vec<u8> {
+    let mut segment = tcp(40_000, port, &[]);
+    segment[13] = flags;
     match source.parse().expect("an address") {
         IpAddr::V4(_) => ethernet(
             ethertype::IPV4,

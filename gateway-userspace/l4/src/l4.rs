@@ -22,7 +22,7 @@ use crate::routes::Refused;
 use crate::status::{Counters, FrontendStatus, Status};
 use crate::tables::{self, Tables};
 use crate::trace::{TraceFilter, TraceLines, Tracer};
-use crate::{L4Error, Mode, Settings, SteeringSocket};
+use crate::{L4Error, Mode, Settings, SteeringSocket, sys};
 
 /// What [`L4::start`] found.
 #[derive(Debug)]
@@ -136,7 +136,8 @@ impl L4 {
     pub async fn apply(&mut self, plan: &L4Plan) -> Result<(), L4Error> {
         let plan = Arc::new(plan.clone());
         if !self.taken_over {
-            Tables::build(&plan, &BTreeSet::new(), &Tables::default())?;
+            let dials = sys::local_ports();
+            Tables::build(&plan, &BTreeSet::new(), &dials, &Tables::default())?;
             self.shared.lock().plan = plan;
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::netlink::Netlink;
 use crate::pins::Pins;
 use crate::routes::{Prepared, Refused, Routes};
 use crate::tables::Tables;
-use crate::{L4Error, SteeringSocket};
+use crate::{L4Error, SteeringSocket, sys};
 
 /// What publishing a plan takes. The caller holds the lock on the pins.
 #[derive(Clone, Debug)]
@@ -105,7 +105,12 @@ impl Publisher {
         let mut inner = self.shared.lock();
         inner.maps.set_node_addresses(&transitional)?;
         let live = inner.maps.live_tables()?;
-        let tables = Tables::build(&without(plan, &routes.refused), &routes.routed, &live)?;
+        let tables = Tables::build(
+            &without(plan, &routes.refused),
+            &routes.routed,
+            &sys::local_ports(),
+            &live,
+        )?;
         // Most revisions change routes alone, and a flip makes the next one wait for running programs.
         if sockets.is_some() || tables != live {
             let half = inner.maps.write_idle_tables(&tables)?;

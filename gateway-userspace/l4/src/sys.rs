@@ -9,6 +9,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -260,6 +261,17 @@ pub fn is_locked(file: impl AsFd) -> bool {
     // SAFETY: no memory is passed. A lock that is got is given up when the caller closes the file.
     let result = unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) };
     matches!(check(result.into()), Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK))
+}
+
+/// The ports that the kernel chooses from for a connection of this network namespace; unknown, its default.
+pub fn local_ports() -> RangeInclusive<u16> {
+    let path = "/proc/sys/net/ipv4/ip_local_port_range";
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 32_768..=60_999,
+    }
 }
 
 /// Waits until every BPF program that runs now has ended: an RCU grace period.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use gateway_common::frontend::{ANY_ADDRESS, ANY_PORT, Address, MODE_PROXY, NO_POLICY, mapped};
 use gateway_common::maps::{FRONTEND_SLOTS, POLICIES_MAX};
@@ -23,11 +24,22 @@ pub struct Tables {
 impl Tables {
     /// Builds the tables of a plan. Frontends that `before` has keep their slots. `whole` are the
     /// addresses that nothing but Sluice answers on, for which fragments without ports can be judged, as far as there
-    /// is room.
-    pub fn build(plan: &L4Plan, whole: &BTreeSet<IpAddr>, before: &Self) -> Result<Self, L4Error> {
+    /// is room. `dials` are the ports that the kernel chooses for connections of the node's own.
+    pub fn build(
+        plan: &L4Plan,
+        whole: &BTreeSet<IpAddr>,
+        dials: &RangeInclusive<u16>,
+        before: &Self,
+    ) -> Result<Self, L4Error> {
         let mut wanted: BTreeMap<FrontendKey, Entry> = BTreeMap::new();
         for (frontend, policies) in &plan.frontends {
-            wanted.entry(key(frontend)).or_default().add(policies);
+            let key = key(frontend);
+            let entry = wanted.entry(key).or_default();
+            entry.add(policies);
+            // The kernel does not choose an address that is Sluice's alone, nor a port that a UDP socket has.
+            entry.dials = key.address == ANY_ADDRESS
+                && frontend.transport == Transport::Tcp
+                && dials.contains(&frontend.port);
         }
         check_limit("frontends", wanted.len(), FRONTEND_SLOTS as usize)?;
         // They spare work, and take no room from what is asked for.
@@ -73,7 +85,8 @@ impl Tables {
             policy,
             default_reason: entry.reason(compiled.otherwise).0,
             mode: MODE_PROXY,
-            reserved: [0; 3],
+            dials: u8::from(entry.dials),
+            reserved: [0; 2],
         };
         self.frontends.insert(key, value);
     }
@@ -115,6 +128,8 @@ const UDP: u8 = 17;
 struct Entry {
     policies: Vec<SourcePolicy>,
     whole_address: bool,
+    /// Whether the node may dial from this port.
+    dials: bool,
 }
 
 impl Entry {

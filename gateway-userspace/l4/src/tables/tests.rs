@@ -32,7 +32,7 @@ fn build(plan: &L4Plan, whole: &[&str], before: &Tables) -> Tables {
         .iter()
         .map(|a| a.parse().expect("an address"))
         .collect();
-    Tables::build(plan, &whole, before).expect("tables")
+    Tables::build(plan, &whole, &(32_768..=60_999), before).expect("tables")
 }
 
 fn slots(tables: &Tables) -> BTreeMap<u16, u32> {
@@ -135,10 +135,31 @@ fn a_frontend_on_every_address_has_its_say_about_a_whole_one() {
 }
 
 #[test]
+fn the_node_may_dial_from_ports_that_no_address_has_for_itself() {
+    let plan = plan(&[
+        ("", 443, &[]),
+        ("", 40_000, &[]),
+        ("192.0.2.1", 40_000, &[]),
+    ]);
+    let tables = build(&plan, &[], &Tables::default());
+    let dials = tables
+        .frontends
+        .iter()
+        .filter(|(_, value)| value.dials == 1);
+    let keys: Vec<_> = dials.map(|(key, _)| (key.address, key.port)).collect();
+    assert_eq!(keys, [(ANY_ADDRESS, 40_000_u16.to_be())]);
+}
+
+#[test]
 fn too_many_frontends_are_refused_as_a_whole() {
     let ports: Vec<(&str, u16, &[&str])> =
         (1..=4097).map(|port| ("", port, &[] as &[&str])).collect();
-    let refused = Tables::build(&plan(&ports), &BTreeSet::new(), &Tables::default());
+    let refused = Tables::build(
+        &plan(&ports),
+        &BTreeSet::new(),
+        &(1..=1),
+        &Tables::default(),
+    );
     assert!(matches!(
         refused,
         Err(L4Error::TooMany {
