@@ -49,5 +49,7 @@ fn an_address_that_the_node_refuses_fails_its_gateway_alone_and_heals() -> Resul
     until("both are programmed", || {
         (states(&mut edge)? == [true, true]).then_some(())
     })?;
+    let answer = edge.curl6("http://a.example.com/")?.run(edge.client())?;
+    assert_eq!(answer.status, 200);
     Ok(())
 }

@@ -73,6 +73,8 @@ fn open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListen
     )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+        // Whoever is steered here dials another address; loopback may get this one later.
+        socket.set_freebind_v6(!shared)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
