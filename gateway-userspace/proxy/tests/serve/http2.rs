@@ -269,6 +269,41 @@ async fn a_stream_whose_window_stays_closed_is_reset() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_window_opens_slowly_is_not_reset() {
+    const LENGTH: usize = 3_000;
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        let body = "x".repeat(LENGTH);
+        conn.write(&format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{body}"
+        ))
+        .await;
+        conn.head().await;
+    })
+    .await;
+    let world = World::with(Config::to(&[backend.address]), |limits| {
+        limits.time.write_stall = Duration::from_millis(600);
+    })
+    .await;
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(200);
+    let (mut client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://shop.example/").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let mut received = 0;
+    while let Some(data) = body.data().await {
+        let data = data.unwrap_or_else(|error| panic!("after {received} bytes: {error}"));
+        received += data.len();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(received, LENGTH);
+}
+
+#[tokio::test]
 async fn a_connection_of_resets_is_cut_off() {
     let backend =
         Backend::start(|mut conn| async move { while conn.head().await.is_some() {} }).await;

@@ -126,6 +126,7 @@ fn poll_data(
             room if room < data.len() => {
                 state.hand_over(room);
                 out.send_data(data.split_to(room), false)?;
+                state.wait_anew(budget);
             }
             _ => {
                 state.hand_over(data.len());

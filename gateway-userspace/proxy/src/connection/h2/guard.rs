@@ -105,11 +105,16 @@ impl StreamState {
     /// Has the client's window waited for again, if it was the turn until now.
     pub(super) fn go_on(&self, budget: Option<&Budget>) {
         if self.goes_on() {
-            let stall = self.session.downstream.worker.limits().time.write_stall;
-            match budget {
-                Some(budget) => budget.arm(&self.deadline, Some(stall)),
-                None => self.deadline.set(stall),
-            }
+            self.wait_anew(budget);
+        }
+    }
+
+    /// The client has taken something, and may take its time for what is left.
+    pub(super) fn wait_anew(&self, budget: Option<&Budget>) {
+        let stall = self.session.downstream.worker.limits().time.write_stall;
+        match budget {
+            Some(budget) => budget.arm(&self.deadline, Some(stall)),
+            None => self.deadline.set(stall),
         }
     }
 
