@@ -6,6 +6,7 @@ mod socket;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use gateway_model::snapshot::Snapshot;
 
@@ -102,7 +103,9 @@ impl Listening {
             let (sockets, steered) = open_steering(workers, backlog)?;
             (Connections::Steered(sockets), steered)
         } else {
-            let bound = Bound::new(Kind::Stream { backlog }, workers, streams);
+            // How long a predecessor goes on to accept that has heard of a successor which is dead now.
+            let patience = limits.time.drain_grace + Duration::from_millis(500);
+            let bound = Bound::new(Kind::Stream { backlog, patience }, workers, streams);
             (Connections::Bound(bound), Vec::new())
         };
         let kind = Kind::Datagram {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use gateway_model::l4_plan::Transport;
 use gateway_model::snapshot::{PortTable, Snapshot};
@@ -16,9 +17,13 @@ use crate::proxy::Failures;
 #[derive(Debug)]
 pub(crate) struct Bound {
     kind: Kind,
+    start: Instant,
     workers: usize,
     /// A predecessor's, until the first snapshot says which are wanted.
     inherited: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+    /// Ports that are ours, or have been: to ask whose they are would find ourselves, for workers take their time
+    /// to close a socket.
+    ports: BTreeSet<u16>,
     /// Duplicates of what the workers listen on.
     open: BTreeMap<SocketAddr, Vec<OwnedFd>>,
 }
@@ -28,6 +33,8 @@ pub(crate) struct Bound {
 pub(super) enum Kind {
     Stream {
         backlog: u32,
+        /// How long after the start an address may still be that of a predecessor which is leaving.
+        patience: Duration,
     },
     Datagram {
         /// Whether an address may be one that the node does not have yet.
@@ -45,16 +52,28 @@ impl Kind {
     }
 
     /// Whether an address is nobody else's. UDP sessions of a predecessor are bound to it too, by right.
-    fn probe(self, address: SocketAddr) -> io::Result<()> {
-        match self {
-            Self::Stream { .. } => socket::probe(address),
-            Self::Datagram { .. } => Ok(()),
+    ///
+    /// Waits, in the first moments of a process alone, for a predecessor that accepts its last connections, and that
+    /// nobody can ask for its sockets any more: the successor that it gave them to has been killed.
+    fn probe(self, address: SocketAddr, start: Instant) -> io::Result<()> {
+        let Self::Stream { patience, .. } = self else {
+            return Ok(());
+        };
+        loop {
+            match socket::probe(address) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                probed => return probed,
+            }
         }
     }
 
     fn bind(self, address: SocketAddr) -> io::Result<OwnedFd> {
         match self {
-            Self::Stream { backlog } => socket::bind(address, backlog),
+            Self::Stream { backlog, .. } => socket::bind(address, backlog),
             Self::Datagram { is_free, buffer } => datagram::bind(address, is_free, buffer),
         }
     }
@@ -82,7 +101,9 @@ impl Bound {
         }
         Self {
             kind,
+            start: Instant::now(),
             workers,
+            ports: by_address.keys().map(SocketAddr::port).collect(),
             inherited: by_address,
             open: BTreeMap::new(),
         }
@@ -151,9 +172,10 @@ impl Bound {
         // The kernel would give some of the datagrams of a predecessor's clients to another socket.
         let may_add = sockets.is_empty() || self.kind.transport() == Transport::Tcp;
         let is_new = sockets.is_empty();
-        if is_new && !self.has_port(address.port()) {
-            self.kind.probe(address)?;
+        if is_new && !self.ports.contains(&address.port()) {
+            self.kind.probe(address, self.start)?;
         }
+        self.ports.insert(address.port());
         for _ in sockets.len()..if may_add { self.workers } else { 0 } {
             sockets.push(self.kind.bind(address)?);
         }
@@ -168,12 +190,6 @@ impl Bound {
             change.add[index % self.workers].push((address, socket));
         }
         Ok(())
-    }
-
-    /// Whether any address with this port is ours already: to ask whether it is somebody's would find ourselves.
-    fn has_port(&self, port: u16) -> bool {
-        let mut all = self.open.keys().chain(self.inherited.keys());
-        all.any(|address| address.port() == port)
     }
 
     /// Duplicates of all sockets.
