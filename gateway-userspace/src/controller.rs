@@ -209,14 +209,8 @@ impl Controller {
             }
         }
         let refused = l4.refused().borrow().clone();
-        for (key, listener) in &snapshot.ir().listeners {
-            let failure = match &failed {
-                Some(error) => Some(Failure::of_all(format!("packet path: {error}"))),
-                None => packets::refusal(listener, &refused),
-            };
-            if let Some(failure) = failure {
-                self.failures.entry(key.clone()).or_insert(failure);
-            }
+        for (listener, failure) in packets::failures(snapshot.ir(), failed.as_deref(), &refused) {
+            self.failures.entry(listener).or_insert(failure);
         }
         self.l4_failure = failed;
     }

@@ -173,7 +173,7 @@ run_args! {
         /// [default: off]
         ["SLUICE_ACCESS_LOG", "FORMAT"] access_log: AccessLog;
 
-        /// File for the access log
+        /// File for the access log; when it is moved away, or removed, it is made anew
         /// [default: standard output]
         ["SLUICE_ACCESS_LOG_PATH", "FILE"] access_log_path: PathBuf;
 

@@ -5,8 +5,9 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 use gateway_l4::{L4, Refused, SteeringSocket};
 use gateway_model::failure::Failure;
-use gateway_model::ir::Listener;
+use gateway_model::ir::{Ir, Listener};
 use gateway_model::l4_plan::L4Plan;
+use gateway_model::names::ListenerKey;
 use gateway_proxy::Proxy;
 use tokio::sync::watch;
 
@@ -51,8 +52,24 @@ pub async fn changed(refusals: &mut Option<watch::Receiver<Refused>>) {
     std::future::pending::<()>().await;
 }
 
+/// Which listeners are not served, or not everywhere, after what the packet path has said.
+pub fn failures(ir: &Ir, failed: Option<&str>, refused: &Refused) -> Vec<(ListenerKey, Failure)> {
+    // Mostly nothing is wrong, and a change costs nothing for what it does not touch.
+    if failed.is_none() && refused.is_empty() {
+        return Vec::new();
+    }
+    let of = |listener: &Listener| match failed {
+        Some(error) => Some(Failure::of_all(format!("packet path: {error}"))),
+        None => refusal(listener, refused),
+    };
+    let listeners = ir.listeners.iter();
+    listeners
+        .filter_map(|(key, listener)| Some((key.clone(), of(listener)?)))
+        .collect()
+}
+
 /// Why a listener is not served on all of its addresses, if so.
-pub fn refusal(listener: &Listener, refused: &Refused) -> Option<Failure> {
+fn refusal(listener: &Listener, refused: &Refused) -> Option<Failure> {
     let mut failure = Failure::default();
     let mut reasons = Vec::new();
     for address in &listener.addresses {
