@@ -95,22 +95,17 @@ impl Pins {
     /// blocking.
     pub async fn lock(&self) -> Result<Locked, L4Error> {
         let (base, layout) = (self.base.clone(), self.layout.clone());
-        let waiting = tokio::task::spawn_blocking(move || lock(&base, &layout));
-        waiting
-            .await
-            .map_err(|error| failed("lock", &self.base)(io::Error::other(error)))?
+        blocking(&self.base, move || lock(&base, &layout)).await
     }
 
-    /// The lock, if this process is live when it gets it.
+    /// The lock, if this process is live when it gets it. Makes no directory: where there is none, nobody is live, and
+    /// whoever is stopped while this waits leaves none behind.
     pub async fn lock_as_owner(&self) -> Result<Locked, L4Error> {
-        // Before it too, for the lock makes directories.
-        if self.is_owner() {
-            let locked = self.lock().await?;
-            if self.is_owner() {
-                return Ok(locked);
-            }
-        }
-        Err(L4Error::Superseded)
+        let base = self.base.clone();
+        let locked = blocking(&self.base, move || lock_present(&base)).await?;
+        locked
+            .filter(|_| self.is_owner())
+            .ok_or(L4Error::Superseded)
     }
 
     /// Whether this process is live.
@@ -241,18 +236,32 @@ fn lineage(owner: &str) -> Option<u64> {
     u64::from_str_radix(lineage, 16).ok()
 }
 
+/// Waits for a lock on a thread where that may block.
+async fn blocking<T: Send + 'static>(
+    base: &Path,
+    lock: impl FnOnce() -> Result<T, L4Error> + Send + 'static,
+) -> Result<T, L4Error> {
+    let waiting = tokio::task::spawn_blocking(lock).await;
+    waiting.map_err(|error| failed("lock", base)(io::Error::other(error)))?
+}
+
 fn lock(base: &Path, layout: &Path) -> Result<Locked, L4Error> {
     loop {
-        if let Some(locked) = lock_once(base)? {
+        match fs::create_dir_all(base) {
+            // The directory above was removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            made => made.map_err(failed("create", base))?,
+        }
+        if let Some(locked) = lock_present(base)? {
             fs::create_dir_all(layout).map_err(failed("create", layout))?;
             return Ok(locked);
         }
     }
 }
 
-/// None if the directory was removed by who had the lock: another one is in its place by now, or none.
-fn lock_once(base: &Path) -> Result<Option<Locked>, L4Error> {
-    let directory = match fs::create_dir_all(base).and_then(|()| File::open(base)) {
+/// None if there is no directory, or it was removed by who had the lock: another one is in its place by now, or none.
+fn lock_present(base: &Path) -> Result<Option<Locked>, L4Error> {
+    let directory = match File::open(base) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed("open", base))?,
     };

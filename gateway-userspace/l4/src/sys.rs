@@ -255,11 +255,11 @@ pub fn lock(file: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX) }.into()).map(drop)
 }
 
-/// Whether another open file has such a lock.
+/// Whether another open file has such a lock. Who asks at the same time is not taken for one.
 pub fn is_locked(file: impl AsFd) -> bool {
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: no memory is passed. A lock that is got is given up when the caller closes the file.
-    let result = unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) };
+    let result = unsafe { libc::flock(fd, libc::LOCK_SH | libc::LOCK_NB) };
     matches!(check(result.into()), Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK))
 }
 

@@ -67,14 +67,11 @@ impl Drop for TraceLines {
 
 /// Clears the trace bit, unless another trace has begun or another process is live.
 async fn switch_off(sink: &Sink, shared: &Shared, pins: &Pins) -> Result<(), L4Error> {
-    if !pins.is_owner() {
-        return Ok(());
+    match pins.lock_as_owner().await {
+        Ok(_locked) if sink.is_idle() => set_tracing(shared, false),
+        Ok(_) | Err(L4Error::Superseded) => Ok(()),
+        Err(error) => Err(error),
     }
-    let _locked = pins.lock().await?;
-    if sink.is_idle() && pins.is_owner() {
-        set_tracing(shared, false)?;
-    }
-    Ok(())
 }
 
 /// Reads what the programs log, and gives it to whoever listens.
