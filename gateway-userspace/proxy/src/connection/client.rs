@@ -13,12 +13,16 @@ use crate::downstream::Downstream;
 use crate::stream::Stream;
 use crate::timers::Deadline;
 
-/// What is still read from a client that has been told that the connection ends, so that closing
-/// does not destroy the answer on its way (RFC 9112 §9.6).
-const LINGER_BYTES: usize = 256 * 1024;
-
-/// How long a client may take to close its side then.
+/// How long a client that has been told that the connection ends may send nothing before it closes its side. What it
+/// sends is read and dropped, so that closing does not destroy the answer on its way (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long it may go on sending.
+const LINGER_TOTAL: Duration = Duration::from_secs(10);
+
+/// How much: more than what is on its way when it learns of the answer, for it does not read while it writes into the
+/// sockets' buffers, of 6 and 4 MiB by linux's defaults (`tcp_rmem`, `tcp_wmem`).
+const LINGER_BYTES: usize = 32 << 20;
 
 /// A client's connection while its task serves it.
 #[derive(Debug)]
@@ -129,11 +133,16 @@ impl Client {
             return;
         }
         let mut left = LINGER_BYTES;
+        let end = self.deadline.timers().at(LINGER_TOTAL);
         poll_fn(|cx| {
             while left > 0 {
                 let mut buffer = Buffer::lend();
                 match buffer.poll_fill(cx, Pin::new(&mut self.stream)) {
-                    Poll::Ready(Ok(n @ 1..)) => left = left.saturating_sub(n),
+                    Poll::Ready(Ok(n @ 1..)) => {
+                        left = left.saturating_sub(n);
+                        let silent = self.deadline.timers().at(LINGER);
+                        self.deadline.set_at(silent.min(end));
+                    }
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return self.poll_expired::<()>(cx).map(drop),
                 }

@@ -209,6 +209,26 @@ async fn a_response_before_the_end_of_the_request_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn a_response_before_the_end_of_the_request_outlives_what_is_on_its_way() {
+    let backend = Backend::start(|mut conn| async move {
+        conn.head().await.unwrap();
+        conn.write("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+            .await;
+    })
+    .await;
+    let world = World::new(Config::to(&[backend.address])).await;
+    let mut client = world.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
+        .await;
+    // Read only once it is written, as by a client that does one after the other.
+    client.send(vec![b'x'; 12_000_000]).await;
+    let response = client.response().await;
+    assert_eq!((response.status, &*response.body), (413, "no"));
+    client.ends().await;
+}
+
+#[tokio::test]
 async fn a_backend_whose_informational_responses_never_end_is_given_up() {
     let backend = Backend::start(|mut conn| async move {
         conn.head().await.unwrap();
