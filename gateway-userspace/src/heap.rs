@@ -88,6 +88,7 @@ mod tests {
     #[test]
     fn what_was_freed_is_given_back() {
         const MIB: usize = 1 << 20;
+        let _alone = huge::alone();
         let page = huge::page_size();
         let many: Vec<Box<[u8; 512]>> = (0..256 * MIB / 512).map(|_| Box::new([1; 512])).collect();
         let pages: BTreeSet<usize> = many.iter().map(|b| b.as_ptr().addr() / page).collect();
@@ -101,7 +102,16 @@ mod tests {
         assert_eq!(garbage.due(), Some(now + QUIET));
         garbage.give_back(now + QUIET);
         assert_eq!(garbage.due(), None);
-        let left = present(&pages);
-        assert!(left < held / 8, "{left} of {held} pages are left");
+        // mimalloc lets one thread at a time give back, and passes over what others ask for meanwhile.
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = present(&pages);
+            if left < held / 8 {
+                break;
+            }
+            assert!(Instant::now() < patience, "{left} of {held} pages are left");
+            std::thread::yield_now();
+            give_back();
+        }
     }
 }

@@ -35,7 +35,7 @@ fn native_xdp_comes_first() {
         let attached = front(&l4);
         assert_eq!((attached.hook, attached.note), (Hook::XdpNative, None));
         l4.detach().await.expect("detach");
-        assert!(!wire.has_xdp());
+        wire.has_no_xdp();
     });
 }
 
@@ -133,7 +133,7 @@ fn our_own_program_left_by_netlink_is_removed() {
                 .contains("removed a program of ours")
         );
         l4.detach().await.expect("detach");
-        assert!(!wire.has_xdp());
+        wire.has_no_xdp();
     });
 }
 

@@ -28,7 +28,7 @@ pub async fn live(wire: &Wire, workers: &Workers, plan: &L4Plan) -> L4 {
 
 pub fn is_clean(wire: &Wire) {
     assert!(!wire.pin_dir.exists(), "pins are left");
-    assert!(!wire.has_xdp(), "a program is left");
+    wire.has_no_xdp();
     for family in ["-4", "-6"] {
         let routes = wire.ip_output(&[family, "route", "show", "table", "local"]);
         assert!(

@@ -109,6 +109,13 @@ impl Wire {
             .contains("prog/xdp")
     }
 
+    /// Waits until it has none: another test's child process has a copy of the link's descriptor until it executes its
+    /// own program.
+    pub fn has_no_xdp(&self) {
+        let none = || (!self.has_xdp()).then_some(());
+        gateway_tests::until("no program on the interface", none).expect("none");
+    }
+
     /// What `ip` prints on the node.
     pub fn ip_output(&self, arguments: &[&str]) -> String {
         let output = self
@@ -165,14 +172,17 @@ impl Workers {
 
     /// The worker that has a connection to this address waiting, and the connection.
     pub fn accept(&self, address: &str) -> (usize, TcpStream) {
-        let found = gateway_tests::until("a connection at some worker", || {
-            (0..self.v4.len()).find_map(|worker| {
-                let socket = self.socket(worker, address);
-                socket.set_nonblocking(true).expect("a mode");
-                socket.accept().ok().map(|(stream, _)| (worker, stream))
-            })
-        });
-        found.expect("a connection")
+        gateway_tests::until("a connection at some worker", || self.try_accept(address))
+            .expect("a connection")
+    }
+
+    /// The same, if there is one now.
+    pub fn try_accept(&self, address: &str) -> Option<(usize, TcpStream)> {
+        (0..self.v4.len()).find_map(|worker| {
+            let socket = self.socket(worker, address);
+            socket.set_nonblocking(true).expect("a mode");
+            socket.accept().ok().map(|(stream, _)| (worker, stream))
+        })
     }
 }
 

@@ -133,6 +133,14 @@ pub(super) fn present(map: &File, pages: Range<usize>) -> io::Result<usize> {
     Ok(entries.iter().filter(present).count())
 }
 
+/// Keeps the heap from being collapsed, which puts memory below what was given back meanwhile.
+#[cfg(test)]
+pub(super) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    COLLAPSING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Bytes of a page; 0 if the system does not say.
 pub(super) fn page_size() -> usize {
     // SAFETY: takes no pointer.
@@ -146,7 +154,7 @@ mod tests {
 
     #[test]
     fn memory_in_huge_pages_is_as_full_as_before_and_holds_what_it_held() {
-        let _alone = COLLAPSING.lock().expect("no other test panics with it");
+        let _alone = alone();
         let held: Vec<u64> = (0..(64 << 20) / 8).collect();
         keep_off(Some(true)).expect("allowed");
         let before = full_ranges().expect("readable");

@@ -1,6 +1,6 @@
 //! The backend's connections: read a request, remember it, answer as asked.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -43,9 +43,11 @@ pub(super) async fn accept(
                 connections.spawn(serve(stream, peer, Arc::clone(&shared)));
             }
             Some(_) = connections.join_next() => {}
-            _ = stopped.changed() => return,
+            _ = stopped.changed() => break,
         }
     }
+    // Closing it is not enough: a process that another thread begins has a copy until it is another program.
+    drop(socket2::SockRef::from(&listener).shutdown(Shutdown::Both));
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
