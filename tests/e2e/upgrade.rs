@@ -3,10 +3,12 @@
 mod between;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use gateway_tests::raw::Raw;
 use gateway_tests::sluice::Start;
 use gateway_tests::websocket::WebSocket;
 use gateway_tests::{Netns, Sluice, manifests, process, until, wait};
@@ -131,7 +133,7 @@ fn a_websocket_lives_until_the_drain_deadline_and_not_longer() -> Result<()> {
 #[test]
 fn a_request_under_way_is_finished_by_the_old_process() -> Result<()> {
     let mut edge = Edge::plan(Mode::Native).start()?;
-    let mut raw = gateway_tests::raw::Raw::connect(edge.client(), edge.at(80))?;
+    let mut raw = Raw::connect(edge.client(), edge.at(80))?;
     raw.send(b"GET /?bytes=100&chunks=30&pause-ms=100 HTTP/1.1\r\nHost: a\r\n\r\n")?;
     until("the backend has the request", || {
         (edge.backends[0].requests() > 0).then_some(())
@@ -139,6 +141,54 @@ fn a_request_under_way_is_finished_by_the_old_process() -> Result<()> {
     let mut old = edge.sluice().upgrade()?;
     assert_eq!(raw.response("GET")?.body.len(), 3000);
     old.wait_exit(Duration::from_secs(10))?;
+    Ok(())
+}
+
+/// Where nobody is.
+const ASTRAY: &str = "02:00:00:00:00:99";
+
+/// Sends what goes to a neighbour astray, or no more.
+fn neighbour(ns: &Netns, address: Ipv4Addr, reachable: bool) -> Result<()> {
+    let entry = if reachable {
+        format!("neigh del {address} dev eth0")
+    } else {
+        format!("neigh replace {address} lladdr {ASTRAY} dev eth0 nud permanent")
+    };
+    ns.ip(&[&entry])
+}
+
+/// How many handshakes wait for their last acknowledgement: `TCP_SYN_RECV` of linux v6.6 include/net/tcp_states.h.
+fn half_open(ns: &Netns) -> Result<usize> {
+    let sockets = ns.run(|| std::fs::read_to_string("/proc/thread-self/net/tcp"))?;
+    let is_half_open = |line: &&str| line.split_whitespace().nth(3) == Some("03");
+    Ok(sockets.lines().filter(is_half_open).count())
+}
+
+#[test]
+fn a_handshake_that_outlives_the_process_it_began_with_is_served_by_the_next() -> Result<()> {
+    for mode in [Mode::Native, Mode::Sockets] {
+        let mut edge = Edge::plan(mode).start()?;
+        let (node, client) = (edge.world.node.clone(), edge.world.client.clone());
+        let address = edge.at(80);
+        // The kernel answers, but is not heard …
+        neighbour(&node.ns, client.v4, false)?;
+        let ns = client.ns.clone();
+        let dialling = std::thread::spawn(move || Raw::connect(&ns, address));
+        until("a handshake has begun", || {
+            (half_open(&node.ns).ok()? > 0).then_some(())
+        })?;
+        // … until the client's acknowledgement is lost: for the client the connection is there.
+        neighbour(&client.ns, node.v4, false)?;
+        neighbour(&node.ns, client.v4, true)?;
+        let mut raw = dialling.join().expect("no panic")?;
+        assert_eq!(half_open(&node.ns)?, 1, "{mode:?}");
+        let mut old = edge.sluice().upgrade()?;
+        let status = old.wait_exit(Duration::from_secs(10))?;
+        assert!(status.success(), "{status}\n{}", old.log());
+        neighbour(&client.ns, node.v4, true)?;
+        let answer = raw.ask("GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n")?;
+        assert_eq!(answer.status, 200, "{mode:?}");
+    }
     Ok(())
 }
 
@@ -379,7 +429,7 @@ fn a_clean_stop_answers_what_is_under_way_and_leaves_nothing() -> Result<()> {
         let mut edge = Edge::plan(mode).start()?;
         let nothing = BTreeSet::new();
         assert_ne!(left_behind(&edge)?, nothing, "{mode:?}");
-        let mut raw = gateway_tests::raw::Raw::connect(edge.client(), edge.at(80))?;
+        let mut raw = Raw::connect(edge.client(), edge.at(80))?;
         raw.send(b"GET /?delay-ms=300 HTTP/1.1\r\nHost: a\r\n\r\n")?;
         until("the backend has the request", || {
             (edge.backends[0].requests() > 0).then_some(())

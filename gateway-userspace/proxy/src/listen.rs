@@ -3,6 +3,7 @@
 mod bound;
 mod socket;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +26,11 @@ pub enum ListenMode {
     Steered {
         /// UDP sockets of a predecessor; see [`ListenMode::Sockets`].
         inherited: Vec<(SocketAddr, OwnedFd)>,
+        /// The sockets that connections are steered to at a predecessor, in the order of its
+        /// [steering sockets](crate::Proxy::steering_sockets). Adopted, so that no handshake that the kernel has begun
+        /// for them is reset; accepted from once [`Proxy::accept_connections`](crate::Proxy::accept_connections) is
+        /// called.
+        steering: Vec<OwnedFd>,
     },
     /// Each worker has one `SO_REUSEPORT` socket for each address and port of the snapshot.
     Sockets {
@@ -55,8 +61,11 @@ pub(crate) struct Listening {
 
 #[derive(Debug)]
 enum Connections {
-    /// Fixed at start.
-    Steered(Vec<SteeringSocket>),
+    /// Fixed at start. Whether some are `shared` with a predecessor.
+    Steered {
+        sockets: Vec<SteeringSocket>,
+        shared: bool,
+    },
     /// They come and go with the snapshot.
     Bound(Bound),
 }
@@ -92,16 +101,21 @@ impl Listening {
         limits: &Limits,
     ) -> Result<(Self, Steered), NotOpened> {
         let backlog = limits.connections.backlog;
-        let (inherited, is_steered) = match mode {
-            ListenMode::Steered { inherited } => (inherited, true),
-            ListenMode::Sockets { inherited } => (inherited, false),
+        let (inherited, steering) = match mode {
+            ListenMode::Steered {
+                inherited,
+                steering,
+            } => (inherited, Some(steering)),
+            ListenMode::Sockets { inherited } => (inherited, None),
         };
+        let is_steered = steering.is_some();
         let (streams, datagrams): (Vec<_>, Vec<_>) = inherited
             .into_iter()
             .partition(|(_, fd)| socket::is_stream(fd));
-        let (connections, steered) = if is_steered {
-            let (sockets, steered) = open_steering(workers, backlog)?;
-            (Connections::Steered(sockets), steered)
+        let (connections, steered) = if let Some(steering) = steering {
+            let shared = !steering.is_empty();
+            let (sockets, steered) = open_steering(workers, backlog, steering)?;
+            (Connections::Steered { sockets, shared }, steered)
         } else {
             // How long a predecessor goes on to accept that has heard of a successor which is dead now.
             let patience = limits.time.drain_grace + Duration::from_millis(500);
@@ -120,6 +134,11 @@ impl Listening {
         Ok((listening, steered))
     }
 
+    /// Whether a predecessor still accepts from steered sockets that it has given us.
+    pub(crate) fn shares_connections(&self) -> bool {
+        matches!(self.connections, Connections::Steered { shared: true, .. })
+    }
+
     /// Whether a predecessor still reads datagrams from sockets that it has given us.
     pub(crate) fn shares_datagrams(&self) -> bool {
         self.datagrams.has_inherited()
@@ -132,7 +151,7 @@ impl Listening {
         failures: &mut Failures,
     ) -> (Change, Change) {
         let connections = match &mut self.connections {
-            Connections::Steered(_) => Change::default(),
+            Connections::Steered { .. } => Change::default(),
             Connections::Bound(bound) => bound.change(snapshot, failures),
         };
         (connections, self.datagrams.change(snapshot, failures))
@@ -140,7 +159,7 @@ impl Listening {
 
     /// Duplicates of the steered sockets.
     pub(crate) fn steering_sockets(&self) -> io::Result<Vec<SteeringSocket>> {
-        let Connections::Steered(sockets) = &self.connections else {
+        let Connections::Steered { sockets, .. } = &self.connections else {
             return Ok(Vec::new());
         };
         let duplicate = |socket: &SteeringSocket| {
@@ -165,23 +184,27 @@ impl Listening {
     /// Gives up the duplicates, so that a socket closes as soon as its worker closes it.
     pub(crate) fn release(&mut self) {
         match &mut self.connections {
-            Connections::Steered(sockets) => sockets.clear(),
+            Connections::Steered { sockets, .. } => sockets.clear(),
             Connections::Bound(bound) => bound.release(),
         }
         self.datagrams.release();
     }
 }
 
+/// Opens what each worker lacks of a predecessor's sockets. If that had more workers, the others are accepted from too,
+/// and nothing more is steered to them.
 fn open_steering(
     workers: usize,
     backlog: u32,
+    inherited: Vec<OwnedFd>,
 ) -> Result<(Vec<SteeringSocket>, Steered), NotOpened> {
+    let mut inherited = Inherited::new(inherited, backlog);
     let mut duplicates = Vec::new();
-    let mut sockets = Vec::new();
+    let mut sockets: Steered = Vec::new();
     for worker in 0..workers {
         let mut of_worker = Vec::new();
         for v6 in [false, true] {
-            match open_steered(v6, backlog) {
+            match inherited.next(v6).map_or_else(|| open(v6, backlog), Ok) {
                 Ok((socket, fd)) => {
                     of_worker.push(socket);
                     duplicates.push(SteeringSocket { worker, v6, fd });
@@ -192,11 +215,44 @@ fn open_steering(
         }
         sockets.push(of_worker);
     }
+    let left = inherited.sockets.into_iter().flatten();
+    for (socket, worker) in left.zip((0..workers).cycle()) {
+        sockets[worker].push(socket);
+    }
     Ok((duplicates, sockets))
 }
 
-fn open_steered(v6: bool, backlog: u32) -> io::Result<(TcpListener, OwnedFd)> {
-    let socket = socket::bind_steering(v6, backlog)?;
+fn open(v6: bool, backlog: u32) -> io::Result<(TcpListener, OwnedFd)> {
+    with_duplicate(socket::bind_steering(v6, backlog)?)
+}
+
+fn with_duplicate(socket: TcpListener) -> io::Result<(TcpListener, OwnedFd)> {
     let fd = socket.as_fd().try_clone_to_owned()?;
     Ok((socket, fd))
+}
+
+/// A predecessor's steered sockets of both families.
+struct Inherited {
+    sockets: [VecDeque<TcpListener>; 2],
+}
+
+impl Inherited {
+    fn new(fds: Vec<OwnedFd>, backlog: u32) -> Self {
+        let mut sockets = [VecDeque::new(), VecDeque::new()];
+        for fd in fds {
+            match socket::adopt_steering(fd, backlog) {
+                Ok((socket, v6)) => sockets[usize::from(v6)].push_back(socket),
+                Err(error) => {
+                    tracing::warn!(%error, "a socket of the predecessor's cannot be used; what it holds is lost");
+                }
+            }
+        }
+        Self { sockets }
+    }
+
+    /// One that can be used, if there is one.
+    fn next(&mut self, v6: bool) -> Option<(TcpListener, OwnedFd)> {
+        let socket = self.sockets[usize::from(v6)].pop_front()?;
+        with_duplicate(socket).ok()
+    }
 }

@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::tls::TlsTables;
-use crate::worker::{Command, Serving, WorkerHandle};
+use crate::worker::{Begins, Command, Serving, WorkerHandle};
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +90,15 @@ impl Proxy {
         let count = shared.settings.workers.get();
         let (listening, mut steered) = Listening::new(mode, count, &shared.settings.limits)
             .map_err(|(worker, source)| StartError::Steering { worker, source })?;
-        let receives = !listening.shares_datagrams();
+        let begins = Begins {
+            accepting: !listening.shares_connections(),
+            receiving: !listening.shares_datagrams(),
+        };
         let workers = (0..count)
             .map(|index| {
                 let sockets = steered.get_mut(index).map(std::mem::take);
                 let sockets = sockets.unwrap_or_default();
-                WorkerHandle::start(index, &shared, sockets, receives).map_err(|source| {
+                WorkerHandle::start(index, &shared, sockets, begins).map_err(|source| {
                     StartError::Worker {
                         worker: index,
                         source,
@@ -165,6 +168,18 @@ impl Proxy {
         }
     }
 
+    /// Begins to accept steered connections. They are accepted from the start unless a predecessor gave its sockets:
+    /// then not before this, which is to be called when they are this process's to serve.
+    pub async fn accept_connections(&self) {
+        self.all(|done| Command::Accept { done }).await;
+    }
+
+    /// Leaves the steered sockets to a successor that accepts from them. Without this, [`Proxy::drain`] goes on to
+    /// accept what the kernel has begun, and closes them.
+    pub async fn leave_connections(&self) {
+        self.all(|done| Command::LeaveConnections { done }).await;
+    }
+
     /// Begins to read the datagram sockets. They are read from the start unless some are a predecessor's: then
     /// not before this, which is to be called when that one has [left](Proxy::leave_datagrams) them.
     pub async fn receive_datagrams(&self) {
@@ -176,7 +191,8 @@ impl Proxy {
     /// the successor may begin. [`Proxy::apply`] must not be called afterwards.
     pub async fn leave_datagrams(&self) {
         for step in [Leaving::Stop, Leaving::Pin] {
-            self.all(|done| Command::Leave { step, done }).await;
+            self.all(|done| Command::LeaveDatagrams { step, done })
+                .await;
         }
         for _ in 0..LOOKS {
             datagram::settle().await;
@@ -185,7 +201,8 @@ impl Proxy {
             }
         }
         let step = Leaving::Close;
-        self.all(|done| Command::Leave { step, done }).await;
+        self.all(|done| Command::LeaveDatagrams { step, done })
+            .await;
     }
 
     /// One worker after the other, from the last to the first, as they show each other what they do not know: what
@@ -194,7 +211,7 @@ impl Proxy {
         let mut found = 0;
         for worker in self.workers.iter().rev() {
             let step = Leaving::Look;
-            let looked = worker.ask(|done| Command::Leave { step, done });
+            let looked = worker.ask(|done| Command::LeaveDatagrams { step, done });
             found += looked.await.unwrap_or_default();
         }
         found

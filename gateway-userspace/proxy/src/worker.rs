@@ -278,11 +278,15 @@ pub(crate) enum Command {
         datagrams: Vec<SocketAddr>,
         done: oneshot::Sender<()>,
     },
+    /// Accept steered connections from now on.
+    Accept { done: oneshot::Sender<()> },
+    /// Accept none any more, at once.
+    LeaveConnections { done: oneshot::Sender<()> },
     /// Read datagrams from now on.
     Receive { done: oneshot::Sender<()> },
     /// Leave the sockets of datagrams to another process, step by step; how many were found for others, or were of
     /// new clients.
-    Leave {
+    LeaveDatagrams {
         step: Leaving,
         done: oneshot::Sender<usize>,
     },
@@ -295,6 +299,15 @@ pub(crate) enum Command {
     },
 }
 
+/// What a worker does from the start on; the rest it does when it is told to, for a predecessor does it still.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begins {
+    /// Whether it accepts steered connections.
+    pub(crate) accepting: bool,
+    /// Whether it reads datagrams.
+    pub(crate) receiving: bool,
+}
+
 /// The owner's side of a worker. The worker ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
@@ -302,13 +315,12 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts worker `index` with the sockets that connections are steered to. Whether it `receives`
-    /// datagrams at once, or when it is told to.
+    /// Starts worker `index` with the sockets that connections are steered to.
     pub(crate) fn start(
         index: usize,
         shared: &Arc<Shared>,
         steered: Vec<TcpListener>,
-        receives: bool,
+        begins: Begins,
     ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::clone(shared);
@@ -323,7 +335,7 @@ impl WorkerHandle {
                 }
                 let local = tokio::task::LocalSet::new();
                 let worker = Worker::new(index, &shared);
-                local.block_on(&runtime, control::run(worker, steered, receives, inbox));
+                local.block_on(&runtime, control::run(worker, steered, begins, inbox));
             })?;
         Ok(Self { commands })
     }

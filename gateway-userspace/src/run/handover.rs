@@ -3,7 +3,8 @@
 //! A sequenced-packet socket; each message is one JSON value, descriptors travel beside it. The
 //! new process asks, the old one sends what it listens on, and nothing else happens until the new
 //! one says that it has taken over. What both listen on for datagrams is read by the old one until it answers
-//! that it drains, and by the new one from then on. After that answer the new one takes the names of the
+//! that it drains, and by the new one from then on. What BPF steers connections to is the new one's too, so that no
+//! handshake that the kernel has begun is reset; it accepts from them once it steers. After that answer the new one takes the names of the
 //! sockets in STATE, and then closes the connection. So, whichever is killed, and when:
 //!
 //! - The new one, before the old one has answered: the old one has its names and serves on; connections that were
@@ -53,6 +54,8 @@ pub struct Predecessor {
     pub revision: Revision,
     /// What it listens on; for datagrams alone if the packet path steers connections to it.
     pub sockets: Sockets,
+    /// What the packet path steers connections to.
+    pub steering: Vec<OwnedFd>,
 }
 
 /// What an old process tells a new one.
@@ -62,6 +65,8 @@ pub struct Estate {
     pub revision: Revision,
     /// What it listens on.
     pub sockets: Sockets,
+    /// What the packet path steers connections to, with the address of each.
+    pub steering: Sockets,
 }
 
 /// The end of an old process's service.
@@ -71,6 +76,8 @@ pub struct TakenOver {
     pub pid: u32,
     /// Whether the successor steers connections by BPF.
     pub l4: bool,
+    /// Whether it accepts from the sockets that they are steered to here.
+    pub shares: bool,
 }
 
 impl Predecessor {
@@ -107,13 +114,14 @@ impl Predecessor {
             &[],
         )?;
         let (welcome, _) = channel.receive()?;
-        let (pid, revision, count) = match welcome {
+        let (pid, revision, count, steering) = match welcome {
             Message::Welcome {
                 protocol: PROTOCOL,
                 pid,
                 revision,
                 sockets,
-            } => (pid, revision, sockets),
+                steering,
+            } => (pid, revision, sockets, steering),
             Message::Welcome { protocol, pid, .. } => {
                 anyhow::bail!(
                     "process {pid} speaks hand-over protocol {protocol}, not {PROTOCOL}; stop it first"
@@ -133,11 +141,13 @@ impl Predecessor {
             );
             sockets.extend(addresses.into_iter().zip(fds));
         }
+        let steering = sockets.split_off(sockets.len().saturating_sub(steering));
         Ok(Self {
             channel,
             pid,
             revision,
             sockets,
+            steering: steering.into_iter().map(|(_, fd)| fd).collect(),
         })
     }
 
@@ -146,13 +156,14 @@ impl Predecessor {
         self.channel.is_over()
     }
 
-    /// Says that this process serves; the old one begins to drain. Returns when it has heard. It listens until
+    /// Says that this process serves, and whether it `shares` the sockets that connections are steered to; the old one
+    /// begins to drain. Returns when it has heard. It listens until
     /// this is dropped, which is to be done when this process has the names.
     ///
     /// # Errors
     /// The old process is gone, which changes nothing for this one.
-    pub fn taken_over(&self, l4: bool) -> io::Result<()> {
-        self.channel.send(&Message::TakenOver { l4 }, &[])?;
+    pub fn taken_over(&self, l4: bool, shares: bool) -> io::Result<()> {
+        self.channel.send(&Message::TakenOver { l4, shares }, &[])?;
         match self.channel.receive()?.0 {
             Message::Draining => Ok(()),
             other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
@@ -243,12 +254,19 @@ fn session(socket: Socket, old: &dyn Old) -> io::Result<Option<(TakenOver, Chann
     let (Message::Hello { protocol: _, pid }, _) = channel.receive()? else {
         return Err(io::Error::other("a successor that does not say hello"));
     };
-    let Estate { revision, sockets } = old.estate()?;
+    let Estate {
+        revision,
+        mut sockets,
+        steering,
+    } = old.estate()?;
+    let steered = steering.len();
+    sockets.extend(steering);
     let welcome = Message::Welcome {
         protocol: PROTOCOL,
         pid: std::process::id(),
         revision,
         sockets: sockets.len(),
+        steering: steered,
     };
     channel.send(&welcome, &[])?;
     for part in sockets.chunks(SOCKETS_PER_MESSAGE) {
@@ -259,8 +277,8 @@ fn session(socket: Socket, old: &dyn Old) -> io::Result<Option<(TakenOver, Chann
     drop(sockets);
     tracing::info!(pid, "successor is getting ready");
     channel.set_patience(None)?;
-    let l4 = match channel.receive() {
-        Ok((Message::TakenOver { l4 }, _)) => l4,
+    let (l4, shares) = match channel.receive() {
+        Ok((Message::TakenOver { l4, shares }, _)) => (l4, shares),
         Ok((other, _)) => return Err(io::Error::other(format!("unexpected message {other:?}"))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
@@ -273,7 +291,7 @@ fn session(socket: Socket, old: &dyn Old) -> io::Result<Option<(TakenOver, Chann
     match channel.send(&Message::Draining, &[]) {
         // Datagrams that are left cannot be taken back: who starts next gets them.
         Err(_) if !has_datagrams(&old.estate()?) => Ok(None),
-        _ => Ok(Some((TakenOver { pid, l4 }, channel))),
+        _ => Ok(Some((TakenOver { pid, l4, shares }, channel))),
     }
 }
 

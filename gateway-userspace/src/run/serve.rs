@@ -1,5 +1,6 @@
 //! One life of a process.
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,6 +112,8 @@ struct Parts {
     admin: AdminState,
     admin_server: Option<Admin>,
     predecessor: Option<Predecessor>,
+    /// Whether connections are steered to sockets of the predecessor's.
+    shares: bool,
     handover: Option<SocketFile>,
     clerks: Option<Clerks>,
 }
@@ -129,12 +132,16 @@ impl Parts {
         l4: PacketPath,
         l4_reason: Option<String>,
     ) -> anyhow::Result<Self> {
-        let inherited = predecessor
+        let (inherited, steering) = predecessor
             .as_mut()
-            .map(|old| std::mem::take(&mut old.sockets))
+            .map(|old| (take(&mut old.sockets), take(&mut old.steering)))
             .unwrap_or_default();
+        let shares = l4_reason.is_none() && !steering.is_empty();
         let mode = match &l4_reason {
-            None => ListenMode::Steered { inherited },
+            None => ListenMode::Steered {
+                inherited,
+                steering,
+            },
             Some(_) => ListenMode::Sockets { inherited },
         };
         let config = Arc::new(config);
@@ -178,6 +185,7 @@ impl Parts {
             admin,
             admin_server: None,
             predecessor,
+            shares,
             handover: None,
             clerks: None,
         };
@@ -222,6 +230,7 @@ impl Parts {
         let (server, file) =
             Server::bind(&state.handover_socket()).context("cannot open the hand-over socket")?;
         let is_steered = packet_path::take_over(&self.l4, &self.proxy).await?;
+        self.proxy.accept_connections().await;
         let predecessor = self.tell_predecessor(is_steered).await?;
         self.publish(file)
             .context("cannot take the names of the sockets")?;
@@ -255,7 +264,8 @@ impl Parts {
         let Some(old) = self.predecessor.take() else {
             return Ok(None);
         };
-        let tell = move || (old.taken_over(is_steered), old);
+        let shares = self.shares;
+        let tell = move || (old.taken_over(is_steered, shares), old);
         let (told, old) = tokio::task::spawn_blocking(tell).await?;
         let pid = old.pid;
         match told {
@@ -321,6 +331,9 @@ impl Parts {
             );
             if let Some(server) = &mut self.admin_server {
                 server.close_address();
+            }
+            if taken_over.shares {
+                self.proxy.leave_connections().await;
             }
             if !taken_over.l4 {
                 packet_path::leave_for_sockets(&self.l4).await;

@@ -1,9 +1,11 @@
 //! A running process's part in a hand-over: it waits for a successor on a thread of its own.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use gateway_proxy::Proxy;
+use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -62,9 +64,19 @@ impl Successor {
 impl Old for Serving {
     fn estate(&self) -> io::Result<Estate> {
         let world = self.world.borrow().clone();
+        let steering = self.runtime.block_on(self.proxy.steering_sockets())?;
+        let with_address = |fd: OwnedFd| {
+            let address = SockRef::from(&fd).local_addr()?;
+            let address = address.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+            Ok((address, fd))
+        };
         Ok(Estate {
             revision: world.map(|world| world.revision()).unwrap_or_default(),
             sockets: self.runtime.block_on(self.proxy.listening_sockets())?,
+            steering: steering
+                .into_iter()
+                .map(|socket| with_address(socket.fd))
+                .collect::<io::Result<_>>()?,
         })
     }
 

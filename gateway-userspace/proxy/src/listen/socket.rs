@@ -21,6 +21,15 @@ pub(super) fn bind_steering(v6: bool, backlog: u32) -> io::Result<TcpListener> {
     open(SocketAddr::new(ip, 0), backlog, false)
 }
 
+/// Takes over a predecessor's steering socket; whether it is of IPv6.
+pub(super) fn adopt_steering(fd: OwnedFd, backlog: u32) -> io::Result<(TcpListener, bool)> {
+    tune(&fd)?;
+    SockRef::from(&fd).listen(queue(backlog))?;
+    let socket = TcpListener::from(fd);
+    let v6 = socket.local_addr()?.is_ipv6();
+    Ok((socket, v6))
+}
+
 /// Opens a listening socket that others may share.
 pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     open(address, backlog, true).map(OwnedFd::from)
@@ -80,6 +89,10 @@ fn open(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListen
     socket.set_reuse_port(shared)?;
     tune(&socket)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(queue(backlog))?;
     Ok(socket.into())
+}
+
+fn queue(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX)
 }

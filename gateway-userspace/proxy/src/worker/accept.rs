@@ -20,8 +20,16 @@ const REST: Duration = Duration::from_millis(100);
 
 /// A task that accepts connections from one socket.
 pub(super) struct Acceptor {
-    finish: oneshot::Sender<()>,
+    finish: oneshot::Sender<End>,
     task: JoinHandle<()>,
+}
+
+/// How a task ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// What is on its way is accepted first.
+    LastCall,
+    AtOnce,
 }
 
 impl Acceptor {
@@ -41,7 +49,13 @@ impl Acceptor {
 
     /// Accepts what is on its way, then closes the socket. The task ends when that is done.
     pub(super) fn finish(self) -> JoinHandle<()> {
-        let _ = self.finish.send(());
+        let _ = self.finish.send(End::LastCall);
+        self.task
+    }
+
+    /// Accepts nothing more. The task ends when the socket is closed.
+    pub(super) fn leave(self) -> JoinHandle<()> {
+        let _ = self.finish.send(End::AtOnce);
         self.task
     }
 }
@@ -50,14 +64,17 @@ async fn run(
     worker: Rc<Worker>,
     listener: TcpListener,
     dialled: Option<SocketAddr>,
-    mut finished: oneshot::Receiver<()>,
+    mut finished: oneshot::Receiver<End>,
 ) {
-    loop {
+    let end = loop {
         tokio::select! {
             biased;
-            _ = &mut finished => break,
+            end = &mut finished => break end,
             accepted = listener.accept() => take(&worker, dialled, accepted).await,
         }
+    };
+    if end == Ok(End::AtOnce) {
+        return;
     }
     // A handshake that the kernel has begun for this socket would be reset if it closed now: the
     // last acknowledgement of such a handshake is waited for.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::accept::Acceptor;
-use super::{Command, Serving, Worker};
+use super::{Begins, Command, Serving, Worker};
 use crate::datagram::{Leaving, Left, Reader};
 use crate::timers::TICK;
 
@@ -22,14 +22,17 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) async fn run(
     worker: Rc<Worker>,
     steered: Vec<TcpListener>,
-    receives: bool,
+    begins: Begins,
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) {
     let clock = tokio::task::spawn_local(keep_time(Rc::clone(&worker)));
-    let mut acceptors = Acceptors::default();
-    let mut readers = Readers::new(receives);
-    for socket in steered {
-        acceptors.add(&worker, None, socket);
+    let mut acceptors = Acceptors {
+        waiting: steered,
+        ..Acceptors::default()
+    };
+    let mut readers = Readers::new(begins.receiving);
+    if begins.accepting {
+        acceptors.accept(&worker);
     }
     while let Some(command) = inbox.recv().await {
         match command {
@@ -57,11 +60,19 @@ pub(super) async fn run(
                 readers.close(&worker, &datagrams).await;
                 let _ = done.send(());
             }
+            Command::Accept { done } => {
+                acceptors.accept(&worker);
+                let _ = done.send(());
+            }
+            Command::LeaveConnections { done } => {
+                acceptors.leave().await;
+                let _ = done.send(());
+            }
             Command::Receive { done } => {
                 readers.receive(&worker);
                 let _ = done.send(());
             }
-            Command::Leave { step, done } => {
+            Command::LeaveDatagrams { step, done } => {
                 let found = readers.leave(&worker, step).await;
                 let _ = done.send(found);
             }
@@ -95,6 +106,8 @@ impl Worker {
 struct Acceptors {
     bound: HashMap<SocketAddr, Vec<Acceptor>>,
     steered: Vec<Acceptor>,
+    /// Steered sockets that a predecessor still accepts from.
+    waiting: Vec<TcpListener>,
 }
 
 impl Acceptors {
@@ -110,6 +123,20 @@ impl Acceptors {
         match address {
             Some(address) => self.bound.entry(address).or_default().push(acceptor),
             None => self.steered.push(acceptor),
+        }
+    }
+
+    fn accept(&mut self, worker: &Rc<Worker>) {
+        for socket in std::mem::take(&mut self.waiting) {
+            self.add(worker, None, socket);
+        }
+    }
+
+    /// Ends the steered ones as they are: their queues are a successor's.
+    async fn leave(&mut self) {
+        let left: Vec<_> = self.steered.drain(..).map(Acceptor::leave).collect();
+        for acceptor in left {
+            let _ = acceptor.await;
         }
     }
 

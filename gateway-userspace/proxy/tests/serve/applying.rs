@@ -236,6 +236,7 @@ async fn steered_workers_listen_on_loopback_and_hand_out_their_sockets() {
         settings,
         ListenMode::Steered {
             inherited: Vec::new(),
+            steering: Vec::new(),
         },
     )
     .unwrap();
@@ -262,6 +263,7 @@ async fn a_steered_connection_is_served_by_the_address_it_was_made_to() {
         settings,
         ListenMode::Steered {
             inherited: Vec::new(),
+            steering: Vec::new(),
         },
     )
     .unwrap();
@@ -278,4 +280,84 @@ async fn a_steered_connection_is_served_by_the_address_it_was_made_to() {
         Client::connect(address).await.get("a", "/").await.body,
         "new"
     );
+}
+
+/// A proxy that connections are steered to, at its first worker's socket for IPv4.
+async fn steered(workers: usize, steering: Vec<std::os::fd::OwnedFd>) -> (Proxy, SocketAddr) {
+    let settings = Settings {
+        workers: workers.try_into().unwrap(),
+        ..Settings::default()
+    };
+    let inherited = Vec::new();
+    let mode = ListenMode::Steered {
+        inherited,
+        steering,
+    };
+    let proxy = Proxy::start(settings, mode).unwrap();
+    let address = steered_addresses(&proxy).await[0];
+    (proxy, address)
+}
+
+async fn steered_addresses(proxy: &Proxy) -> Vec<SocketAddr> {
+    let sockets = proxy.steering_sockets().await.unwrap();
+    let address = |socket: &gateway_proxy::SteeringSocket| {
+        let address = socket2::SockRef::from(&socket.fd).local_addr().unwrap();
+        address.as_socket().unwrap()
+    };
+    sockets.iter().map(address).collect()
+}
+
+async fn handed_over(proxy: &Proxy) -> Vec<std::os::fd::OwnedFd> {
+    let sockets = proxy.steering_sockets().await.unwrap();
+    sockets.into_iter().map(|socket| socket.fd).collect()
+}
+
+#[tokio::test]
+async fn steered_sockets_outlive_their_process_with_what_waits_in_them() {
+    let (old_backend, new_backend) = (Backend::answering(OLD).await, Backend::answering(NEW).await);
+    let (old, address) = steered(1, Vec::new()).await;
+    let config = Config::to(&[old_backend.address]).build(address);
+    old.apply(compile(&config, Revision(1), None).snapshot)
+        .await;
+    let (new, same) = steered(1, handed_over(&old).await).await;
+    assert_eq!(same, address);
+    let config = Config::to(&[new_backend.address]).build(address);
+    new.apply(compile(&config, Revision(2), None).snapshot)
+        .await;
+    for _ in 0..20 {
+        let body = Client::connect(address).await.get("a", "/").await.body;
+        assert_eq!(
+            body, "old",
+            "the new one does not accept before it is told to"
+        );
+    }
+    old.leave_connections().await;
+    let waiting = Client::connect(address).await;
+    old.drain(std::time::Duration::from_secs(30)).await;
+    drop(old);
+    new.accept_connections().await;
+    let mut waiting = waiting;
+    assert_eq!(waiting.get("a", "/").await.body, "new");
+    let body = Client::connect(address).await.get("a", "/").await.body;
+    assert_eq!(body, "new");
+}
+
+#[tokio::test]
+async fn every_steered_socket_is_adopted_whatever_number_of_workers_there_are() {
+    for (before, after) in [(1, 3), (3, 1)] {
+        let (old, _) = steered(before, Vec::new()).await;
+        let adopted = steered_addresses(&old).await;
+        let (new, _) = steered(after, handed_over(&old).await).await;
+        old.leave_connections().await;
+        drop(old);
+        let steered = steered_addresses(&new).await;
+        assert_eq!(steered.len(), 2 * after, "one of each family");
+        let kept = steered.iter().filter(|a| adopted.contains(a)).count();
+        assert_eq!(kept, 2 * before.min(after));
+        new.accept_connections().await;
+        // Nobody serves these addresses, so that who accepts closes.
+        for address in adopted {
+            Client::connect(address).await.ends().await;
+        }
+    }
 }

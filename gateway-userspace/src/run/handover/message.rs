@@ -42,6 +42,9 @@ pub enum Message {
         revision: Revision,
         /// How many sockets follow.
         sockets: usize,
+        /// How many of them, the last ones, are those that BPF steers connections to.
+        #[serde(default)]
+        steering: usize,
     },
     /// Old to new: listening sockets, as descriptors beside the message in the same order.
     Sockets {
@@ -52,6 +55,9 @@ pub enum Message {
     TakenOver {
         /// Whether it steers connections by BPF.
         l4: bool,
+        /// Whether it accepts from the sockets that the old one steers connections to.
+        #[serde(default)]
+        shares: bool,
     },
     /// Old to new: it takes no new connections.
     Draining,
