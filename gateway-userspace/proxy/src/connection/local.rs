@@ -105,6 +105,14 @@ impl Wanted {
         }
     }
 
+    /// What is known of it when the head was refused.
+    pub(super) fn of_refused(method: &str) -> Self {
+        Self {
+            head: method == "HEAD",
+            ..Self::default()
+        }
+    }
+
     /// The answer to a failure; none if the client has gone.
     pub(super) fn answer(self, error: &ProxyError) -> Option<Answer> {
         let asker = Asker {

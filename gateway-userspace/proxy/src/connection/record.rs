@@ -225,7 +225,7 @@ pub(super) struct Refused<'a> {
     /// The target as it was sent.
     pub(super) target: &'a str,
     pub(super) protocol: &'static str,
-    /// When it was refused.
+    /// When its head was there, as far as it came.
     pub(super) at: Instant,
     /// The status sent.
     pub(super) status: u16,

@@ -46,9 +46,6 @@ impl Method {
     }
 }
 
-/// How much is shown of a method or target that was refused.
-const MAX_SHOWN: usize = 256;
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -136,10 +133,9 @@ impl RequestHead {
         let line = text.split(|b| matches!(b, b'\r' | b'\n')).next();
         let mut words = line.unwrap_or_default().split(|&b| b == b' ');
         match (words.next(), words.next()) {
-            (Some(method), Some(target)) if bytes::all(method, TCHAR) => (
-                bytes::ascii(&method[..method.len().min(MAX_SHOWN)]),
-                bytes::ascii(&target[..target.len().min(MAX_SHOWN)]),
-            ),
+            (Some(method), Some(target)) if bytes::all(method, TCHAR) => {
+                (bytes::shown(method), bytes::shown(target))
+            }
             _ => ("", ""),
         }
     }

@@ -165,6 +165,12 @@ pub(crate) fn ascii(text: &[u8]) -> &str {
     str::from_utf8(text).unwrap_or_default()
 }
 
+/// The beginning of what may be anything, for the log: at most 256 bytes, as far as they are UTF-8.
+pub(crate) fn shown(text: &[u8]) -> &str {
+    let most = &text[..text.len().min(256)];
+    most.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+}
+
 /// The members of a comma-separated list without outer white space, empty ones included.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim)
@@ -208,6 +214,21 @@ mod tests {
                 assert_eq!(is_value(&text), is_value_byte(b), "{b} at {at}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_shown_ends_before_it_is_long_or_no_text() {
+        for (text, expected) in [
+            (b"/a\xc3\xa9".as_slice(), "/a\u{e9}"),
+            (b"/a\xffb", "/a"),
+            (b"\xff", ""),
+            (b"", ""),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert_eq!(shown(&[b'a'; 300]), "a".repeat(256));
+        let cut = ["a".repeat(255), "\u{e9}".into()].concat();
+        assert_eq!(shown(cut.as_bytes()), &cut[..255], "no half of a character");
     }
 
     #[test]

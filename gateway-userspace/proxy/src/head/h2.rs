@@ -62,6 +62,20 @@ impl<'a> H2Head<'a> {
         })
     }
 
+    /// Method and target of a head that was refused, as they were sent.
+    pub(crate) fn as_sent(parts: &Parts) -> (&str, &str) {
+        let uri = &parts.uri;
+        // `CONNECT` has an authority and nothing else.
+        let authority = || uri.authority().map_or("", http::uri::Authority::as_str);
+        let path = uri.path_and_query();
+        let target = path.map_or_else(authority, http::uri::PathAndQuery::as_str);
+        let method = parts.method.as_str();
+        (
+            bytes::shown(method.as_bytes()),
+            bytes::shown(target.as_bytes()),
+        )
+    }
+
     /// Whether there is such a field; most heads hold few, and none that has to be looked for.
     fn has(&self, known: Known) -> bool {
         self.seen & known.bit() != 0

@@ -1,8 +1,10 @@
 //! Access log lines as they arrive in a file.
 
 use gateway_proxy::{AccessLogFormat, AccessLogOutput, Settings};
+use http::Request;
+use http_body_util::BodyExt;
 
-use crate::support::{Backend, Config, World};
+use crate::support::{Backend, Config, World, empty};
 
 const SHORT: std::time::Duration = std::time::Duration::from_millis(150);
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -149,5 +151,54 @@ async fn a_head_that_is_refused_is_logged_too() {
         );
         assert_eq!(text("client"), "127.0.0.1");
         assert!(text("error").starts_with("downstream: "), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_head_that_is_refused_is_logged_with_the_status_that_is_sent() {
+    let long = "X".repeat(33);
+    let requests = [
+        ("GET", "/é\"%zz?a", "", 400, 16),
+        ("HEAD", "/%2f", "", 400, 0),
+        ("PUT", "/put", "more", 417, 23),
+        (&long, "/long", "", 501, 20),
+    ];
+    let ask = async |world: &World| {
+        let mut client = world.http2().await;
+        for (method, path, expect, status, bytes) in requests {
+            let request = Request::builder().method(method);
+            let mut request = request.uri(format!("http://shop.example{path}"));
+            if !expect.is_empty() {
+                request = request.header("expect", expect);
+            }
+            let request = request.body(empty()).unwrap();
+            let response = client.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{method} {path}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), bytes, "{method} {path}");
+        }
+        let stats = world.proxy.stats();
+        assert_eq!((stats.responses_4xx, stats.responses_5xx), (3, 1));
+    };
+    let lines = logged("refused-http2", AccessLogFormat::Json, ask, |_| {}).await;
+    assert_eq!(lines.len(), requests.len(), "{lines:?}");
+    for (line, (method, path, _, status, bytes)) in lines.iter().zip(requests) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for (name, value) in [
+            ("method", method),
+            ("path", path),
+            ("protocol", "HTTP/2"),
+            ("flags", "DPE"),
+            ("client", "127.0.0.1"),
+        ] {
+            assert_eq!(line[name], value, "{line}");
+        }
+        assert_eq!(
+            (&line["status"], &line["bytes_sent"]),
+            (&status.into(), &bytes.into()),
+            "{line}"
+        );
+        let error = line["error"].as_str().unwrap();
+        assert!(error.starts_with("downstream: "), "{line}");
     }
 }

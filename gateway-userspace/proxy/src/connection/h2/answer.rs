@@ -8,13 +8,14 @@ use gateway_model::snapshot::CompiledRule;
 use h2::Reason;
 use h2::server::SendResponse;
 use http::Response;
+use http::request::Parts;
 
 use super::body::{self, ResponseBody};
 use super::guard::StreamState;
 use crate::connection::local::Wanted;
-use crate::connection::record::Record;
+use crate::connection::record::{Record, Refused};
 use crate::error::{Kind, ProxyError, Side};
-use crate::head::Violation;
+use crate::head::{H2Head, Violation};
 use crate::respond::Answer;
 
 /// Sends an informational response. One that a client cannot be sent, it does without.
@@ -28,16 +29,31 @@ pub(super) fn inform(respond: &RefCell<SendResponse<Bytes>>, head: http::Result<
 }
 
 /// The answer to a head that breaks the policy. The connection lives.
+#[cold]
 pub(super) fn refuse(
     state: &StreamState,
     respond: &RefCell<SendResponse<Bytes>>,
-    error: &ProxyError,
+    parts: &Parts,
+    violation: Violation,
 ) -> body::Begun {
-    let counters = &state.session.downstream.worker.counters;
-    counters.requests_refused.up();
-    counters.responses_4xx.up();
-    let wanted = Wanted::default();
-    send(state, respond, wanted.answer(error), wanted)
+    let error = ProxyError::downstream(violation);
+    let (method, target) = H2Head::as_sent(parts);
+    let wanted = Wanted::of_refused(method);
+    let answer = wanted.answer(&error);
+    let body_len = |answer: &Answer| match wanted.is_head() {
+        true => 0,
+        false => answer.body.len(),
+    };
+    let refused = Refused {
+        method,
+        target,
+        protocol: "HTTP/2",
+        at: state.began,
+        status: answer.as_ref().map_or(0, |answer| answer.status),
+        bytes_sent: answer.as_ref().map_or(0, body_len),
+    };
+    refused.end(&state.session.downstream, &error);
+    send(state, respond, answer, wanted)
 }
 
 /// Ends a request whose head is more than the connection may hold. If there can be room for it another time, the

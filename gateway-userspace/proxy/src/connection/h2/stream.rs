@@ -97,7 +97,7 @@ fn begin<'a>(
     let head = match H2Head::check(&parts, limits, body.is_end_stream()) {
         Ok(head) => head,
         Err(violation) => {
-            let refused = refuse(state, respond, &ProxyError::downstream(violation));
+            let refused = refuse(state, respond, &parts, violation);
             return Some(Begun::Answered(refused));
         }
     };

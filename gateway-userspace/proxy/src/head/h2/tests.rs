@@ -116,6 +116,17 @@ fn row12_3b_connect_and_trace_are_refused() {
     }
 }
 
+#[test]
+fn what_was_refused_is_shown_as_it_was_sent() {
+    for (uri, target) in [
+        ("https://a/%zz/../b?c", "/%zz/../b?c"),
+        ("https://a", "/"),
+        ("a:80", "a:80"),
+    ] {
+        assert_eq!(H2Head::as_sent(&request(uri, &[])), ("GET", target));
+    }
+}
+
 /// What an upstream is sent of a request with a body.
 fn encoded(uri: &str, fields: &[(&str, &str)]) -> String {
     let mut parts = request(uri, fields);
