@@ -13,4 +13,4 @@ pub(crate) mod websocket;
 pub use h2::{H2Head, is_trailer_allowed};
 pub use known::Known;
 pub use source::Source;
-pub use violation::Violation;
+pub use violation::{ByViolation, Violation};

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::head::{ByViolation, Violation};
+
 /// Whether a figure only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -57,10 +59,16 @@ macro_rules! figures {
     ($($kind:ident $name:ident: $help:literal,)*) => {
         /// All figures of a proxy, all workers added up.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct Stats { $(#[doc = $help] pub $name: u64,)* }
+        pub struct Stats {
+            $(#[doc = $help] pub $name: u64,)*
+            /// Requests refused by the head policy, a head limit or for a malformed body.
+            pub requests_refused: u64,
+            /// The same by what was wrong with them.
+            pub refusals: ByViolation<u64>,
+        }
 
         impl Stats {
-            /// Every figure, in a fixed order.
+            /// Every figure that is one number, in a fixed order; refusals are one for each reason.
             pub fn metrics(&self) -> impl Iterator<Item = Metric> {
                 [$(Metric {
                     name: stringify!($name),
@@ -72,13 +80,17 @@ macro_rules! figures {
 
             pub(crate) fn include(&mut self, worker: &Counters) {
                 $(self.$name = self.$name.wrapping_add(worker.$name.read());)*
+                self.include_refusals(&worker.refusals);
             }
         }
 
         /// The figures of one worker; aligned so that no two workers write one cache line.
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub(crate) struct Counters { $(pub(crate) $name: Figure,)* }
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Figure,)*
+            pub(crate) refusals: ByViolation<Figure>,
+        }
     };
 }
 
@@ -95,7 +107,6 @@ figures! {
     Counter requests_http1: "HTTP/1 requests.",
     Counter requests_http2: "HTTP/2 requests.",
     Gauge requests_active: "Requests being served.",
-    Counter requests_refused: "Requests refused by the head policy or a head limit.",
     Counter requests_misdirected: "Requests answered with 421.",
     Counter requests_unrouted: "Requests that no rule matched.",
     Counter requests_aborted: "Requests whose client went away before the whole response was sent.",
@@ -137,6 +148,16 @@ figures! {
     Counter panics: "Panics caught while serving a connection.",
 }
 
+impl Stats {
+    fn include_refusals(&mut self, worker: &ByViolation<Figure>) {
+        for &violation in Violation::ALL {
+            let count = worker[violation].read();
+            self.refusals[violation] += count;
+            self.requests_refused += count;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +177,19 @@ mod tests {
                 .metrics()
                 .any(|m| m.name == "requests_http1" && m.value == 3)
         );
+    }
+
+    #[test]
+    fn refusals_of_all_workers_are_added_up_by_reason_and_altogether() {
+        let workers = [Counters::default(), Counters::default()];
+        workers[0].refusals[Violation::HostMissing].up();
+        workers[1].refusals[Violation::HostMissing].up();
+        workers[1].refusals[Violation::InformationalBody].up();
+        let mut stats = Stats::default();
+        workers.iter().for_each(|w| stats.include(w));
+        assert_eq!(stats.refusals[Violation::HostMissing], 2);
+        assert_eq!(stats.refusals[Violation::InformationalBody], 1);
+        assert_eq!(stats.refusals[Violation::HostInvalid], 0);
+        assert_eq!(stats.requests_refused, 3);
     }
 }

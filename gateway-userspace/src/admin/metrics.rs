@@ -1,8 +1,8 @@
 //! `/metrics` in the text format of Prometheus.
 //!
-//! Labels are names that somebody configured (gateway, listener, route, rule, Secret) and classes
-//! of status codes, never anything that a client sends; a rule without requests has no series, and
-//! requests that no rule matched are one series.
+//! Labels are names that somebody configured (gateway, listener, route, rule, Secret), classes of
+//! status codes and reasons of Sluice's own, never anything that a client sends; a rule without
+//! requests has no series, and requests that no rule matched are one series.
 
 mod source;
 mod statuses;
@@ -11,6 +11,7 @@ use std::fmt::{Display, Write as _};
 
 use gateway_model::snapshot::{CompiledRule, DURATION_BOUNDS_US, RuleTotals};
 use gateway_proxy::MetricKind;
+use gateway_proxy::head::{ByViolation, Violation};
 
 use super::AdminState;
 use crate::view::listeners;
@@ -32,7 +33,8 @@ pub async fn metrics(state: &AdminState) -> String {
     source::source(state.health.as_deref(), &mut out);
     statuses::statuses(state.statuses.as_deref(), &mut out);
     state.times.write(&mut out.0);
-    for metric in state.proxy.stats().metrics() {
+    let stats = state.proxy.stats();
+    for metric in stats.metrics() {
         let (suffix, kind) = match metric.kind {
             MetricKind::Counter => ("_total", "counter"),
             MetricKind::Gauge => ("", "gauge"),
@@ -41,6 +43,7 @@ pub async fn metrics(state: &AdminState) -> String {
         out.head(&name, kind, metric.help);
         out.value(&name, &[], metric.value);
     }
+    refusals(&stats.refusals, &mut out);
     packets(state, &mut out).await;
     out.0
 }
@@ -248,6 +251,23 @@ fn durations(used: &[(&CompiledRule, RuleTotals)], out: &mut Text) {
     out.value(&format!("{name}_count"), &[], count);
 }
 
+/// Every reason that a request can give, those without a count too: who makes an alert finds them all here, and the
+/// first refusal is a rise.
+fn refusals(refusals: &ByViolation<u64>, out: &mut Text) {
+    let name = "sluice_requests_refused_total";
+    out.head(
+        name,
+        "counter",
+        "Requests refused by the head policy, a head limit or for a malformed body, by what was wrong.",
+    );
+    for &violation in Violation::ALL {
+        let count = refusals[violation];
+        if count > 0 || !violation.is_of_responses() {
+            out.value(name, &[("reason", violation.name())], count);
+        }
+    }
+}
+
 async fn packets(state: &AdminState, out: &mut Text) {
     let counters = match state.l4.lock().await.as_ref() {
         Some(l4) => l4.counters(),
@@ -315,6 +335,28 @@ fn micros(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_have_their_reason_and_reasons_their_zero() {
+        let mut counts = ByViolation::default();
+        counts[Violation::HostMissing] = 2;
+        counts[Violation::TooManyHeaders] = 1;
+        let mut out = Text::default();
+        refusals(&counts, &mut out);
+        let samples = out.0.lines().filter(|line| !line.starts_with('#'));
+        let samples: Vec<&str> = samples.collect();
+        for sample in [
+            "sluice_requests_refused_total{reason=\"host-missing\"} 2",
+            "sluice_requests_refused_total{reason=\"too-many-headers\"} 1",
+            "sluice_requests_refused_total{reason=\"chunk\"} 0",
+        ] {
+            assert!(samples.contains(&sample), "{samples:?}");
+        }
+        let values = samples.iter().filter_map(|line| line.rsplit(' ').next());
+        let values = values.map(|value| value.parse::<u64>().expect("a count"));
+        assert_eq!(values.sum::<u64>(), 3);
+        assert!(!out.0.contains("status-line"), "no request has one");
+    }
 
     #[test]
     fn labels_are_escaped() {

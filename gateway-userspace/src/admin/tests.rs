@@ -225,6 +225,7 @@ fn metrics_are_text_that_prometheus_reads() {
     }
     assert!(text.contains("sluice_listener_up{gateway=\"infra/web\",listener=\"http\"} 1\n"));
     assert!(text.contains("sluice_config_revision 1\n"));
+    assert!(text.contains("sluice_requests_refused_total{reason=\"host-missing\"} 0\n"));
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn count_error(downstream: &Downstream, error: &ProxyError) {
         (_, Kind::Overloaded) => counters.overload_refusals.up(),
         (_, Kind::SourceDenied) => counters.connections_denied.up(),
         (Side::Upstream, Kind::Protocol(_)) => counters.upstream_protocol_errors.up(),
-        (_, Kind::Protocol(_)) => counters.requests_refused.up(),
+        (_, Kind::Protocol(violation)) => counters.refusals[violation].up(),
         (Side::Downstream, Kind::Closed | Kind::Io) => counters.requests_aborted.up(),
         (Side::Downstream, Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout) => {
             counters.timeouts_downstream.up();

@@ -1,88 +1,110 @@
 //! What a peer can get wrong in a message, and the status each fault is answered with.
 
 use std::fmt;
+use std::ops::{Index, IndexMut};
 
-/// One broken rule. Display is for the operator; the client gets [`Violation::status`] and no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Violation {
+macro_rules! violations {
+    ($($(#[$doc:meta])* $violation:ident: $name:literal, $text:literal;)*) => {
+        /// One broken rule. Display is for the operator; the client gets [`Violation::status`] and no more.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Violation { $($(#[$doc])* $violation,)* }
+
+        impl Violation {
+            /// Every one, in the order of their declaration.
+            pub const ALL: &[Self] = &[$(Self::$violation,)*];
+
+            /// What metrics call it. Dashboards and alerts hold on to it: it stays when the variant or the text changes.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$violation => $name,)* }
+            }
+
+            fn text(self) -> &'static str {
+                match self { $(Self::$violation => $text,)* }
+            }
+        }
+    };
+}
+
+violations! {
     /// The request line is not `method SP target SP version`.
-    RequestLine,
+    RequestLine: "request-line", "malformed request line";
     /// `CONNECT` or `TRACE`.
-    MethodRefused,
+    MethodRefused: "method-refused", "method CONNECT or TRACE";
     /// A method longer than 32 bytes.
-    MethodUnknown,
+    MethodUnknown: "method-unknown", "method longer than 32 bytes";
     /// A well-formed version that is neither 1.0 nor 1.1.
-    VersionUnsupported,
+    VersionUnsupported: "version-unsupported", "http version is neither 1.0 nor 1.1";
     /// The target is over [`crate::limits::HeadLimits::target_bytes`].
-    TargetTooLong,
+    TargetTooLong: "target-too-long", "request target over the limit";
     /// Neither origin-form nor absolute-form, nor `*` with `OPTIONS`.
-    TargetForm,
+    TargetForm: "target-form", "request target is not in origin or absolute form";
     /// A control, a space or a byte above 126 in the target.
-    TargetByte,
+    TargetByte: "target-byte", "forbidden byte in the request target";
     /// `#` in the target.
-    TargetFragment,
+    TargetFragment: "target-fragment", "'#' in the request target";
     /// `\` in the path.
-    PathBackslash,
+    PathBackslash: "path-backslash", "'\\' in the path";
     /// `%` without two hexadecimal digits, an escaped control, or an overlong UTF-8 sequence in the path.
-    PathEscape,
+    PathEscape: "path-escape", "bad percent escape in the path";
     /// `%2f` or `%5c` in the path.
-    PathEscapedSlash,
+    PathEscapedSlash: "path-escaped-slash", "escaped slash or backslash in the path";
     /// A dot segment with parameters, such as `..;x`.
-    PathDotParameter,
+    PathDotParameter: "path-dot-parameter", "dot segment with parameters in the path";
     /// The scheme of an absolute target or `:scheme` is neither `http` nor `https`.
-    Scheme,
+    Scheme: "scheme", "scheme is neither http nor https";
     /// The head is over [`crate::limits::HeadLimits::bytes`].
-    HeadTooLarge,
+    HeadTooLarge: "head-too-large", "head over the size limit";
     /// More than [`crate::limits::HeadLimits::lines`] lines.
-    TooManyHeaders,
+    TooManyHeaders: "too-many-headers", "more header lines than the limit";
     /// A line does not end in CR LF.
-    LineEnd,
+    LineEnd: "line-end", "line does not end in CR LF";
     /// A line begins with white space (RFC 9112 §5.2 `obs-fold`).
-    Folding,
+    Folding: "folding", "folded header line";
     /// A line without colon, without name, or with white space before the colon.
-    HeaderLine,
+    HeaderLine: "header-line", "malformed header line";
     /// A name with `_`, `.` or another character outside `[A-Za-z0-9-]`.
-    HeaderName,
+    HeaderName: "header-name", "header name with a character outside [A-Za-z0-9-]";
     /// A control character in a value.
-    HeaderValue,
+    HeaderValue: "header-value", "control character in a header value";
     /// HTTP/1.1 without `Host`, or HTTP/2 without authority.
-    HostMissing,
+    HostMissing: "host-missing", "no host";
     /// More than one `Host`.
-    HostDuplicate,
+    HostDuplicate: "host-duplicate", "more than one host";
     /// Not `host [":" port]`: empty, user information, a path, a bad port.
-    HostInvalid,
+    HostInvalid: "host-invalid", "invalid host";
     /// The target's authority and `Host` differ.
-    HostMismatch,
+    HostMismatch: "host-mismatch", "host differs from the target's authority";
     /// A `Content-Length` that is not a decimal number below 2^63.
-    LengthInvalid,
+    LengthInvalid: "length-invalid", "invalid content-length";
     /// Two different `Content-Length`.
-    LengthConflict,
+    LengthConflict: "length-conflict", "different content-length lines";
     /// Both `Content-Length` and `Transfer-Encoding`.
-    LengthAndCoding,
+    LengthAndCoding: "length-and-coding", "content-length with transfer-encoding";
     /// `Transfer-Encoding` that is malformed, repeated, or in HTTP/1.0.
-    CodingMalformed,
+    CodingMalformed: "coding-malformed", "malformed transfer-encoding";
     /// A transfer coding other than `chunked`.
-    CodingUnsupported,
+    CodingUnsupported: "coding-unsupported", "unsupported transfer coding";
     /// `Connection` nominates a field that is end-to-end.
-    ConnectionNomination,
+    ConnectionNomination: "connection-nomination", "connection nominates an end-to-end field";
     /// A field that concerns a connection in HTTP/2 (RFC 9113 §8.2.2).
-    ConnectionField,
+    ConnectionField: "connection-field", "connection-specific field in http/2";
     /// `Expect` other than `100-continue`.
-    Expectation,
+    Expectation: "expectation", "unknown expectation";
     /// A WebSocket handshake that breaks RFC 6455 §4.1.
-    WebSocketHandshake,
+    WebSocketHandshake: "websocket-handshake", "invalid websocket handshake";
     /// A chunk size, extension or line end that is not RFC 9112 §7.1.
-    Chunk,
+    Chunk: "chunk", "malformed chunk";
     /// A trailer line that is malformed, forbidden, or over the limits.
-    Trailer,
+    Trailer: "trailer", "malformed or forbidden trailer";
     /// The connection ended before the message did.
-    Truncated,
+    Truncated: "truncated", "message ended early";
     /// The status line is not `HTTP/1.x SP 3DIGIT`.
-    StatusLine,
+    StatusLine: "status-line", "malformed status line";
     /// A status that does not belong here: 101 without an upgrade, or below 100.
-    StatusUnexpected,
+    StatusUnexpected: "status-unexpected", "unexpected status";
     /// An informational response that says it has a body.
-    InformationalBody,
+    InformationalBody: "informational-body", "informational response with a body";
 }
 
 impl Violation {
@@ -100,48 +122,13 @@ impl Violation {
         }
     }
 
-    fn text(self) -> &'static str {
-        match self {
-            Self::RequestLine => "malformed request line",
-            Self::MethodRefused => "method CONNECT or TRACE",
-            Self::MethodUnknown => "method longer than 32 bytes",
-            Self::VersionUnsupported => "http version is neither 1.0 nor 1.1",
-            Self::TargetTooLong => "request target over the limit",
-            Self::TargetForm => "request target is not in origin or absolute form",
-            Self::TargetByte => "forbidden byte in the request target",
-            Self::TargetFragment => "'#' in the request target",
-            Self::PathBackslash => "'\\' in the path",
-            Self::PathEscape => "bad percent escape in the path",
-            Self::PathEscapedSlash => "escaped slash or backslash in the path",
-            Self::PathDotParameter => "dot segment with parameters in the path",
-            Self::Scheme => "scheme is neither http nor https",
-            Self::HeadTooLarge => "head over the size limit",
-            Self::TooManyHeaders => "more header lines than the limit",
-            Self::LineEnd => "line does not end in CR LF",
-            Self::Folding => "folded header line",
-            Self::HeaderLine => "malformed header line",
-            Self::HeaderName => "header name with a character outside [A-Za-z0-9-]",
-            Self::HeaderValue => "control character in a header value",
-            Self::HostMissing => "no host",
-            Self::HostDuplicate => "more than one host",
-            Self::HostInvalid => "invalid host",
-            Self::HostMismatch => "host differs from the target's authority",
-            Self::LengthInvalid => "invalid content-length",
-            Self::LengthConflict => "different content-length lines",
-            Self::LengthAndCoding => "content-length with transfer-encoding",
-            Self::CodingMalformed => "malformed transfer-encoding",
-            Self::CodingUnsupported => "unsupported transfer coding",
-            Self::ConnectionNomination => "connection nominates an end-to-end field",
-            Self::ConnectionField => "connection-specific field in http/2",
-            Self::Expectation => "unknown expectation",
-            Self::WebSocketHandshake => "invalid websocket handshake",
-            Self::Chunk => "malformed chunk",
-            Self::Trailer => "malformed or forbidden trailer",
-            Self::Truncated => "message ended early",
-            Self::StatusLine => "malformed status line",
-            Self::StatusUnexpected => "unexpected status",
-            Self::InformationalBody => "informational response with a body",
-        }
+    /// Whether only a response can break it.
+    #[must_use]
+    pub fn is_of_responses(self) -> bool {
+        matches!(
+            self,
+            Self::StatusLine | Self::StatusUnexpected | Self::InformationalBody
+        )
     }
 }
 
@@ -152,3 +139,58 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+/// One value for each violation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByViolation<T>([T; Violation::ALL.len()]);
+
+impl<T: Default> Default for ByViolation<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> Index<Violation> for ByViolation<T> {
+    type Output = T;
+
+    fn index(&self, violation: Violation) -> &T {
+        &self.0[violation as usize]
+    }
+}
+
+impl<T> IndexMut<Violation> for ByViolation<T> {
+    fn index_mut(&mut self, violation: Violation) -> &mut T {
+        &mut self.0[violation as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_violation_has_a_name_of_its_own_that_a_label_can_bear() {
+        let mut names = BTreeSet::new();
+        for violation in Violation::ALL {
+            let name = violation.name();
+            let is_kebab = name
+                .split('-')
+                .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()));
+            assert!(is_kebab, "{name}");
+            assert!(names.insert(name), "{name} again");
+        }
+    }
+
+    #[test]
+    fn every_violation_has_a_value_of_its_own() {
+        let mut values = ByViolation::<usize>::default();
+        for (at, &violation) in Violation::ALL.iter().enumerate() {
+            values[violation] = at;
+        }
+        for (at, &violation) in Violation::ALL.iter().enumerate() {
+            assert_eq!(values[violation], at, "{violation:?}");
+        }
+    }
+}

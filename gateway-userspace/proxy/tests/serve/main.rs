@@ -16,6 +16,7 @@ mod http2_upstreams;
 mod limits;
 mod local_answers;
 mod mirrors;
+mod refusals;
 mod retries;
 mod streams;
 mod support;
