@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gateway_model::ir::Ir;
 use gateway_model::names::{ObjectRef, Revision};
 use gateway_model::snapshot::{Rejected, Snapshot, compile};
-use gateway_translate::{Event, ProvisionedService, Settings, Status, Translator};
+use gateway_translate::{Event, Objects, ProvisionedService, Settings, Status, Translator};
 use imbl::OrdMap;
 
 /// The Services that are to be kept, by Gateway.
@@ -56,6 +56,11 @@ impl Pipeline {
     /// The CRDs are of this release from now on: [`Translator::set_crd_version`].
     pub fn set_crd_version(&mut self, version: Option<Arc<str>>) {
         self.translator.set_crd_version(version);
+    }
+
+    /// What is known.
+    pub fn objects(&self) -> &Objects {
+        self.translator.objects()
     }
 
     /// Takes a change of the objects.

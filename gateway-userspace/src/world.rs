@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectRef, Revision};
 use gateway_model::snapshot::Snapshot;
-use gateway_translate::Applied;
+use gateway_translate::{Applied, Objects};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,9 @@ pub struct Offline {
     /// What a sluice that served it would know.
     pub world: World,
     /// Every object in it.
-    pub objects: Vec<ObjectRef>,
+    pub objects: Objects,
+    /// Whether something in it runs Pods: it is meant for a cluster, which says where they are.
+    pub has_workloads: bool,
 }
 
 /// How long each step from a change to its being served took.
@@ -90,15 +92,12 @@ impl World {
         if let Some(reason) = &source.unreadable {
             anyhow::bail!("{}: {reason}", directory.display());
         }
-        let objects = follower
-            .objects()
-            .into_iter()
-            .map(|(_, d)| d.object.clone())
-            .collect();
-        let outcome = Pipeline::new(settings, Revision::default()).absorb(events);
+        let mut pipeline = Pipeline::new(settings, Revision::default());
+        let outcome = pipeline.absorb(events);
         Ok(Offline {
             world: Self::assume_applied(outcome, source),
-            objects,
+            objects: pipeline.objects().clone(),
+            has_workloads: follower.has_workloads(),
         })
     }
 

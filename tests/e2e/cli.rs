@@ -1,8 +1,8 @@
 //! The commands: the same answer offline and live, and tables that tell the truth.
 
 use anyhow::{Context, Result};
-use gateway_tests::manifests::{forward, route};
-use gateway_tests::sluice;
+use gateway_tests::manifests::{Manifests, forward, gateway, https_listener, route, tls_secret};
+use gateway_tests::{Authority, sluice};
 
 use crate::edge::{Edge, Mode};
 
@@ -184,6 +184,58 @@ fn a_mistaken_setting_is_refused_with_a_hint() -> Result<()> {
     assert!(!status.success());
     assert!(sluice.log().contains("head.bytes"), "{}", sluice.log());
     edge.put_sluice(sluice);
+    Ok(())
+}
+
+#[test]
+fn check_warns_of_what_is_valid_and_hardly_meant() -> Result<()> {
+    let mut edge = Edge::plan(Mode::Sockets).start()?;
+    let clean = edge.manifests.dir().display().to_string();
+    let text = edge.sluice().cli(&["check", &clean])?;
+    assert!(
+        !text.contains("error:") && !text.contains("has no endpoint"),
+        "{text}"
+    );
+
+    let dir = tempfile::tempdir()?;
+    let mistaken = Manifests::new(dir.path())?;
+    let listener = https_listener("shop", 443, Some("shop.example.com"), "www");
+    let identity = Authority::new()?.issue(&["www.example.com"])?;
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: nowhere, namespace: default}\nspec: \
+                   {ports: [{port: 80}]}\n";
+    let hostnames = ["shop.example.com", "shop.example.org"];
+    mistaken.write(
+        "all.yaml",
+        &[
+            gateway(&[], &listener),
+            tls_secret("www", &identity),
+            service.to_owned(),
+            route("shop", &hostnames, &forward("nowhere")),
+        ],
+    )?;
+    let path = dir.path().display().to_string();
+    // Warnings leave the exit code alone, in every form.
+    let text = edge.sluice().cli(&["check", &path])?;
+    let json = edge.sluice().cli_json(&["check", &path])?;
+    edge.sluice().cli(&["check", &path, "-o", "yaml"])?;
+    let warnings = [
+        "listener default/edge#shop: the certificate of Secret default/www is for www.example.com, not for \
+         shop.example.com",
+        "HTTPRoute default/shop rule 0: requests get 503: Service default/nowhere has no EndpointSlice",
+        "HTTPRoute default/shop: hostname shop.example.org falls under no hostname",
+    ];
+    let issues = json["issues"].as_array().context("issues")?;
+    assert_eq!(issues.len(), warnings.len(), "{json:#}");
+    for warning in warnings {
+        assert!(text.contains(&format!("warning: {warning}")), "{text}");
+        let is_it = |issue: &serde_json::Value| {
+            issue["severity"] == "warning"
+                && issue["text"]
+                    .as_str()
+                    .is_some_and(|t| t.starts_with(warning))
+        };
+        assert!(issues.iter().any(is_it), "{json:#}");
+    }
     Ok(())
 }
 

@@ -22,15 +22,18 @@ fn every_example_passes_the_check() -> Result<()> {
             let file = file?;
             std::fs::copy(file.path(), copy.path().join(file.file_name()))?;
         }
+        let mut says = "no mistakes";
         if source.ends_with("wildcard-canary") {
             add_certificate(copy.path())?;
+            // The canary's second rule hides the application's own, as it stood where it came from.
+            says = "0 errors, 1 warning\n";
         }
         let mut command = Command::new(binary());
         command.arg("check").arg(copy.path());
         let output = process::output(&ns, command)?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(
-            output.status.success(),
+            output.status.success() && text.contains(says),
             "{}: {text}{}",
             source.display(),
             String::from_utf8_lossy(&output.stderr)

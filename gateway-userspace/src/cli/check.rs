@@ -6,7 +6,6 @@ mod lint;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use gateway_model::names::ObjectRef;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -35,10 +34,10 @@ pub struct Verdict {
 
 /// Checks a directory. Exit code 1 if there is an error, 0 if there are only doubts.
 pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let Offline { world, objects } = load(&args.manifests)?;
+    let offline = load(&args.manifests)?;
     let current = args.against.as_deref().map(load).transpose()?;
     let current = current.as_ref().map(|offline| &offline.world);
-    let verdict = Verdict::new(&world, &objects, current, Timestamp::now());
+    let verdict = Verdict::new(&offline, current, Timestamp::now());
     print(args.output, &verdict, |colours| text(&verdict, colours))?;
     Ok(if verdict.has_errors() {
         ExitCode::FAILURE
@@ -48,17 +47,13 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 impl Verdict {
-    /// Judges a world with these objects, and compares it with what is served now.
-    pub fn new(
-        world: &World,
-        objects: &[ObjectRef],
-        current: Option<&World>,
-        now: Timestamp,
-    ) -> Self {
+    /// Judges a directory, and compares it with what is served now.
+    pub fn new(offline: &Offline, current: Option<&World>, now: Timestamp) -> Self {
+        let world = &offline.world;
         Self {
             objects: world.source.objects,
             files: world.source.files(),
-            issues: lint::issues(world, objects, now),
+            issues: lint::issues(offline, now),
             changes: current.map(|current| changes::changes(current, world)),
         }
     }

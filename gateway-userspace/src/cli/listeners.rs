@@ -7,6 +7,9 @@ use super::{ask, print};
 use crate::args::TableArgs;
 use crate::view::listeners::{CertificateView, ListenerView};
 
+/// A certificate that ends sooner should have been renewed by now.
+const SOON_S: i64 = 14 * 86_400;
+
 /// Prints where connections are accepted.
 pub fn listeners(args: &TableArgs) -> anyhow::Result<()> {
     let mut views: Vec<ListenerView> =
@@ -79,11 +82,13 @@ fn addresses(view: &ListenerView) -> String {
 }
 
 fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
-    let soonest = view.certificates.iter().map(|c| c.not_after).min();
-    let look = match soonest {
-        Some(time) if time <= now => Look::Bad,
-        Some(time) if time.as_second() - now.as_second() < 14 * 86_400 => Look::Warn,
-        _ => Look::Plain,
+    let is_valid = |c: &CertificateView| (c.not_before..c.not_after).contains(&now);
+    let look = if !view.certificates.iter().all(is_valid) {
+        Look::Bad
+    } else if view.certificates.iter().any(|c| ends_soon(c, now)) {
+        Look::Warn
+    } else {
+        Look::Plain
     };
     let each = view
         .certificates
@@ -96,8 +101,16 @@ fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
     Cell::new(each.chain(of_clients).collect::<Vec<_>>().join(", "), look)
 }
 
-/// `expires in 89d` or `expired 3d ago`.
+/// Whether a certificate ends so soon, or has ended, that somebody should have renewed it.
+pub fn ends_soon(certificate: &CertificateView, now: Timestamp) -> bool {
+    certificate.not_after.as_second() - now.as_second() < SOON_S
+}
+
+/// `expires in 89d`, `expired 3d ago` or `is not valid before 2027-01-31T00:00:00Z`.
 pub fn expiry(certificate: &CertificateView, now: Timestamp) -> String {
+    if certificate.not_before > now {
+        return format!("is not valid before {}", certificate.not_before);
+    }
     let days = (certificate.not_after.as_second() - now.as_second()) / 86_400;
     if certificate.not_after <= now {
         return format!("expired {} ago", ago(certificate.not_after, now));

@@ -33,9 +33,20 @@ fn canary() -> (tempfile::TempDir, Offline) {
 }
 
 fn secret(namespace: &str, name: &str, host: &str) -> String {
-    let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).expect("a name");
+    secret_of(namespace, name, &params(&[host]))
+}
+
+/// Of a certificate for these names that is valid at [`now`] and for more than two weeks after it.
+pub(super) fn params(hosts: &[&str]) -> rcgen::CertificateParams {
+    let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(hosts).expect("names");
     params.not_before = rcgen::date_time_ymd(2026, 1, 1);
     params.not_after = rcgen::date_time_ymd(2027, 2, 1);
+    params
+}
+
+/// A Secret with such a certificate and its key.
+pub(super) fn secret_of(namespace: &str, name: &str, params: &rcgen::CertificateParams) -> String {
     let key = rcgen::KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate").pem();
     let block = |text: &str| {
@@ -51,7 +62,7 @@ fn secret(namespace: &str, name: &str, host: &str) -> String {
     )
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(NOW).expect("a time")
 }
 
@@ -181,8 +192,8 @@ fn regex_free_times(text: &str) -> String {
 #[test]
 fn check_finds_what_is_wrong_and_what_is_doubtful() {
     let dir = source("src/cli/testdata/mistakes");
-    let Offline { world, objects } = load(&dir).expect("loads");
-    let verdict = check::Verdict::new(&world, &objects, None, now());
+    let offline = load(&dir).expect("loads");
+    let verdict = check::Verdict::new(&offline, None, now());
     golden("check.txt", &check::text(&verdict, false));
     assert!(verdict.has_errors());
 }
@@ -191,7 +202,7 @@ fn check_finds_what_is_wrong_and_what_is_doubtful() {
 fn every_kind_of_route_is_shown_as_its_users_write_it() {
     let dir = source("src/cli/testdata/kinds");
     let offline = load(&dir).expect("loads");
-    let verdict = check::Verdict::new(&offline.world, &offline.objects, None, now());
+    let verdict = check::Verdict::new(&offline, None, now());
     let rows = crate::view::routes::routes(&offline.world);
     let mut text = format!(
         "$ sluice routes\n{}\n$ sluice check\n{}\n",
@@ -237,9 +248,9 @@ fn check_against_says_what_would_change() {
     edit("services.yaml", "10.10.1.2,10.10.3.2", "10.10.1.2");
     edit("gateway.yaml", "statusCode: 301", "statusCode: 302");
     let after = load(dir.path()).expect("loads");
-    let verdict = check::Verdict::new(&after.world, &after.objects, Some(&before.world), now());
+    let verdict = check::Verdict::new(&after, Some(&before.world), now());
     golden("against.txt", &check::text(&verdict, false));
-    let same = check::Verdict::new(&after.world, &after.objects, Some(&after.world), now());
+    let same = check::Verdict::new(&after, Some(&after.world), now());
     assert_eq!(same.changes, Some(Vec::new()));
 }
 

@@ -59,6 +59,9 @@ pub struct CertificateView {
     pub secret: String,
     /// The DNS names it is for.
     pub names: Vec<String>,
+    /// When it begins to be valid.
+    #[serde(default)]
+    pub not_before: Timestamp,
     /// When it expires.
     pub not_after: Timestamp,
 }
@@ -143,6 +146,7 @@ fn certificate(world: &World, key: &CertificateKey) -> Option<CertificateView> {
     Some(CertificateView {
         secret: format!("{}/{}", key.0.namespace, key.0.name),
         names: certificate.names.iter().map(ToString::to_string).collect(),
+        not_before: Timestamp::from_second(certificate.not_before).unwrap_or(Timestamp::MIN),
         not_after: Timestamp::from_second(certificate.not_after).unwrap_or(Timestamp::MAX),
     })
 }

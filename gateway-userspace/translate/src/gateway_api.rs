@@ -33,6 +33,7 @@ mod route;
 mod rule;
 mod rules;
 mod source_policy;
+mod stray;
 
 pub(crate) use addresses::{NodeAddresses, Sources};
 pub(crate) use allocation::{Ask, Grant, allocate};
@@ -45,6 +46,7 @@ pub(crate) use policy::upstream_tls;
 pub(crate) use policy_status::policy_status;
 pub(crate) use references::References;
 pub(crate) use route::RouteUnit;
+pub use stray::stray_hostnames;
 
 use std::borrow::Cow;
 

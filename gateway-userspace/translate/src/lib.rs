@@ -22,12 +22,14 @@ mod small_set;
 pub mod status;
 mod translator;
 
+pub use gateway_api::stray_hostnames;
 pub use gateway_model::ir::Ir;
 pub use nearest::nearest;
 pub use objects::{
     DecodeError, Event, Object, Objects, Problem, decode, decode_all, decode_with_unread,
 };
 pub use provision::{ProvisionKind, ProvisionedPort, ProvisionedService};
+pub use service::shortage;
 pub use settings::{Publish, Settings, SourceKind};
 pub use status::{Applied, Status};
 pub use translator::{Translation, Translator, translate};

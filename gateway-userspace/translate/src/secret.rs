@@ -46,9 +46,17 @@ pub(crate) fn parse(
     let private_key = private_key(key_name, entry(key_name)?)?;
     check_pair(cert_name, key_name, &chain, &private_key)?;
     let leaf = leaf(cert_name, &chain[0])?;
+    let alternatives = alternative_names(&leaf);
+    let has_common_name_only = alternatives.is_empty();
     Ok(Arc::new(Certificate {
+        not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
-        names: dns_names(&leaf),
+        names: if has_common_name_only {
+            common_names(&leaf)
+        } else {
+            alternatives
+        },
+        has_common_name_only,
         chain,
         private_key,
     }))
@@ -156,20 +164,21 @@ fn check_pair(
     }
 }
 
-/// The DNS names of a certificate, lower case, in order; without any, its common name.
-fn dns_names(leaf: &X509Certificate<'_>) -> Vec<Arc<str>> {
+/// The DNS names among the `subjectAltName`s of a certificate, lower case, in order.
+fn alternative_names(leaf: &X509Certificate<'_>) -> Vec<Arc<str>> {
     let alternatives = leaf.subject_alternative_name().ok().flatten();
-    let names: Vec<Arc<str>> = alternatives
+    alternatives
         .iter()
         .flat_map(|extension| &extension.value.general_names)
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
             _ => None,
         })
-        .collect();
-    if !names.is_empty() {
-        return names;
-    }
+        .collect()
+}
+
+/// The common names of a certificate, lower case.
+fn common_names(leaf: &X509Certificate<'_>) -> Vec<Arc<str>> {
     let common = leaf.subject().iter_common_name();
     common
         .filter_map(|name| Some(name.as_str().ok()?.to_ascii_lowercase().into()))

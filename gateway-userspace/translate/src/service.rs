@@ -1,6 +1,7 @@
 //! Services and EndpointSlices: what a Service's port is, and where its endpoints are.
 
 mod annotation;
+mod shortage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::settings::Settings;
 use crate::status::{Reason, listed};
 
 pub(crate) use annotation::ENDPOINTS;
+pub use shortage::shortage;
 
 /// What a route's reference to a Service's port comes to.
 pub(crate) enum Resolution {

@@ -168,10 +168,15 @@ pub struct Certificate {
     pub chain: Vec<Arc<[u8]>>,
     /// The private key in PKCS#8, PKCS#1 or SEC1 DER.
     pub private_key: PrivateKey,
+    /// The leaf's `notBefore`, seconds since the Unix epoch.
+    pub not_before: i64,
     /// The leaf's `notAfter`, seconds since the Unix epoch.
     pub not_after: i64,
     /// DNS names of the leaf, lower case, for `sluice listeners` and warnings; TLS never checks them.
     pub names: Vec<Arc<str>>,
+    /// Whether the names are common names, for there is no `subjectAltName` with a DNS name. RFC 9525 §2: "the
+    /// Common Name RDN MUST NOT be used to identify a service".
+    pub has_common_name_only: bool,
 }
 
 impl std::fmt::Debug for Certificate {

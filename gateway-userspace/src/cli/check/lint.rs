@@ -1,22 +1,20 @@
 //! What is wrong with a directory (errors), and what is allowed but hardly meant (warnings).
 
+mod backends;
+mod certificates;
+
 use std::collections::{BTreeSet, HashMap};
 
-use gateway_model::ir::Endpoints;
 use gateway_model::names::{ObjectKind, ObjectRef};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::changes::named;
-use crate::cli::listeners::expiry;
 use crate::cli::status::{all_conditions, troubles_of};
-use crate::view::listeners::{certificates, listeners};
+use crate::view::listeners::listeners;
 use crate::view::routes::{ActionView, RouteView, routes};
-use crate::world::World;
-
-/// A certificate that expires sooner is worth a warning.
-const SOON_S: i64 = 14 * 86_400;
+use crate::world::{Offline, World};
 
 /// Whether something must or should be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,7 +36,8 @@ pub struct Issue {
 }
 
 /// Everything there is to say, errors first.
-pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue> {
+pub fn issues(offline: &Offline, now: Timestamp) -> Vec<Issue> {
+    let world = &offline.world;
     let mut issues = Vec::new();
     let source = &world.source;
     issues.extend(
@@ -71,7 +70,7 @@ pub fn issues(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<Issue
     }
     let unread = source.doubts.iter();
     issues.extend(unread.map(|finding| warning(finding.to_string())));
-    issues.extend(doubts(world, objects, now).into_iter().map(warning));
+    issues.extend(doubts(offline, now).into_iter().map(warning));
     issues.sort();
     issues.dedup();
     issues
@@ -85,8 +84,11 @@ fn is_doubt(condition: &Value) -> bool {
         .is_some_and(|kind| kinds.contains(&kind))
 }
 
-fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
-    let mut doubts = expiring(world, now);
+fn doubts(offline: &Offline, now: Timestamp) -> Vec<String> {
+    let world = &offline.world;
+    let objects: Vec<_> = offline.objects.iter().map(|o| o.reference()).collect();
+    let mut doubts = certificates::not_valid(world, now);
+    doubts.extend(certificates::for_other_names(world));
     let views = listeners(world);
     if views.is_empty() {
         doubts.push("no listener: there is no Gateway of a class that is ours".to_owned());
@@ -99,27 +101,14 @@ fn doubts(world: &World, objects: &[ObjectRef], now: Timestamp) -> Vec<String> {
         };
         doubts.push(format!("{} has no route: {fate}", named(view)));
     }
-    doubts.extend(unattached(world, objects));
-    doubts.extend(idle_policies(world, objects));
+    doubts.extend(unattached(world, &objects));
+    doubts.extend(idle_policies(world, &objects));
+    doubts.extend(stray_hostnames(offline));
     let routes = routes(world);
     doubts.extend(shadowed(&routes));
     doubts.extend(weightless(&routes));
-    doubts.extend(empty_upstreams(world));
+    doubts.extend(backends::without_endpoints(offline));
     doubts
-}
-
-fn expiring(world: &World, now: Timestamp) -> Vec<String> {
-    certificates(world)
-        .iter()
-        .filter(|certificate| certificate.not_after.as_second() - now.as_second() < SOON_S)
-        .map(|certificate| {
-            format!(
-                "Secret {}: the certificate {}",
-                certificate.secret,
-                expiry(certificate, now)
-            )
-        })
-        .collect()
 }
 
 /// Routes and ListenerSets whose parents are all somebody else's or nobody's have no status.
@@ -129,6 +118,20 @@ fn unattached(world: &World, objects: &[ObjectRef]) -> Vec<String> {
         .filter(|object| has_parents(object.kind) && !world.statuses.contains(object))
         .map(|object| {
             format!("{object}: none of its parents is a Gateway or ListenerSet of ours; it serves nothing")
+        })
+        .collect()
+}
+
+/// What a route that is served says besides. Where none of its hostnames is served, its status says so.
+fn stray_hostnames(offline: &Offline) -> Vec<String> {
+    let routes = offline.world.snapshot.ir().routes.keys();
+    let stray = |route| gateway_translate::stray_hostnames(&offline.objects, route);
+    let named = routes.flat_map(|route| stray(route).into_iter().map(move |name| (route, name)));
+    named
+        .map(|(route, name)| {
+            format!(
+                "{route}: hostname {name} falls under no hostname of its parents' listeners; it is not served"
+            )
         })
         .collect()
 }
@@ -214,22 +217,6 @@ fn weightless(routes: &[RouteView]) -> BTreeSet<String> {
     routes.iter().filter(is_weightless).map(text).collect()
 }
 
-fn empty_upstreams(world: &World) -> Vec<String> {
-    let upstreams = world.snapshot.ir().upstreams.values();
-    let is_empty =
-        |endpoints: &Endpoints| matches!(endpoints, Endpoints::Addresses(list) if list.is_empty());
-    upstreams
-        .filter(|upstream| is_empty(&upstream.endpoints))
-        .map(|upstream| {
-            format!(
-                "{} port {} has no endpoint: nothing can be sent there; add an EndpointSlice, or the annotation \
-                 sluice.dev/endpoints to the Service",
-                upstream.key.backend, upstream.key.port
-            )
-        })
-        .collect()
-}
-
 fn error(text: String) -> Issue {
     Issue {
         severity: Severity::Error,
@@ -243,3 +230,6 @@ fn warning(text: String) -> Issue {
         text,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,6 +179,12 @@ impl Claims {
         self.files.get(path).map_or(&[], Claimant::documents)
     }
 
+    /// Whether any document has something that runs Pods.
+    pub fn has_workloads(&self) -> bool {
+        let mut documents = self.files.values().flat_map(Claimant::documents);
+        documents.any(|placed| placed.document.has_workload())
+    }
+
     /// The number of objects in force.
     pub fn object_count(&self) -> usize {
         self.in_force.len()

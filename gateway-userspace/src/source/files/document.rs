@@ -49,6 +49,8 @@ pub struct Document {
 pub enum Item {
     /// An object of a kind that we read.
     Object(Arc<Decoded>),
+    /// An object of another kind that runs Pods: a cluster is meant to have what stands beside it.
+    Workload,
     /// An object of another kind.
     Foreign,
     /// What could not be understood.
@@ -90,11 +92,16 @@ impl Document {
         self.objects().any(|object| !object.unread.is_empty())
     }
 
+    /// Whether any object of it runs Pods.
+    pub fn has_workload(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Workload))
+    }
+
     /// The objects it holds.
     pub fn objects(&self) -> impl Iterator<Item = &Arc<Decoded>> {
         self.items.iter().filter_map(|item| match item {
             Item::Object(decoded) => Some(decoded),
-            Item::Foreign | Item::Fault(_) => None,
+            Item::Workload | Item::Foreign | Item::Fault(_) => None,
         })
     }
 }
@@ -286,6 +293,7 @@ fn decode(value: &Value, text: &Arc<str>) -> Item {
             text: Arc::clone(text),
             unread: unread.into(),
         })),
+        Ok(None) if runs_pods(value) => Item::Workload,
         Ok(None) => Item::Foreign,
         Err(error) => Item::Fault(Fault {
             line: None,
@@ -293,6 +301,11 @@ fn decode(value: &Value, text: &Arc<str>) -> Item {
             object: error.reference,
         }),
     }
+}
+
+/// Whether it is a Pod, or has a template of Pods, as a Deployment and what others think of.
+fn runs_pods(value: &Value) -> bool {
+    value["kind"] == "Pod" || value["spec"]["template"]["spec"]["containers"].is_array()
 }
 
 /// What is wrong with a document that names no object.

@@ -32,7 +32,26 @@ fn every_kind_of_key_is_read() {
         let names: Vec<_> = certificate.names.iter().map(|n| &**n).collect();
         assert_eq!(names, ["a.example.com", "*.example.org"]);
         assert!(matches!(certificate.private_key, PrivateKey::Pkcs8(_)));
+        assert!(!certificate.has_common_name_only);
     }
+}
+
+#[test]
+fn without_alternative_names_the_common_name_is_shown() {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    let common = rcgen::DnType::CommonName;
+    params.distinguished_name.push(common, "Old.example.com");
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    let cert = params.self_signed(&key).expect("a certificate").pem();
+    let parsed = parse(&data(&[
+        ("tls.crt", &cert),
+        ("tls.key", &key.serialize_pem()),
+    ]));
+    let certificate = parsed.expect("a certificate");
+    assert_eq!(certificate.names, ["old.example.com".into()]);
+    assert!(certificate.has_common_name_only);
+    assert_eq!(certificate.not_before, 1_767_225_600);
 }
 
 #[test]

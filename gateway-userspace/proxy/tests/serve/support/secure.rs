@@ -84,8 +84,10 @@ impl Authority {
         Arc::new(Certificate {
             chain: vec![certificate.der().to_vec().into()],
             private_key: PrivateKey::Pkcs8(key.serialize_der().into()),
+            not_before: 0,
             not_after: i64::MAX,
             names: Vec::new(),
+            has_common_name_only: true,
         })
     }
 
@@ -167,8 +169,10 @@ impl Authority {
         Certificate {
             chain: vec![der],
             private_key: PrivateKey::Pkcs8(key.serialize_der().into()),
+            not_before: 0,
             not_after: i64::MAX,
             names: Vec::new(),
+            has_common_name_only: true,
         }
     }
 

@@ -148,7 +148,7 @@ impl Claimant {
         items
             .filter_map(|item| match item {
                 Item::Fault(fault) => Some(fault),
-                Item::Object(_) | Item::Foreign => None,
+                Item::Object(_) | Item::Workload | Item::Foreign => None,
             })
             .any(|fault| fault.object.as_ref().is_none_or(|named| named == object))
     }

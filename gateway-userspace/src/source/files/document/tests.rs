@@ -25,7 +25,7 @@ fn faults(text: &str, syntax: Syntax) -> Vec<Fault> {
     items
         .filter_map(|item| match item {
             Item::Fault(fault) => Some(fault),
-            Item::Object(_) | Item::Foreign => None,
+            Item::Object(_) | Item::Workload | Item::Foreign => None,
         })
         .collect()
 }
@@ -118,6 +118,37 @@ fn a_list_holds_many_objects_and_one_of_them_may_be_broken() {
         again.objects().next().map(|d| &d.object),
         Some(&first.object)
     );
+}
+
+#[test]
+fn what_runs_pods_is_told_from_other_kinds() {
+    let containers = "spec: {containers: [{name: a, image: b}]}";
+    for (head, rest, runs_pods) in [
+        ("apiVersion: v1\nkind: Pod", containers.to_owned(), true),
+        (
+            "apiVersion: apps/v1\nkind: Deployment",
+            format!("spec: {{template: {{{containers}}}}}"),
+            true,
+        ),
+        (
+            "apiVersion: argoproj.io/v1alpha1\nkind: Rollout",
+            format!("spec: {{template: {{{containers}}}}}"),
+            true,
+        ),
+        ("apiVersion: v1\nkind: ServiceAccount", String::new(), false),
+        (
+            "apiVersion: v1\nkind: Service",
+            "spec: {ports: [{port: 80}]}".to_owned(),
+            false,
+        ),
+    ] {
+        let document = parse(
+            &format!("{head}\nmetadata: {{name: a}}\n{rest}\n"),
+            Syntax::Yaml,
+        );
+        assert!(!document.is_broken(), "{head}");
+        assert_eq!(document.has_workload(), runs_pods, "{head}");
+    }
 }
 
 #[test]
