@@ -25,7 +25,7 @@ pub use filter::{
     Rewrite, Scheme,
 };
 pub use listener::{
-    Certificate, CertificateKey, ClientValidation, ClientValidationMode, Listener,
+    Certificate, CertificateKey, ClientValidation, ClientValidationMode, Fit, Listener,
     ListenerProtocol, PortKind, PrivateKey, SourcePolicy, TlsTermination, TrustAnchors,
 };
 pub use rule::{

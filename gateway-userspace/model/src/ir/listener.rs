@@ -172,11 +172,52 @@ pub struct Certificate {
     pub not_before: i64,
     /// The leaf's `notAfter`, seconds since the Unix epoch.
     pub not_after: i64,
-    /// DNS names of the leaf, lower case, for `sluice listeners` and warnings; TLS never checks them.
+    /// DNS names of the leaf, lower case. Of several certificates of a listener they choose the one that a client
+    /// gets; whether they are those that are served is not checked.
     pub names: Vec<Arc<str>>,
     /// Whether the names are common names, for there is no `subjectAltName` with a DNS name. RFC 9525 §2: "the
     /// Common Name RDN MUST NOT be used to identify a service".
     pub has_common_name_only: bool,
+}
+
+impl Certificate {
+    /// How well its names fit a host.
+    #[must_use]
+    pub fn fit(&self, host: &str) -> Fit {
+        let fits = self.names.iter().map(|name| Fit::of(name, host));
+        fits.max().unwrap_or(Fit::None)
+    }
+}
+
+/// How well a name that a certificate presents fits a host, better ones last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// It does not.
+    None,
+    /// By a wildcard.
+    Wildcard,
+    /// It is the host's.
+    Exact,
+}
+
+impl Fit {
+    /// Of one name, in whatever case. RFC 9525 §6.3: "a wildcard in a presented identifier can only match one label
+    /// in a reference identifier", and it is the whole first label.
+    #[must_use]
+    pub fn of(presented: &str, host: &str) -> Self {
+        if presented.eq_ignore_ascii_case(host) {
+            return Self::Exact;
+        }
+        let parent = presented.strip_prefix("*.");
+        match (parent, host.split_once('.')) {
+            (Some(parent), Some((label, rest)))
+                if !label.is_empty() && rest.eq_ignore_ascii_case(parent) =>
+            {
+                Self::Wildcard
+            }
+            _ => Self::None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Certificate {

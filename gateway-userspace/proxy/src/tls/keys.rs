@@ -33,11 +33,14 @@ impl Keys {
         Self(parsed.collect())
     }
 
-    /// The key of a certificate, or for the operator why there is none.
-    pub(super) fn find(&self, key: &CertificateKey) -> Result<Arc<CertifiedKey>, String> {
+    /// A certificate with its key, or for the operator why there is none.
+    pub(super) fn find(&self, key: &CertificateKey) -> Result<Usable, String> {
         match self.0.get(key) {
             None => Err(format!("{}: there is no such certificate", key.0)),
-            Some((_, Ok(parsed))) => Ok(Arc::clone(parsed)),
+            Some((certificate, Ok(parsed))) => Ok(Usable {
+                certificate: Arc::clone(certificate),
+                key: Arc::clone(parsed),
+            }),
             Some((_, Err(reason))) => Err(format!("{}: {reason}", key.0)),
         }
     }
@@ -74,20 +77,36 @@ pub(crate) fn parse(certificate: &Certificate) -> Result<CertifiedKey, rustls::E
     Ok(CertifiedKey::new(chain, any_supported_type(&key)?))
 }
 
-/// The certificates of one listener; a client gets the first one that it can verify the signature of.
+/// A certificate that can be used.
 #[derive(Debug)]
-pub(super) struct Choice(Vec<Arc<CertifiedKey>>);
+pub(super) struct Usable {
+    certificate: Arc<Certificate>,
+    key: Arc<CertifiedKey>,
+}
+
+/// The certificates of one listener. A client gets one that it can verify the signature of: one for the name that it
+/// asks for, if there is one, by its own name rather than by a wildcard; the first of those that are as good.
+#[derive(Debug)]
+pub(super) struct Choice(Vec<Usable>);
 
 impl Choice {
-    pub(super) fn new(keys: Vec<Arc<CertifiedKey>>) -> Self {
-        Self(keys)
+    pub(super) fn new(certificates: Vec<Usable>) -> Self {
+        Self(certificates)
     }
 }
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let suits =
-            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.0.iter().find(suits).map(Arc::clone)
+        let schemes = hello.signature_schemes();
+        let suits = |usable: &&Usable| usable.key.key.choose_scheme(schemes).is_some();
+        let mut suiting = self.0.iter().filter(suits);
+        let chosen = match hello.server_name() {
+            // The last of the best, so the other way round.
+            Some(name) if self.0.len() > 1 => suiting
+                .rev()
+                .max_by_key(|usable| usable.certificate.fit(name)),
+            _ => suiting.next(),
+        };
+        chosen.map(|usable| Arc::clone(&usable.key))
     }
 }

@@ -64,6 +64,37 @@ async fn each_name_gets_its_certificate_and_its_routes() {
 }
 
 #[tokio::test]
+async fn of_several_certificates_a_client_gets_the_one_for_its_name() {
+    let authority = Authority::new();
+    let backend = Backend::answering(HELLO).await;
+    let names = ["first.example", "*.two.example", "own.two.example"];
+    let certificates = names.map(|name| authority.issue(&[name]));
+    let [first, wild, own] = &certificates;
+    let mut config = Config::default()
+        .https("all", None, first)
+        .or("wild", wild)
+        .or("own", own);
+    let action = config.upstream("app", &[backend.address]);
+    let world = World::new(config.route(RouteSpec::new("all", "", action))).await;
+    let trusting = authority.client(&["http/1.1"]);
+    for (name, certificate) in [
+        ("first.example", first),
+        ("a.two.example", wild),
+        ("OWN.two.example", own),
+    ] {
+        let stream = tls_connect(&trusting, world.address, name).await.unwrap();
+        let mut client = Client::over(stream);
+        assert_eq!(leaf(&client), *certificate.chain[0], "{name}");
+        assert_eq!(client.get(name, "/").await.body, "hello");
+    }
+    // For others, and who names nobody, the first.
+    let nameless = authority.nameless_client();
+    let stream = tls_connect(&nameless, world.address, "first.example").await;
+    let client = Client::over(stream.unwrap());
+    assert_eq!(leaf(&client), *first.chain[0]);
+}
+
+#[tokio::test]
 async fn a_request_for_another_listeners_name_is_misdirected() {
     let shops = Shops::new().await;
     let world = World::new(shops.config()).await;

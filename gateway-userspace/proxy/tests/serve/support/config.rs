@@ -77,6 +77,19 @@ impl Config {
         self
     }
 
+    /// A further certificate of the last listener.
+    pub fn or(mut self, secret: &str, certificate: &Arc<Certificate>) -> Self {
+        let key = CertificateKey(object(ObjectKind::Secret, secret));
+        self.ir
+            .certificates
+            .insert(key.clone(), Arc::clone(certificate));
+        let Some((.., ListenerProtocol::Https(termination), _)) = self.listeners.last_mut() else {
+            unreachable!("a listener of HTTPS comes first")
+        };
+        termination.certificates.push(key);
+        self
+    }
+
     /// A listener of streams.
     pub fn streams(
         mut self,

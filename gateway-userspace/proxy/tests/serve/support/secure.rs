@@ -74,6 +74,7 @@ impl Authority {
 
     fn issue_for(&self, names: &[&str], uris: &[&str]) -> Arc<Certificate> {
         let key = rcgen::KeyPair::generate().unwrap();
+        let presented = names.iter().map(|name| Arc::from(*name)).collect();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         for uri in uris {
@@ -86,8 +87,8 @@ impl Authority {
             private_key: PrivateKey::Pkcs8(key.serialize_der().into()),
             not_before: 0,
             not_after: i64::MAX,
-            names: Vec::new(),
-            has_common_name_only: true,
+            names: presented,
+            has_common_name_only: false,
         })
     }
 

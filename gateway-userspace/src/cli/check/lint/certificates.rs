@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gateway_model::ir::{Certificate, Ir, Listener, PortKind};
+use gateway_model::ir::{Certificate, Fit, Ir, Listener, PortKind};
 use gateway_model::names::Hostname;
 use jiff::Timestamp;
 
@@ -25,8 +25,7 @@ pub fn not_valid(world: &World, now: Timestamp) -> Vec<String> {
         .collect()
 }
 
-/// Certificates of listeners that are not for a name which is served there. Each is looked at alone, for a
-/// client gets the first one whose kind of key it knows, whatever name it asks for.
+/// Listeners that have no certificate for a name which is served there.
 pub fn for_other_names(world: &World) -> Vec<String> {
     let ir = world.snapshot.ir();
     let mut found = Vec::new();
@@ -34,35 +33,30 @@ pub fn for_other_names(world: &World) -> Vec<String> {
         let Some(termination) = listener.protocol.termination() else {
             continue;
         };
+        let certificates = termination.certificates.iter();
+        let certificates: Vec<_> = certificates
+            .filter_map(|key| Some((key, ir.certificates.get(key)?)))
+            .collect();
+        let has_one = |name: &Hostname| certificates.iter().any(|(_, c)| is_for(c, name));
         let served = served_names(ir, listener);
-        for key in &termination.certificates {
-            let Some(certificate) = ir.certificates.get(key) else {
-                continue;
-            };
-            let missing = served.iter().filter(|name| !is_for(certificate, name));
-            let missing: Vec<_> = missing.map(|name| name.as_str()).collect();
-            if missing.is_empty() {
-                continue;
-            }
-            found.push(format!(
-                "listener {}: the certificate of {} is {}, not for {}: clients that ask for it by that name \
-                 refuse it{}",
-                listener.key,
-                key.0,
-                names_of(certificate),
-                some(&missing),
-                choice(termination.certificates.len()),
-            ));
+        let missing: Vec<_> = served.iter().filter(|name| !has_one(name)).collect();
+        if certificates.is_empty() || missing.is_empty() {
+            continue;
         }
+        let missing: Vec<_> = missing.iter().map(|name| name.as_str()).collect();
+        let each = certificates
+            .iter()
+            .map(|(key, certificate)| format!("{} is {}", key.0, names_of(certificate)));
+        let each: Vec<_> = each.collect();
+        let not = if each.len() == 1 { "not" } else { "none" };
+        found.push(format!(
+            "listener {}: the certificate of {}, {not} for {}: clients that ask for it by that name refuse it",
+            listener.key,
+            each.join(", that of "),
+            some(&missing),
+        ));
     }
     found
-}
-
-fn choice(certificates: usize) -> &'static str {
-    if certificates == 1 {
-        return "";
-    }
-    "; of several certificates, each gets the first whose kind of key it knows, whatever the name"
 }
 
 /// What a certificate is for.
@@ -148,19 +142,11 @@ fn is_for(certificate: &Certificate, name: &Hostname) -> bool {
     !certificate.has_common_name_only && names.any(|presented| fits(presented, name))
 }
 
-/// RFC 9525 §6.3: "a wildcard in a presented identifier can only match one label in a reference identifier", and
-/// it is the whole first label.
 fn fits(presented: &str, name: &Hostname) -> bool {
-    let wildcard = presented
-        .strip_prefix('*')
-        .filter(|rest| rest.starts_with('.'));
-    match (wildcard, name.wildcard_suffix()) {
-        (None, _) => name.matches(presented),
-        (Some(suffix), None) => {
-            let label = name.as_str().strip_suffix(suffix);
-            label.is_some_and(|label| !label.is_empty() && !label.contains('.'))
-        }
-        (Some(suffix), Some(name)) => suffix.ends_with(name),
+    match (presented.strip_prefix("*."), name.wildcard_suffix()) {
+        (_, None) => Fit::of(presented, name.as_str()) != Fit::None,
+        (None, Some(_)) => name.matches(presented),
+        (Some(_), Some(suffix)) => presented[1..].ends_with(suffix),
     }
 }
 
