@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_model::snapshot::{Snapshot, WorkerIndex};
 use http::HeaderValue;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::buffer::BUFFER_BYTES;
@@ -324,19 +325,26 @@ impl WorkerHandle {
     ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let shared = Arc::clone(shared);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        // A runtime for tasks that stay where they are does not leave the thread that makes it.
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                drop(started.send(Ok(())));
                 if shared.settings.pin_workers {
                     pin(index);
                 }
-                let local = tokio::task::LocalSet::new();
                 let worker = Worker::new(index, &shared);
-                local.block_on(&runtime, control::run(worker, steered, begins, inbox));
+                runtime.block_on(control::run(worker, steered, begins, inbox));
             })?;
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread has ended")))?;
         Ok(Self { commands })
     }
 
