@@ -46,6 +46,11 @@ impl Answer {
         }
     }
 
+    /// How many bytes of its body are sent: none to a HEAD.
+    pub(crate) fn body_len(&self, to_head: bool) -> usize {
+        if to_head { 0 } else { self.body.len() }
+    }
+
     /// Adds a line.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Vec<u8>>) -> Self {

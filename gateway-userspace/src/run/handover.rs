@@ -4,8 +4,8 @@
 //! new process asks, the old one sends what it listens on, and nothing else happens until the new
 //! one says that it has taken over. What both listen on for datagrams is read by the old one until it answers
 //! that it drains, and by the new one from then on. What BPF steers connections to is the new one's too, so that no
-//! handshake that the kernel has begun is reset; it accepts from them once it steers. After that answer the new one takes the names of the
-//! sockets in STATE, and then closes the connection. So, whichever is killed, and when:
+//! handshake that the kernel has begun is reset; it accepts from them once it steers. After the old one's answer the new
+//! one takes the names of the sockets in STATE, and then closes the connection. So, whichever is killed, and when:
 //!
 //! - The new one, before the old one has answered: the old one has its names and serves on; connections that were
 //!   steered away it takes back ([`Old::resume`]). Datagrams it cannot take back: if it has left them, it drains.

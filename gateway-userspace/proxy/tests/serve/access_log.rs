@@ -108,6 +108,40 @@ async fn text_is_one_line_a_request() {
 }
 
 #[tokio::test]
+async fn an_answer_to_a_head_request_has_sent_no_body() {
+    let ask = async |world: &World| {
+        world.apply(Config::to(&[])).await;
+        let mut http2 = world.http2().await;
+        for method in ["GET", "HEAD"] {
+            let mut client = world.client().await;
+            let request = format!("{method} / HTTP/1.1\r\nHost: shop.example\r\n");
+            client.send(request + "Connection: close\r\n\r\n").await;
+            assert!(!client.rest().await.is_empty());
+            let request = Request::builder().method(method);
+            let request = request.uri("http://shop.example/");
+            let response = http2.send_request(request.body(empty()).unwrap()).await;
+            assert_eq!(response.unwrap().status(), 503);
+        }
+    };
+    let lines = logged("head", AccessLogFormat::Json, ask, |_| {}).await;
+    let sent = lines.iter().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let method = line["method"].as_str().unwrap().to_owned();
+        (method, line["bytes_sent"].as_u64().unwrap() > 0)
+    });
+    let expected = [
+        ("GET", true),
+        ("GET", true),
+        ("HEAD", false),
+        ("HEAD", false),
+    ];
+    let expected = expected.map(|(method, body)| (method.to_owned(), body));
+    let mut sent: Vec<_> = sent.collect();
+    sent.sort();
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
 async fn a_head_that_is_refused_is_logged_too() {
     const LATE: &str = "GET /late HTTP/1.1\r\nHost";
     let requests = [

@@ -181,7 +181,7 @@ async fn refuse(
         protocol: protocol(&work.request),
         at,
         status: answer.status,
-        bytes_sent: if head { 0 } else { answer.body.len() },
+        bytes_sent: answer.body_len(head),
     };
     refused.end(&client.downstream, error);
     next
@@ -257,9 +257,9 @@ async fn respond(
     may_keep: bool,
     record: &mut Record,
 ) -> Next {
-    record.status = answer.status;
-    record.bytes_sent = answer.body.len() as u64;
     let wire = Wire::of(&work.request, client, may_keep);
+    record.status = answer.status;
+    record.bytes_sent = answer.body_len(wire.head) as u64;
     match send(client, work, answer, wire).await {
         Next::Request(None) if !rest.is_empty() => Next::Request(Some(rest)),
         next => next,

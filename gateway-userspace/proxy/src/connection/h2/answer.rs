@@ -40,10 +40,7 @@ pub(super) fn refuse(
     let (method, target) = H2Head::as_sent(parts);
     let wanted = Wanted::of_refused(method);
     let answer = wanted.answer(&error);
-    let body_len = |answer: &Answer| match wanted.is_head() {
-        true => 0,
-        false => answer.body.len(),
-    };
+    let body_len = |answer: &Answer| answer.body_len(wanted.is_head());
     let refused = Refused {
         method,
         target,
@@ -92,7 +89,7 @@ pub(super) fn finish(
 ) -> body::Begun {
     if let Some(answer) = &answer {
         record.status = answer.status;
-        record.bytes_sent = answer.body.len() as u64;
+        record.bytes_sent = answer.body_len(wanted.is_head()) as u64;
     }
     record.end(&state.session.downstream, rule.map(|rule| &**rule));
     send(state, respond, answer, wanted)
