@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_heap::Garbage;
 use gateway_l4::L4;
 use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, Revision};
@@ -18,7 +19,6 @@ use gateway_translate::Applied;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
-use crate::heap::{self, Garbage};
 use crate::pipeline::{Outcome, Pipeline};
 use crate::source::{Position, Report, Source, Update};
 use crate::status::observed::{self, Observations};
@@ -115,7 +115,7 @@ impl Controller {
                 () = packets::changed(&mut refusals) => self.retry().await,
                 now = reached(self.garbage.due()) => {
                     self.garbage.give_back(now);
-                    heap::collapse_aside();
+                    gateway_heap::collapse_aside();
                 }
             }
         }

@@ -7,7 +7,6 @@ mod args;
 mod cli;
 mod config;
 mod controller;
-mod heap;
 mod pipeline;
 mod run;
 mod source;

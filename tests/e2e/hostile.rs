@@ -384,7 +384,7 @@ const STATUS_200: u8 = 0x88;
 
 #[test]
 fn no_forbidden_http2_head_reaches_a_backend() -> Result<()> {
-    let edge = Edge::plan(Mode::Sockets).recording().start()?;
+    let mut edge = Edge::plan(Mode::Sockets).recording().start()?;
     let mut wrong = Vec::new();
     for (number, (name, fields)) in forbidden_fields().into_iter().enumerate() {
         let frames = frame(
@@ -403,6 +403,13 @@ fn no_forbidden_http2_head_reaches_a_backend() -> Result<()> {
         } else if answer.is_some_and(|head| head.first() == Some(&STATUS_200)) {
             wrong.push(format!("{name}: answered with 200"));
         }
+        gateway_tests::until("the refusal is counted", || {
+            let refused = edge.sluice().metric("sluice_requests_refused_total", &[]);
+            refused
+                .is_ok_and(|refused| refused == (number + 1) as f64)
+                .then_some(())
+        })
+        .with_context(|| format!("{name}: refusal {}", number + 1))?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())

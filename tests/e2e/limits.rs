@@ -271,6 +271,50 @@ fn a_flood_of_continuation_frames_ends_the_connection() -> Result<()> {
 }
 
 #[test]
+fn an_http2_head_that_drips_in_ends_the_connection() -> Result<()> {
+    let mut edge = edge("time.head=500ms")?;
+    let mut http2 = http2(&edge, &[])?;
+    // Neither an answer that is under way nor heads that came in time make any difference.
+    http2.send(&request(1, &h2frames::get("a", "/?delay-ms=60000")))?;
+    http2.send(&request(3, &h2frames::get("a", "/")))?;
+    http2.wait_frame(PATIENCE, |frame| frame.stream == 3)?;
+    let block = h2frames::block(&h2frames::get("a", "/never"));
+    let drip = frame(
+        kind::HEADERS,
+        END_STREAM,
+        5,
+        &[&block[..], &[0; 4000]].concat(),
+    );
+    let (first, rest) = drip.split_at(9);
+    http2.send(first)?;
+    let started = Instant::now();
+    for byte in rest {
+        if http2.send(&[*byte]).is_err() {
+            break;
+        }
+        let end = http2.raw.read_until(Duration::from_millis(20), |_| false)?;
+        if end != End::Open {
+            break;
+        }
+        ensure!(
+            started.elapsed() < Duration::from_secs(10),
+            "a dripping head is never cut off"
+        );
+    }
+    let code = http2.wait_given_up(PATIENCE)?;
+    assert!(
+        code.is_none() || code == Some(ENHANCE_YOUR_CALM),
+        "{code:?}"
+    );
+    assert_eq!(edge.backends[0].requests(), 2);
+    let given_up = edge
+        .sluice()
+        .metric("sluice_timeouts_downstream_total", &[])?;
+    assert_eq!(given_up, 1.0);
+    still_serves(&edge)
+}
+
+#[test]
 fn an_hpack_bomb_is_refused_and_costs_little_memory() -> Result<()> {
     let mut edge = edge("head.bytes=16KiB,time.write-stall=2s")?;
     let (_, before) = gateway_tests::sys::usage(edge.sluice().pid())?;

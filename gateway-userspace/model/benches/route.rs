@@ -4,7 +4,8 @@
 //! their own; or with regular expressions of their own (up to 1 000). A lookup asks for another
 //! route each time, in random order over all of them (`uniform`), by Zipf's law (`zipf`), or over
 //! 64 of them (`hot`), and costs CPU time of the thread; the requests' texts are in the cache, as when a
-//! worker has just read them. Beside it stands what it takes to read one cache line of as many as there
+//! worker has just read them, and many routes are in huge pages, where `sluice run` puts them. Beside it stands
+//! what it takes to read one cache line of as many as there
 //! are routes, each where the last one said (`line`): no lookup of one route among so many, drawn evenly,
 //! can take much less, whatever the index. Memory is the growth of the process's resident set, in a process of
 //! its own for each figure.
@@ -25,9 +26,6 @@ use gateway_model::names::{Hostname, ListenerKey, ObjectKind, ObjectRef, Revisio
 use gateway_model::snapshot::{CompiledListener, Snapshot, compile};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HOT: usize = 64;
 const REQUESTS: usize = 100_000;
@@ -158,6 +156,9 @@ fn measure(shape: Shape, routes: usize) -> Figures {
             .insert(upstream.key.clone(), Arc::new(upstream));
     });
     let (with_ir, compiled) = memory(shape, routes);
+    if let Err(error) = gateway_heap::collapse() {
+        eprintln!("the heap stays in small pages: {error}");
+    }
     let large = |bytes: f64| (routes >= 10_000).then_some(bytes);
     Figures {
         shape,

@@ -64,7 +64,8 @@ pub struct HeadLimits {
 pub struct TimeLimits {
     /// From accept (TLS: from the end of the handshake) to the first byte. Default 10 s.
     pub first_byte: Duration,
-    /// From a head's first byte to its last. Default 10 s (408).
+    /// From a head's first byte to its last. Default 10 s (408; GOAWAY for a header block of HTTP/2, before whose end
+    /// nothing else can come).
     pub head: Duration,
     /// Between two requests of a connection. Default 75 s.
     pub keep_alive: Duration,

@@ -71,7 +71,7 @@ static ROWS: &[Row] = rows! {
     Count head.lines "head.lines" "header lines of a head, cookie crumbs included (431, 502)" in SOME;
     Bytes head.target_bytes "head.target-bytes" "the request target (414)" in SOME;
     Time time.first_byte "time.first-byte" "from accept or the end of the handshake to the first byte";
-    Time time.head "time.head" "from a head's first byte to its last (408)";
+    Time time.head "time.head" "from a head's first byte to its last (408; over HTTP/2 GOAWAY)";
     Time time.keep_alive "time.keep-alive" "between two requests of a connection";
     Time time.body_idle "time.body-idle" "without one byte of a body (408, 504)";
     Count time.body_min_rate "time.body-min-rate" "bytes a second of a request body, on average; 0: any";

@@ -9,7 +9,6 @@ use gateway_proxy::Proxy;
 use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::controller::{PacketPath, steer};
-use crate::heap;
 use crate::telemetry::chain;
 
 /// How often it is looked whether a successor that is gone has let go of the packet path, and how long lies between:
@@ -26,7 +25,7 @@ pub async fn start(
         .await
         .context("cannot start the packet path")?;
     // The loader has read every type of the kernel, and kept none.
-    heap::give_back();
+    gateway_heap::give_back();
     match outcome {
         Outcome::Bpf(l4) => {
             for attachment in &l4.status()?.attachments {

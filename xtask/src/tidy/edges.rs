@@ -135,6 +135,13 @@ const EDGES: &[Edge] = &[
         rule: "l4 knows the plan and the kernel, nothing else",
     },
     Edge {
+        of: "gateway-userspace/heap",
+        crates: &["gateway_", "tokio", "kube", "hyper"],
+        paths: &[],
+        only: None,
+        rule: "the heap does not know what it is for",
+    },
+    Edge {
         of: "gateway-common",
         crates: &["gateway_", "tokio", "std"],
         paths: &[],

@@ -4,6 +4,7 @@
 
 mod answer;
 mod body;
+mod frames;
 mod guard;
 mod io;
 mod outbox;
@@ -25,6 +26,7 @@ use h2::server::{Builder, Connection, Handshake};
 use super::client::Client;
 use crate::buffer::Buffer;
 use crate::downstream::Downstream;
+use crate::head::Violation;
 use crate::limits::Limits;
 use crate::timers::Deadline;
 pub(crate) use guard::IdleTasks;
@@ -76,6 +78,9 @@ pub(super) async fn serve(client: Box<Client>, first: Option<Buffer>) {
         reads: io.reads(),
         stage: Stage::Opening(builder(limits).handshake(io)),
         session,
+        accepted: 0,
+        refused: 0,
+        head: None,
     };
     poll_fn(|cx| serving.poll(cx)).await;
 }
@@ -102,6 +107,11 @@ struct Serving {
     session: Rc<Session>,
     /// What is known of the reads from the client.
     reads: Rc<Reads>,
+    /// Requests' heads that the h2 crate has handed on, and that it has refused itself.
+    accepted: u64,
+    refused: u64,
+    /// The header block that is under way, by its number, and until when it may be.
+    head: Option<(u64, Deadline)>,
 }
 
 enum Stage {
@@ -142,6 +152,10 @@ impl Serving {
         loop {
             if let Poll::Ready(ended) = self.poll_stage(cx) {
                 if let Err(error) = ended {
+                    // What came after it in the same read was not judged.
+                    if !error.is_io() {
+                        self.count_refused(1);
+                    }
                     let peer = self.session.downstream.peer;
                     tracing::debug!(%peer, %error, "http/2 connection failed");
                 }
@@ -150,7 +164,11 @@ impl Serving {
             if self.session.outbox.call() {
                 cx.waker().wake_by_ref();
             }
-            match (self.session.poll_end(cx), &mut self.stage) {
+            let fate = match self.session.poll_end(cx) {
+                Fate::Lives if self.is_head_late(cx) => self.give_up_head(),
+                fate => fate,
+            };
+            match (fate, &mut self.stage) {
                 (Fate::Lives, _) => return Poll::Pending,
                 // Its GOAWAY is written when it is polled.
                 (Fate::Ends, Stage::Open(connection, _)) => connection.graceful_shutdown(),
@@ -182,16 +200,70 @@ impl Serving {
         // What one read has brought has come at one time.
         let mut began = None;
         loop {
-            let Some(accepted) = ready!(connection.poll_accept(cx)) else {
-                return Poll::Ready(Ok(()));
+            let accepted = match connection.poll_accept(cx) {
+                Poll::Ready(Some(accepted)) => accepted,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    if self.reads.is_dry() {
+                        self.count_refused(u64::MAX);
+                    }
+                    return Poll::Pending;
+                }
             };
             let (request, mut respond) = accepted?;
+            self.accepted += 1;
             if self.session.takes_no_more() {
                 respond.send_reset(Reason::REFUSED_STREAM);
                 continue;
             }
             let began = *began.get_or_insert_with(Instant::now);
             guard::spawn(&self.session, request, respond, began);
+        }
+    }
+
+    /// Whether the client takes too long for a header block, before whose end no other frame may come (RFC 9113 §4.3).
+    /// While nothing is read, for nothing can be written, what is missing may be this side's to read.
+    fn is_head_late(&mut self, cx: &Context<'_>) -> bool {
+        let Some(block) = self.reads.open_block() else {
+            self.head = None;
+            return false;
+        };
+        let worker = &self.session.downstream.worker;
+        if self.head.as_ref().is_none_or(|(known, _)| *known != block) {
+            let deadline = worker.timers.deadline();
+            deadline.set(worker.limits().time.head);
+            self.head = Some((block, deadline));
+        }
+        let Some((_, deadline)) = &self.head else {
+            return false;
+        };
+        deadline.register(cx);
+        deadline.is_expired()
+            && self.reads.is_dry()
+            && self.session.farewell.get() != Farewell::Last
+    }
+
+    fn give_up_head(&self) -> Fate {
+        let downstream = &self.session.downstream;
+        tracing::debug!(peer = %downstream.peer, "http/2 header block takes too long");
+        downstream.worker.counters.timeouts_downstream.up();
+        self.session.cut_off(Reason::ENHANCE_YOUR_CALM)
+    }
+
+    /// Counts the heads that the h2 crate has refused itself, once it has judged all that came, or `most` of them.
+    fn count_refused(&mut self, most: u64) {
+        let refused = self.reads.heads().saturating_sub(self.accepted);
+        let new = refused.saturating_sub(self.refused).min(most);
+        self.refused += new;
+        // Streams that come after a GOAWAY are passed over, and may be sent again elsewhere.
+        let stays = matches!(
+            self.session.farewell.get(),
+            Farewell::NotDue | Farewell::WithFirstStream
+        );
+        if stays && new > 0 {
+            let downstream = &self.session.downstream;
+            tracing::debug!(peer = %downstream.peer, "http/2 head refused below");
+            downstream.worker.counters.refusals[Violation::Http2Head].add(new);
         }
     }
 }

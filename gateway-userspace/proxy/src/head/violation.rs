@@ -89,6 +89,9 @@ violations! {
     ConnectionNomination: "connection-nomination", "connection nominates an end-to-end field";
     /// A field that concerns a connection in HTTP/2 (RFC 9113 §8.2.2).
     ConnectionField: "connection-field", "connection-specific field in http/2";
+    /// What the HTTP/2 layer refuses before a head is read: malformed fields, a head that decodes to more than
+    /// [`crate::limits::HeadLimits::bytes`], a stream too many.
+    Http2Head: "http2-head", "malformed or too large http/2 head, or more streams than allowed";
     /// `Expect` other than `100-continue`.
     Expectation: "expectation", "unknown expectation";
     /// A WebSocket handshake that breaks RFC 6455 §4.1.
@@ -175,9 +178,9 @@ mod tests {
         let mut names = BTreeSet::new();
         for violation in Violation::ALL {
             let name = violation.name();
-            let is_kebab = name
-                .split('-')
-                .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()));
+            let is_kebab = name.split('-').all(|word| {
+                !word.is_empty() && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'))
+            });
             assert!(is_kebab, "{name}");
             assert!(names.insert(name), "{name} again");
         }

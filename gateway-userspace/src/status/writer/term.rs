@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use gateway_heap::Garbage;
 use gateway_model::failure::Failure;
 use gateway_model::names::{ListenerKey, ObjectRef};
 use gateway_translate::Applied;
@@ -25,7 +26,6 @@ use super::super::ours::{Digest, Division, NOTHING, digest};
 use super::super::owed::Owed;
 use super::super::queue::Queue;
 use super::super::stats::Gauges;
-use crate::heap::Garbage;
 use crate::telemetry::chain;
 use crate::world::World;
 

@@ -1,7 +1,7 @@
 //! The client's stream as the h2 crate wants it: what was read before comes first, and a client that
 //! takes nothing for too long ends its connection.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
 use super::outbox::Outbox;
 use crate::buffer::Buffer;
 use crate::stream::Stream;
@@ -34,6 +35,7 @@ pub(super) struct Reads {
     count: Cell<u64>,
     /// Whether nothing more is there to read, as far as the task has heard.
     dry: Cell<bool>,
+    frames: RefCell<Frames>,
 }
 
 impl Reads {
@@ -42,12 +44,35 @@ impl Reads {
         self.count.get()
     }
 
+    /// Whether all that has come was read.
+    pub(super) fn is_dry(&self) -> bool {
+        self.dry.get()
+    }
+
+    /// The number of the header block that has begun and is not complete.
+    pub(super) fn open_block(&self) -> Option<u64> {
+        self.frames.borrow().open_block()
+    }
+
+    /// How many requests' heads have come, whatever became of them.
+    pub(super) fn heads(&self) -> u64 {
+        self.frames.borrow().heads()
+    }
+
     /// The task has been woken: there may be something to read again.
     ///
     /// The h2 crate reads before it gives each stream that has come. Until the task is woken once more, which
     /// whatever else arrives sees to, each of these reads would go down to the socket to find nothing.
     pub(super) fn may_have_come(&self) {
         self.dry.set(false);
+    }
+}
+
+impl Reads {
+    /// This has been read from the socket.
+    fn note(&self, bytes: &[u8]) {
+        self.count.set(self.count.get() + 1);
+        self.frames.borrow_mut().pass(bytes);
     }
 }
 
@@ -105,13 +130,14 @@ impl AsyncRead for WatchedIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let Some(first) = &mut self.first else {
             if self.reads.dry.get() {
                 return Poll::Pending;
             }
             let read = Pin::new(&mut self.stream).poll_read(cx, buf);
             match read.is_ready() {
-                true => self.reads.count.set(self.reads.count.get() + 1),
+                true => self.reads.note(&buf.filled()[before..]),
                 false => self.reads.dry.set(true),
             }
             return read;
@@ -122,6 +148,7 @@ impl AsyncRead for WatchedIo {
         if first.is_empty() {
             self.first = None;
         }
+        self.reads.frames.borrow_mut().pass(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

@@ -49,7 +49,7 @@ pub fn collapse_aside() {
 /// # Errors
 /// The kernel's last one, if nothing was collapsed: EINVAL before Linux 6.1, ENOMEM or EAGAIN where memory is too
 /// scattered.
-fn collapse() -> io::Result<usize> {
+pub fn collapse() -> io::Result<usize> {
     if page_size() != PAGE {
         return Ok(0);
     }

@@ -5,7 +5,7 @@ mod huge;
 
 use std::time::{Duration, Instant};
 
-pub use huge::collapse_aside;
+pub use huge::{collapse, collapse_aside};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
