@@ -60,6 +60,9 @@ pub struct Report {
     pub doubts: Vec<Finding>,
     /// Objects that are served in their last good form.
     pub held: Vec<Held>,
+    /// Whether files run Pods: they are meant for a cluster, which says where those are.
+    #[serde(default)]
+    pub has_workloads: bool,
 }
 
 impl Report {

@@ -1,5 +1,7 @@
 //! Small text work that several commands share.
 
+use jiff::Timestamp;
+
 pub use gateway_translate::nearest;
 
 /// What is wrong with a YAML text, without the parser's own idea of the position, which counts from the document,
@@ -26,6 +28,23 @@ pub fn shortened(text: &str, bytes: usize) -> String {
     }
     let end = text.floor_char_boundary(bytes.saturating_sub(MARK.len()));
     format!("{}{MARK}", &text[..end])
+}
+
+/// The time between two moments in its largest unit or two: `3m 12s`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    let (d, h, m, s) = (
+        seconds / 86_400,
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
+    match (d, h, m) {
+        (0, 0, 0) => format!("{s}s"),
+        (0, 0, m) => format!("{m}m {s}s"),
+        (0, h, m) => format!("{h}h {m}m"),
+        (d, h, _) => format!("{d}d {h}h"),
+    }
 }
 
 #[cfg(test)]

@@ -6,3 +6,4 @@ pub mod listeners;
 pub mod process;
 pub mod routes;
 pub mod snapshot;
+pub mod warnings;

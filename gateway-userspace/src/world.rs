@@ -56,8 +56,6 @@ pub struct Offline {
     pub world: World,
     /// Every object in it.
     pub objects: Objects,
-    /// Whether something in it runs Pods: it is meant for a cluster, which says where they are.
-    pub has_workloads: bool,
 }
 
 /// How long each step from a change to its being served took.
@@ -97,7 +95,6 @@ impl World {
         Ok(Offline {
             world: Self::assume_applied(outcome, source),
             objects: pipeline.objects().clone(),
-            has_workloads: follower.has_workloads(),
         })
     }
 

@@ -9,6 +9,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{ALLOW, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::request::parameters;
@@ -74,7 +75,10 @@ fn of_world(
     parameters: &[(String, String)],
 ) -> Response<Body> {
     match path {
-        "/status" => json(StatusCode::OK, &status(world, Some(state.process()))),
+        "/status" => {
+            let process = Some(state.process());
+            json(StatusCode::OK, &status(world, process, Timestamp::now()))
+        }
         "/listeners" => json(StatusCode::OK, &listeners::listeners(world)),
         "/routes" => json(StatusCode::OK, &routes::routes(world)),
         "/snapshot" => json(StatusCode::OK, &snapshot::snapshot(world)),

@@ -173,6 +173,11 @@ fn every_path_answers() {
     assert_eq!(server.json("/routes"), serde_json::json!([]));
     assert_eq!(server.json("/snapshot")["revision"], 1);
     assert_eq!(server.json("/status")["process"]["l4"], "sockets");
+    let warned = server.json("/status")["warnings"].to_string();
+    assert!(
+        warned.contains("listener infra/web#http has no route"),
+        "{warned}"
+    );
     assert_eq!(server.json("/l4")["mode"], "sockets");
     let settings = server.json("/config");
     let workers = settings

@@ -7,9 +7,6 @@ use super::{ask, print};
 use crate::args::TableArgs;
 use crate::view::listeners::{CertificateView, ListenerView};
 
-/// A certificate that ends sooner should have been renewed by now.
-const SOON_S: i64 = 14 * 86_400;
-
 /// Prints where connections are accepted.
 pub fn listeners(args: &TableArgs) -> anyhow::Result<()> {
     let mut views: Vec<ListenerView> =
@@ -85,7 +82,7 @@ fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
     let is_valid = |c: &CertificateView| (c.not_before..c.not_after).contains(&now);
     let look = if !view.certificates.iter().all(is_valid) {
         Look::Bad
-    } else if view.certificates.iter().any(|c| ends_soon(c, now)) {
+    } else if view.certificates.iter().any(|c| c.ends_soon(now)) {
         Look::Warn
     } else {
         Look::Plain
@@ -93,49 +90,12 @@ fn certificates(view: &ListenerView, now: Timestamp) -> Cell {
     let each = view
         .certificates
         .iter()
-        .map(|c| format!("{} ({})", c.secret, expiry(c, now)));
+        .map(|c| format!("{} ({})", c.secret, c.expiry(now)));
     let of_clients = view
         .client_certificates
         .iter()
         .map(|how| format!("of clients: {how}"));
     Cell::new(each.chain(of_clients).collect::<Vec<_>>().join(", "), look)
-}
-
-/// Whether a certificate ends so soon, or has ended, that somebody should have renewed it.
-pub fn ends_soon(certificate: &CertificateView, now: Timestamp) -> bool {
-    certificate.not_after.as_second() - now.as_second() < SOON_S
-}
-
-/// `expires in 89d`, `expired 3d ago` or `is not valid before 2027-01-31T00:00:00Z`.
-pub fn expiry(certificate: &CertificateView, now: Timestamp) -> String {
-    if certificate.not_before > now {
-        return format!("is not valid before {}", certificate.not_before);
-    }
-    let days = (certificate.not_after.as_second() - now.as_second()) / 86_400;
-    if certificate.not_after <= now {
-        return format!("expired {} ago", ago(certificate.not_after, now));
-    }
-    match days {
-        0 => format!("expires in {}", ago(now, certificate.not_after)),
-        days => format!("expires in {days}d"),
-    }
-}
-
-/// The time between two moments in its largest unit or two: `3m 12s`.
-pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
-    let (d, h, m, s) = (
-        seconds / 86_400,
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-    );
-    match (d, h, m) {
-        (0, 0, 0) => format!("{s}s"),
-        (0, 0, m) => format!("{m}m {s}s"),
-        (0, h, m) => format!("{h}h {m}m"),
-        (d, h, _) => format!("{d}d {h}h"),
-    }
 }
 
 #[cfg(test)]

@@ -35,20 +35,13 @@ pub fn table(views: &[RouteView], colours: bool) -> String {
             unless(same_host, view.hostname.as_deref().unwrap_or("*")).into(),
             view.conditions.to_string().into(),
             view.label().into(),
-            rule(view).into(),
+            view.rule_label().into(),
             Cell::new(view.action.to_string(), look(&view.action)),
             view.filters.join(", ").into(),
         ]);
         above = Some(view);
     }
     table.render()
-}
-
-/// A rule's name, or its position.
-pub fn rule(view: &RouteView) -> String {
-    view.rule_name
-        .clone()
-        .unwrap_or_else(|| view.rule.to_string())
 }
 
 fn look(action: &ActionView) -> Look {

@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::listeners::ago;
 use super::table::{Cell, Look, Table, paint};
 use super::{ask, print};
 use crate::args::{Output, TableArgs};
 use crate::source::{KindReport, KindState, Origin, Report};
+use crate::text::ago;
 use crate::view::process::{Life, ProcessView, StatusView};
 
 /// Prints what is accepted and served. As YAML and JSON: the objects as `kubectl get` prints them.
 pub fn status(args: &TableArgs) -> anyhow::Result<()> {
     let mut view: StatusView = ask(&args.live, "/status", |world| {
-        crate::view::process::status(world, None)
+        crate::view::process::status(world, None, Timestamp::now())
     })?;
     let of_all = view.objects.len();
     if let Some(namespace) = &args.namespace {
@@ -191,6 +191,7 @@ fn troubles(view: &StatusView, colours: bool, out: &mut String) {
         "WITHOUT EFFECT",
         view.source.doubts.iter().map(ToString::to_string).collect(),
     );
+    section("WARNINGS", view.warnings.clone());
     let held = view.source.held.iter();
     section(
         "SERVED IN THEIR LAST GOOD FORM, FOR THEY ARE BROKEN",

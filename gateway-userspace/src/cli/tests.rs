@@ -156,7 +156,7 @@ fn explain_names_the_winner_and_why_each_loser_lost() {
 fn tables_of_the_example_are_worth_reading() {
     let (dir, offline) = canary();
     let world = &offline.world;
-    let status = crate::view::process::status(world, None);
+    let status = crate::view::process::status(world, None, now());
     let views = crate::view::listeners::listeners(world);
     let text = format!(
         "$ sluice status\n{}\n$ sluice routes\n{}\n$ sluice listeners\n{}",
@@ -173,7 +173,7 @@ fn tables_of_the_example_are_worth_reading() {
 #[test]
 fn statuses_are_what_kubectl_would_print() {
     let (_dir, offline) = canary();
-    let mut view = crate::view::process::status(&offline.world, None);
+    let mut view = crate::view::process::status(&offline.world, None, now());
     view.objects.retain(|object| object["kind"] == "HTTPRoute");
     let text = yaml(&status::list(&view)).expect("yaml");
     let time = regex_free_times(&text);

@@ -8,7 +8,11 @@ use gateway_model::names::ListenerKey;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::text::ago;
 use crate::world::World;
+
+/// A certificate that ends sooner should have been renewed by now.
+const SOON_S: i64 = 14 * 86_400;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +68,38 @@ pub struct CertificateView {
     pub not_before: Timestamp,
     /// When it expires.
     pub not_after: Timestamp,
+}
+
+impl ListenerView {
+    /// As it is spoken of.
+    pub fn named(&self) -> String {
+        if self.listener.contains('#') {
+            return format!("listener {} of {}", self.listener, self.gateway);
+        }
+        format!("listener {}#{}", self.gateway, self.listener)
+    }
+}
+
+impl CertificateView {
+    /// Whether it ends so soon, or has ended, that somebody should have renewed it.
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        self.not_after.as_second() - now.as_second() < SOON_S
+    }
+
+    /// `expires in 89d`, `expired 3d ago` or `is not valid before 2027-01-31T00:00:00Z`.
+    pub fn expiry(&self, now: Timestamp) -> String {
+        if self.not_before > now {
+            return format!("is not valid before {}", self.not_before);
+        }
+        let days = (self.not_after.as_second() - now.as_second()) / 86_400;
+        if self.not_after <= now {
+            return format!("expired {} ago", ago(self.not_after, now));
+        }
+        match days {
+            0 => format!("expires in {}", ago(now, self.not_after)),
+            days => format!("expires in {days}d"),
+        }
+    }
 }
 
 /// Every listener, by port, then address, then name.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::warnings::warnings;
 use crate::source::Report;
 use crate::status::manifest;
 use crate::world::{Stages, World};
@@ -28,6 +29,9 @@ pub struct StatusView {
     /// Listeners that are not served, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, String>,
+    /// What is allowed, but hardly meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Objects with the status that Kubernetes would keep.
     pub objects: Vec<Value>,
 }
@@ -86,7 +90,7 @@ impl Life {
 }
 
 /// The statuses of everything in a world.
-pub fn status(world: &World, process: Option<ProcessView>) -> StatusView {
+pub fn status(world: &World, process: Option<ProcessView>, now: Timestamp) -> StatusView {
     let text = |(key, reason): (String, &String)| (key, reason.clone());
     StatusView {
         process,
@@ -102,6 +106,7 @@ pub fn status(world: &World, process: Option<ProcessView>) -> StatusView {
             .iter()
             .map(|(l, failure)| (l.to_string(), failure.to_string()))
             .collect(),
+        warnings: warnings(world, None, now),
         objects: world
             .statuses
             .iter()

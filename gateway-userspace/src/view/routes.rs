@@ -107,6 +107,12 @@ impl RouteView {
             kind => format!("{kind} {}", self.route),
         }
     }
+
+    /// The rule's name, or its position.
+    pub fn rule_label(&self) -> String {
+        let name = self.rule_name.clone();
+        name.unwrap_or_else(|| self.rule.to_string())
+    }
 }
 
 /// What older processes mean by a route.
@@ -197,7 +203,12 @@ impl std::fmt::Display for ActionView {
                 let total: u64 = backends.iter().map(|b| u64::from(b.weight)).sum();
                 for (at, backend) in backends.iter().enumerate() {
                     let separator = if at == 0 { "" } else { ", " };
-                    write!(f, "{separator}{}", backend.backend)?;
+                    // What is to be done about it is more than a cell bears; `status` says it.
+                    let name = match (backend.unavailable, backend.backend.split_once("; ")) {
+                        (Some(_), Some((what, _))) => what,
+                        _ => &backend.backend,
+                    };
+                    write!(f, "{separator}{name}")?;
                     if backends.len() > 1 {
                         write!(f, " {}", share(backend.weight, total))?;
                     }
@@ -341,5 +352,23 @@ mod tests {
         assert_eq!(share(90, 100), "90%");
         assert_eq!(share(0, 0), "0%");
         assert_eq!(share(1, 1), "100%");
+    }
+
+    #[test]
+    fn a_backend_that_is_not_there_is_told_in_short() {
+        let backend = |backend: &str, unavailable| BackendView {
+            backend: backend.to_owned(),
+            weight: 1,
+            endpoints: None,
+            unavailable,
+        };
+        let backends = vec![
+            backend("shop/app:80", None),
+            backend("Service shop/b has no EndpointSlice; say where", Some(503)),
+        ];
+        assert_eq!(
+            ActionView::Forward(backends).to_string(),
+            "shop/app:80 50%, Service shop/b has no EndpointSlice 50% (503)"
+        );
     }
 }

@@ -238,17 +238,16 @@ fn compile_action(
 
 fn rule_upstreams(rule: &Rule) -> impl Iterator<Item = &UpstreamKey> {
     let backends = rule.backends();
-    let targets = backends.iter().filter_map(|backend| match &backend.target {
-        BackendTarget::Upstream(key) => Some(key),
-        BackendTarget::Unavailable { .. } => None,
-    });
+    let targets = backends
+        .iter()
+        .filter_map(|backend| backend.target.upstream());
     let filters = backends.iter().flat_map(|backend| &backend.filters);
     let mirrors = rule
         .filters
         .iter()
         .chain(filters)
         .filter_map(|filter| match filter {
-            Filter::Mirror(mirror) => mirror.upstream.as_ref(),
+            Filter::Mirror(mirror) => mirror.target.upstream(),
             _ => None,
         });
     targets.chain(mirrors)

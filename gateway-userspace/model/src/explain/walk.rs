@@ -9,7 +9,7 @@ use super::{
     ExplainedRequest, ExplainedWinner, Explanation,
 };
 use crate::head::Head;
-use crate::ir::{Endpoints, Filter, HeaderEdits, HeaderLine, PathRewrite, Redirect};
+use crate::ir::{BackendTarget, Endpoints, Filter, HeaderEdits, HeaderLine, PathRewrite, Redirect};
 use crate::names::Hostname;
 use crate::route_index::host::HostRules;
 use crate::route_index::matcher::CompiledMatch;
@@ -295,10 +295,10 @@ fn filter(filter: &Filter) -> String {
             )
         }
         Filter::Mirror(mirror) => {
-            let target = mirror.upstream.as_ref().map_or_else(
-                || "nowhere, for the reference does not resolve".to_owned(),
-                ToString::to_string,
-            );
+            let target = match &mirror.target {
+                BackendTarget::Upstream(key) => key.to_string(),
+                BackendTarget::Unavailable { reason, .. } => format!("nowhere: {reason}"),
+            };
             match mirror.fraction {
                 Some(f) => format!("mirror {} of {} to {target}", f.numerator, f.denominator),
                 None => format!("mirror to {target}"),

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Fraction;
-use crate::names::UpstreamKey;
+use super::{BackendTarget, Fraction};
 
 /// One step applied to a request or its response, in the order written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,8 +128,8 @@ pub struct Redirect {
 /// Gateway API v1 `HTTPRequestMirrorFilter`: a copy whose answer is thrown away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Where the copy goes; none when the reference does not resolve, and then nothing is sent.
-    pub upstream: Option<UpstreamKey>,
+    /// Where the copy goes; nothing is sent to what is unavailable.
+    pub target: BackendTarget,
     /// Which share of requests is copied; none means all.
     pub fraction: Option<Fraction>,
 }

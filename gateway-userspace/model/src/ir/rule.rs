@@ -203,13 +203,24 @@ pub struct WeightedBackend {
 pub enum BackendTarget {
     /// To an upstream of the same [`super::Ir`].
     Upstream(UpstreamKey),
-    /// Nowhere: the reference does not resolve, and its share is answered with this status.
+    /// Nowhere: the reference does not resolve, and its share of requests is answered with this status.
     Unavailable {
         /// 500 for what Gateway API v1 calls an invalid `BackendRef`, 503 for a Service without endpoints.
         status: u16,
         /// Why, naming the object, for the operator's log.
         reason: Arc<str>,
     },
+}
+
+impl BackendTarget {
+    /// The upstream, if there is one.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&UpstreamKey> {
+        match self {
+            Self::Upstream(key) => Some(key),
+            Self::Unavailable { .. } => None,
+        }
+    }
 }
 
 /// Gateway API v1 `HTTPRoute.spec.rules.timeouts`; none means the process's default, zero means no limit.

@@ -103,7 +103,7 @@ pub(crate) fn compile_filters(
                 rewrite.path = next.path.clone().or(rewrite.path);
             }
             Filter::Mirror(mirror) => {
-                let target = mirror.upstream.as_ref().map(&upstream);
+                let target = mirror.target.upstream().map(&upstream);
                 mirrors.extend(target.map(|(upstream, label)| CompiledMirror {
                     upstream,
                     label,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
-use gateway_model::ir::{Filter, Mirror, UpstreamProtocol};
+use gateway_model::ir::{BackendTarget, Filter, Mirror, UpstreamProtocol};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::net::TcpStream;
@@ -523,7 +523,7 @@ async fn a_copy_goes_over_http2_too() {
     config.upstream_of("copy", UpstreamProtocol::Http2, addresses(&[copy.address]));
     let mut spec = RouteSpec::new("http", "", action);
     spec.filters.push(Filter::Mirror(Mirror {
-        upstream: Some(upstream_key("copy")),
+        target: BackendTarget::Upstream(upstream_key("copy")),
         fraction: None,
     }));
     let world = World::new(config.route(spec)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_model::ir::{Filter, Mirror};
+use gateway_model::ir::{BackendTarget, Filter, Mirror};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
@@ -67,7 +67,7 @@ async fn mirrored_to(app: Backend) -> Mirrored {
     let action = config.upstream("app", &[app.address]);
     config.upstream("shadow", &[shadow.address]);
     let mirror = Mirror {
-        upstream: Some(upstream_key("shadow")),
+        target: BackendTarget::Upstream(upstream_key("shadow")),
         fraction: None,
     };
     let world = World::with(

@@ -69,7 +69,7 @@ fn listener_texts(world: &World) -> Texts {
             None => String::new(),
         };
         let host = view.hostname.as_deref().unwrap_or("*");
-        let name = named(&view);
+        let name = view.named();
         (
             name,
             format!(
@@ -79,14 +79,6 @@ fn listener_texts(world: &World) -> Texts {
         )
     };
     listeners(world).into_iter().map(text).collect()
-}
-
-/// A listener as it is spoken of.
-pub fn named(view: &ListenerView) -> String {
-    if view.listener.contains('#') {
-        return format!("listener {} of {}", view.listener, view.gateway);
-    }
-    format!("listener {}#{}", view.gateway, view.listener)
 }
 
 /// By listener, host and conditions: the first of equal ones is what counts.

@@ -37,6 +37,8 @@ pub struct Claims {
     damaged: BTreeSet<Arc<Path>>,
     /// Files with fields that nobody reads.
     doubtful: BTreeSet<Arc<Path>>,
+    /// Files with something that runs Pods.
+    running: BTreeSet<Arc<Path>>,
     in_force: HashMap<ObjectRef, Arc<Decoded>>,
     /// Of objects that are held, the copies that were ignored before.
     ignored: HashMap<ObjectRef, Vec<Arc<Decoded>>>,
@@ -71,15 +73,16 @@ impl Claims {
     pub fn replace(&mut self, path: &Arc<Path>, documents: Vec<Placed>) {
         let claimant = self.files.entry(Arc::clone(path)).or_default();
         let changed = claimant.replace(documents);
-        if claimant.is_broken() {
-            self.damaged.insert(Arc::clone(path));
-        } else {
-            self.damaged.remove(path);
-        }
-        if claimant.is_doubtful() {
-            self.doubtful.insert(Arc::clone(path));
-        } else {
-            self.doubtful.remove(path);
+        for (files, is_one) in [
+            (&mut self.damaged, claimant.is_broken()),
+            (&mut self.doubtful, claimant.is_doubtful()),
+            (&mut self.running, claimant.runs_pods()),
+        ] {
+            if is_one {
+                files.insert(Arc::clone(path));
+            } else {
+                files.remove(path);
+            }
         }
         let held: Vec<_> = claimant.held().map(Arc::clone).collect();
         self.index(path, changed);
@@ -181,8 +184,7 @@ impl Claims {
 
     /// Whether any document has something that runs Pods.
     pub fn has_workloads(&self) -> bool {
-        let mut documents = self.files.values().flat_map(Claimant::documents);
-        documents.any(|placed| placed.document.has_workload())
+        !self.running.is_empty()
     }
 
     /// The number of objects in force.

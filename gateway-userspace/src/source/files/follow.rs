@@ -326,11 +326,6 @@ impl Follower {
         pieces.iter().enumerate().map(place).collect()
     }
 
-    /// Whether something in the tree runs Pods.
-    pub fn has_workloads(&self) -> bool {
-        self.claims.has_workloads()
-    }
-
     /// Where an object in force stands: file, line and document, the file relative to the tree.
     pub fn objects(&self) -> Vec<(Arc<Path>, Arc<document::Decoded>)> {
         let in_force = self.claims.in_force();

@@ -69,8 +69,8 @@ fn filter(filter: &Filter) -> Vec<String> {
         }
         Filter::Mirror(mirror) => {
             let to = mirror
-                .upstream
-                .as_ref()
+                .target
+                .upstream()
                 .map_or_else(|| "nowhere".to_owned(), ToString::to_string);
             let part = mirror.fraction.map_or_else(String::new, |fraction| {
                 format!(

@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use gateway_model::ir::{
-    BackendTarget, Cors, CorsOrigin, Filter, Fraction, HeaderEdits, HeaderLine, HeaderName, Mirror,
-    PathRewrite, Redirect, Rewrite, Scheme,
+    Cors, CorsOrigin, Filter, Fraction, HeaderEdits, HeaderLine, HeaderName, Mirror, PathRewrite,
+    Redirect, Rewrite, Scheme,
 };
 
 use super::backend::Resolver;
@@ -186,10 +186,7 @@ fn header_name(text: &Arc<str>) -> Result<HeaderName, String> {
 }
 
 fn mirror(filter: &MirrorFilter, resolver: &mut Resolver<'_>) -> Mirror {
-    let upstream = match resolver.backend(&filter.backend) {
-        BackendTarget::Upstream(key) => Some(key),
-        BackendTarget::Unavailable { .. } => None,
-    };
+    let target = resolver.backend(&filter.backend);
     let fraction = filter.fraction.and_then(|(numerator, denominator)| {
         let denominator = NonZeroU32::new(denominator)?;
         Some(Fraction {
@@ -197,7 +194,7 @@ fn mirror(filter: &MirrorFilter, resolver: &mut Resolver<'_>) -> Mirror {
             denominator,
         })
     });
-    Mirror { upstream, fraction }
+    Mirror { target, fraction }
 }
 
 fn rewrite(filter: &RewriteFilter) -> Result<Rewrite, String> {

@@ -365,8 +365,8 @@ fn filter(filter: &Filter) -> String {
         }
         Filter::Mirror(mirror) => {
             let target = mirror
-                .upstream
-                .as_ref()
+                .target
+                .upstream()
                 .map_or("nowhere".to_owned(), ToString::to_string);
             let share = mirror.fraction.map_or("all".to_owned(), |f| {
                 format!("{} of {}", f.numerator, f.denominator)

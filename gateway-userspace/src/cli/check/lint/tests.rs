@@ -267,6 +267,31 @@ fn a_rule_without_an_address_is_told_with_its_part_and_the_fix() {
 }
 
 #[test]
+fn a_mirror_to_nowhere_is_told() {
+    let mirror = "  - filters:\n    - {type: RequestMirror, requestMirror: {backendRef: {name: copy, port: 80}}}\n    \
+                  backendRefs: [{name: app, port: 80}]\n";
+    let said = |endpoints: &str| {
+        let route = route("all", "", &[]).replace("  - backendRefs: []\n", mirror);
+        assert!(route.contains("copy"), "{route}");
+        warnings(&[
+            gateway(&["name: http, port: 80, protocol: HTTP"]),
+            route,
+            service("app", "10.0.0.1"),
+            service("copy", endpoints),
+        ])
+    };
+    let nowhere = said("");
+    assert!(
+        nowhere.len() == 1
+            && nowhere[0].starts_with(
+                "HTTPRoute shop/all rule 0: copies go nowhere: Service shop/copy has no EndpointSlice;"
+            ),
+        "{nowhere:?}"
+    );
+    assert!(said("10.0.0.2").is_empty());
+}
+
+#[test]
 fn a_directory_that_brings_its_pods_needs_no_addresses() {
     let pods = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app, namespace: shop}\n\
                 spec: {template: {spec: {containers: [{name: app, image: app}]}}}\n";

@@ -41,6 +41,7 @@ impl Catalog {
                 is_founded: VITAL.iter().all(|kind| self.is_founded(*kind)),
             },
             unreadable: self.unreadable(),
+            has_workloads: false,
             objects: self.kinds.values().map(|kind| kind.in_force).sum(),
             doubts: Vec::new(),
             findings: self.broken.iter().map(finding).collect(),

@@ -17,6 +17,8 @@ pub struct Claimant {
     objects: HashMap<ObjectRef, Vec<Arc<Decoded>>>,
     broken_documents: usize,
     doubtful_documents: usize,
+    /// Documents with something that runs Pods.
+    workload_documents: usize,
     held: BTreeMap<ObjectRef, Arc<Decoded>>,
 }
 
@@ -47,6 +49,9 @@ impl Claimant {
             }
             if document.is_doubtful() {
                 self.doubtful_documents = self.doubtful_documents.saturating_add_signed(delta);
+            }
+            if document.has_workload() {
+                self.workload_documents = self.workload_documents.saturating_add_signed(delta);
             }
             for decoded in document.objects() {
                 self.count_in(decoded, delta);
@@ -121,6 +126,11 @@ impl Claimant {
     /// Whether a document of it has fields that nobody reads.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful_documents > 0
+    }
+
+    /// Whether a document has something that runs Pods.
+    pub fn runs_pods(&self) -> bool {
+        self.workload_documents > 0
     }
 
     fn count_in(&mut self, decoded: &Arc<Decoded>, delta: isize) {

@@ -39,6 +39,7 @@ impl Follower {
                     file: Some(relative(path)),
                 })
                 .collect(),
+            has_workloads: self.claims.has_workloads(),
         }
     }
 

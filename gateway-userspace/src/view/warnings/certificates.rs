@@ -6,7 +6,6 @@ use gateway_model::ir::{Certificate, Fit, Ir, Listener, PortKind};
 use gateway_model::names::Hostname;
 use jiff::Timestamp;
 
-use crate::cli::listeners::{ends_soon, expiry};
 use crate::view::listeners::certificates;
 use crate::world::World;
 
@@ -14,12 +13,12 @@ use crate::world::World;
 pub fn not_valid(world: &World, now: Timestamp) -> Vec<String> {
     certificates(world)
         .iter()
-        .filter(|certificate| ends_soon(certificate, now) || certificate.not_before > now)
+        .filter(|certificate| certificate.ends_soon(now) || certificate.not_before > now)
         .map(|certificate| {
             format!(
                 "Secret {}: the certificate {}",
                 certificate.secret,
-                expiry(certificate, now)
+                certificate.expiry(now)
             )
         })
         .collect()
