@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: the static checks, every test, and the public suite of the Gateway API.
+//! `cargo xtask ci`: the static checks, every test, the public suite of the Gateway API, and the chart.
 //!
 //! The steps run in the order of what they cost, each as the command a person would type, so that a
 //! failure can be repeated by hand. `.ci/run` runs the tests first, as a fresh machine's first command.
@@ -23,7 +23,7 @@ pub struct Args {
     /// Only the static checks: fmt, tidy, deny, clippy, rustdoc
     #[arg(long, conflicts_with = "tests")]
     checks: bool,
-    /// Only `cargo xtask test` and `cargo xtask conformance --check`
+    /// Only `cargo xtask test`, `cargo xtask conformance --check` and `cargo xtask test chart`
     #[arg(long)]
     tests: bool,
 }
@@ -49,6 +49,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let mut conformance = xtask("conformance")?;
         conformance.arg("--check");
         step("conformance", conformance)?;
+        let mut chart = xtask("test")?;
+        chart.arg("chart");
+        step("chart", chart)?;
     }
     println!(
         "ci: all steps passed in {:.0} s",

@@ -29,6 +29,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::lab::Lab;
 pub use self::programs::ensure_go;
+use self::programs::helm;
 use crate::image::Profile;
 
 /// Arguments of this command.
@@ -111,13 +112,18 @@ enum What {
         program: String,
     },
     /// Only build the programs into the cache
-    Build,
+    Build {
+        /// Helm alone, which needs no cluster
+        #[arg(long)]
+        helm: bool,
+    },
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
-        What::Build => return programs::build().map(drop),
+        What::Build { helm: true } => return helm().map(drop),
+        What::Build { helm: false } => return programs::build().map(drop),
         What::Kubectl { arguments } => return kubectl(arguments),
         _ => ensure!(
             crate::workspace::is_root(),
@@ -142,7 +148,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         What::Start { program, node } => start(&Lab::read()?, program, node.as_deref()),
         What::Pause { program } => daemon_of(&Lab::read()?, program, None)?.signal("-STOP"),
         What::Resume { program } => daemon_of(&Lab::read()?, program, None)?.signal("-CONT"),
-        What::Build | What::Kubectl { .. } => Ok(()),
+        What::Build { .. } | What::Kubectl { .. } => Ok(()),
     }
 }
 

@@ -15,9 +15,9 @@ use crate::workspace::{cargo, is_root, succeed, target, xtask};
 /// Arguments of this command.
 #[derive(clap::Args)]
 pub struct Args {
-    /// These rings instead of unit (with golden), packet and e2e; control and cluster run when they
-    /// are named, for the programs of a cluster take a quarter of an hour to build once
-    #[arg(value_name = "RING", value_parser = ["unit", "packet", "e2e", "control", "cluster"])]
+    /// These rings instead of unit (with golden), packet and e2e; control, cluster and chart run when
+    /// they are named, for they need Go, and the programs of a cluster take a quarter of an hour to build once
+    #[arg(value_name = "RING", value_parser = ["unit", "packet", "e2e", "control", "cluster", "chart"])]
     rings: Vec<String>,
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
@@ -35,7 +35,7 @@ struct Ring {
     threads: &'static str,
 }
 
-const RINGS: [Ring; 5] = [
+const RINGS: [Ring; 6] = [
     Ring {
         name: "unit",
         what: "unit and golden tests of every crate",
@@ -72,10 +72,17 @@ const RINGS: [Ring; 5] = [
         // They share the cluster.
         threads: "1",
     },
+    Ring {
+        name: "chart",
+        what: "the Helm chart, as Helm renders it",
+        root: false,
+        target: Some("chart"),
+        threads: KERNEL_THREADS,
+    },
 ];
 
-/// The rings that need the programs of a cluster.
-const CLUSTER_RINGS: [&str; 2] = ["control", "cluster"];
+/// The rings that need programs which are built with Go.
+const GO_RINGS: [&str; 3] = ["control", "cluster", "chart"];
 
 /// How many tests that need the kernel run side by side; more only get in each other's way on
 /// small machines.
@@ -169,7 +176,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 impl Args {
     fn wants(&self, ring: &str) -> bool {
         if self.rings.is_empty() {
-            !CLUSTER_RINGS.contains(&ring)
+            !GO_RINGS.contains(&ring)
         } else {
             self.rings.iter().any(|wanted| wanted == ring)
         }
@@ -195,6 +202,11 @@ fn build(args: &Args, lines: &mut Vec<Line>) -> anyhow::Result<Vec<Binary>> {
     };
     if args.wants("control") || args.wants("cluster") {
         step("cluster programs", cluster("build")?)?;
+    }
+    if args.wants("chart") {
+        let mut helm = cluster("build")?;
+        helm.arg("--helm");
+        step("helm", helm)?;
     }
     if args.wants("cluster") {
         step("cluster up", cluster("up")?)?;

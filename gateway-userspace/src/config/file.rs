@@ -88,7 +88,13 @@ fn known_keys() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::builder::PossibleValue;
+    use serde_json::json;
+
     use super::*;
+    use crate::config::Span;
 
     #[test]
     fn an_unknown_key_is_named_with_the_nearest_one() {
@@ -131,5 +137,95 @@ mod tests {
     #[test]
     fn an_empty_file_has_no_settings() {
         assert!(parse("# nothing\n").expect("empty").is_empty());
+    }
+
+    /// What the chart sets by values of its own, or the Pod says of itself; elsewhere these would be without effect.
+    const NOT_IN_THE_CHART: [&str; 10] = [
+        "manifests",
+        "kubeconfig",
+        "controller-name",
+        "address-pool",
+        "pod-name",
+        "pod-namespace",
+        "pod-uid",
+        "node-name",
+        "state-dir",
+        "drain-timeout",
+    ];
+
+    fn chart_settings() -> Value {
+        let schema = include_str!("../../../deploy/helm/sluice/values.schema.json");
+        let schema: Value = serde_json::from_str(schema).expect("JSON");
+        schema["properties"]["settings"]["properties"].clone()
+    }
+
+    fn keys(map: &Value) -> BTreeSet<String> {
+        let map = map.as_object().expect("a map");
+        map.keys().cloned().collect()
+    }
+
+    #[test]
+    fn the_chart_takes_the_settings_that_there_are() {
+        let mut wanted: BTreeSet<String> = known_keys().into_iter().collect();
+        for key in NOT_IN_THE_CHART {
+            assert!(wanted.remove(key), "{key} is no setting");
+        }
+        let settings = chart_settings();
+        assert_eq!(keys(&settings), wanted);
+        let command = Cli::command();
+        for flag in run_flags(&command) {
+            let values = flag.get_possible_values();
+            let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
+            let Some(long) = flag.get_long().filter(|long| wanted.contains(*long)) else {
+                continue;
+            };
+            let is_choice = !names.is_empty() && long != "pin-workers";
+            let listed = settings[long].get("enum").cloned();
+            assert_eq!(listed, is_choice.then(|| json!(names)), "{long}");
+        }
+    }
+
+    #[test]
+    fn the_chart_takes_the_limits_that_there_are() {
+        let limits = chart_settings()["limits"]["properties"].clone();
+        let groups = limits.as_object().expect("groups of limits");
+        let listed = groups.iter().flat_map(|(group, limits)| {
+            let names = keys(&limits["properties"]);
+            names.into_iter().map(move |name| format!("{group}.{name}"))
+        });
+        let known = crate::config::limits::values(&gateway_proxy::Limits::default());
+        let listed: BTreeSet<String> = listed.collect();
+        assert_eq!(listed, known.keys().cloned().collect());
+        // The default of each is of the kind that the chart asks for.
+        for (name, default) in known {
+            let (group, limit) = name.split_once('.').expect("a group");
+            let kind = groups[group]["properties"][limit]["$ref"].as_str();
+            let text = default.as_str().expect("a text");
+            let is_number = text.parse::<u64>().is_ok();
+            let fits = match kind.and_then(|kind| kind.rsplit('/').next()) {
+                Some("duration") => !is_number && text.parse::<Span>().is_ok(),
+                Some("count") => is_number,
+                Some("bytes") => is_number || text.ends_with("iB"),
+                Some("bytes-or-auto") => text == "auto",
+                _ => false,
+            };
+            assert!(fits, "{name}: {kind:?} and {text}");
+        }
+    }
+
+    /// The example stands in a comment, each line behind `#`.
+    #[test]
+    fn the_example_in_the_values_of_the_chart_is_understood() {
+        let values = include_str!("../../../deploy/helm/sluice/values.yaml");
+        let example = values
+            .lines()
+            .skip_while(|line| *line != "#   settings:")
+            .skip(1)
+            .map_while(|line| line.strip_prefix("#     "));
+        let text: Vec<&str> = example.collect();
+        let map = parse(&text.join("\n")).expect("the example");
+        assert!(map.len() > 8, "{map:?}");
+        let limits = map["limits"].as_object().expect("limits").clone();
+        crate::config::limits::resolve(&limits.into_iter().collect()).expect("limits");
     }
 }

@@ -1,4 +1,4 @@
-//! The programs of a cluster, each built once from its Go module into a cache that outlives `target/`.
+//! The programs of a cluster, and Helm, each built once from its Go module into a cache that outlives `target/`.
 //!
 //! The cache's directory is named by the versions. A program is renamed to its place when it is whole, so that a
 //! build that was interrupted goes on where it was. Nothing is cgo: no C compiler, and one set of compiled
@@ -17,6 +17,8 @@ const KUBERNETES: &str = "1.36.3";
 const CONTAINERD: &str = "2.3.7";
 const ETCD: &str = "3.6.16";
 const GATEWAY_API: &str = "1.7.0";
+/// Helm has a directory of its own in the cache: another version of it leaves the cluster's programs as they are.
+const HELM: &str = "3.22.0";
 /// The last version of the suite that carries the backend it tests with.
 const ECHO: &str = "1.6.3";
 /// The toolchain that Gateway API asks for; Go fetches it as it fetches modules.
@@ -85,6 +87,13 @@ const BACKEND: Source = Source {
     ),
     tags: "",
 };
+const CHARTS: Source = Source {
+    name: "helm",
+    module: "helm.sh/helm/v3",
+    version: HELM,
+    kind: Kind::Borrowed,
+    tags: "",
+};
 /// What holds a Pod's namespaces open.
 const PAUSE: Source = Source {
     name: "pause",
@@ -133,6 +142,12 @@ const PROGRAMS: [Program; 12] = [
         source: &PAUSE,
     },
 ];
+
+const HELM_PROGRAM: Program = Program {
+    name: "helm",
+    package: "helm.sh/helm/v3/cmd/helm",
+    source: &CHARTS,
+};
 
 const fn k8s(name: &'static str, package: &'static str) -> Program {
     Program {
@@ -189,6 +204,25 @@ pub fn build() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// Builds Helm if it is not there yet, and gives the program.
+pub fn helm() -> anyhow::Result<PathBuf> {
+    let dir = xdg("XDG_CACHE_HOME", ".cache")?
+        .join("sluice/helm")
+        .join(HELM);
+    let program = dir.join("bin").join(HELM_PROGRAM.name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    std::fs::create_dir_all(dir.join("bin")).with_context(|| dir.display().to_string())?;
+    let lock = std::fs::File::open(&dir)?;
+    lock.lock().context("lock on the cache")?;
+    ensure_go()?;
+    println!("cluster: building Helm {HELM}: about three minutes, once");
+    compile(&HELM_PROGRAM, &dir)?;
+    std::fs::remove_dir_all(dir.join("modules")).ok();
+    Ok(program)
+}
+
 /// `${XDG_CACHE_HOME:-~/.cache}/sluice/cluster/VERSIONS`.
 fn cache() -> anyhow::Result<PathBuf> {
     let versions =
@@ -212,13 +246,7 @@ fn compile(program: &Program, dir: &Path) -> anyhow::Result<()> {
         .join("modules")
         .join(program.name)
         .with_extension("partial");
-    let mut flags = "-s -w".to_owned();
-    for package in [
-        "k8s.io/component-base/version",
-        "k8s.io/client-go/pkg/version",
-    ] {
-        flags.push_str(&format!(" -X {package}.gitVersion=v{KUBERNETES}"));
-    }
+    let flags = format!("-s -w {}", versions());
     let mut build = go(&module);
     build.args([
         "build",
@@ -236,6 +264,30 @@ fn compile(program: &Program, dir: &Path) -> anyhow::Result<()> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// What the programs are told, as the linker is: which version of Kubernetes they are, or are for.
+fn versions() -> String {
+    let mut flags = Vec::new();
+    for package in [
+        "k8s.io/component-base/version",
+        "k8s.io/client-go/pkg/version",
+    ] {
+        flags.push(format!("-X {package}.gitVersion=v{KUBERNETES}"));
+    }
+    // Where Helm renders without a cluster.
+    let (major, rest) = KUBERNETES.split_once('.').unwrap_or((KUBERNETES, ""));
+    let minor = rest.split_once('.').map_or(rest, |(minor, _)| minor);
+    for package in ["pkg/chartutil", "pkg/lint/rules"] {
+        let package = format!("helm.sh/helm/v3/{package}");
+        flags.push(format!(
+            "-X {package}.k8sVersionMajor={major} -X {package}.k8sVersionMinor={minor}"
+        ));
+    }
+    flags.push(format!(
+        "-X helm.sh/helm/v3/internal/version.version=v{HELM}"
+    ));
+    flags.join(" ")
 }
 
 /// Writes the main module of a source, with `go.sum` last.
