@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             } else {
                 let lab = deploy::cluster()?;
                 if as_is.is_empty() {
-                    deploy::sluice(&lab, Profile::Release)?;
+                    deploy::sluice(&lab, Profile::Release, deploy::By::Kustomize)?;
                 }
             }
             measure("bench_control", &arguments)

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use self::lab::Lab;
-pub use self::programs::ensure_go;
-use self::programs::helm;
+pub use self::programs::{ensure_go, helm};
+use crate::deploy::By;
 use crate::image::Profile;
 
 /// Arguments of this command.
@@ -63,6 +63,9 @@ enum What {
     },
     /// Build Sluice's image, load it and apply the manifests of the lab; returns when every node serves with it
     Deploy {
+        /// Install the chart instead, by Helm
+        #[arg(long)]
+        helm: bool,
         /// How the binary is built: as it is shipped, or quickly
         #[arg(long, value_enum, default_value_t)]
         profile: Profile,
@@ -139,7 +142,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         What::Status => status(),
         What::Load { image } => load(image),
-        What::Deploy { profile } => crate::deploy::sluice(&Lab::read()?, *profile),
+        What::Deploy { helm, profile } => {
+            let by = if *helm { By::Helm } else { By::Kustomize };
+            crate::deploy::sluice(&Lab::read()?, *profile, by)
+        }
         What::Partition { node } => network::partition(&Lab::read()?, node),
         What::Heal { node } => network::heal(&Lab::read()?, node),
         What::Withdraw { node } => network::leg(&Lab::read()?, node, false),

@@ -1,6 +1,6 @@
 //! `cargo xtask conformance`: the public conformance suite of the Gateway API against Sluice as it is deployed.
 //!
-//! A real cluster, the shipped image, the shipped manifests; the suite runs where clients are, whole, in five
+//! A real cluster, the shipped image, the shipped chart; the suite runs where clients are, whole, in five
 //! profiles with every feature that has a test, and what comes out is compared with a ledger.
 
 mod ledger;
@@ -15,7 +15,7 @@ use anyhow::{bail, ensure};
 
 use self::outcome::Outcome;
 use self::suite::{Suite, Wanted};
-use crate::cluster::lab::Lab;
+use crate::cluster::{self, lab::Lab};
 use crate::deploy;
 use crate::image::Profile;
 use crate::workspace::{root, succeed, target, xtask};
@@ -59,13 +59,19 @@ const CUT_OFF: std::ops::Range<usize> = 20..60;
 pub fn run(args: &Args) -> anyhow::Result<()> {
     deploy::ensure_root("a cluster, for the suite,")?;
     let suite = Suite::build()?;
+    if !args.deployed {
+        cluster::helm()?;
+    }
     let was_up = Lab::read().is_ok();
     let lab = match args.deployed {
         true => Lab::read()?,
         false => deploy::cluster()?,
     };
-    let outcome = deployed(args, &suite, &lab);
+    let mut outcome = deployed(args, &suite, &lab);
     if !args.keep && !was_up {
+        // Before the cluster goes: what a release leaves behind shows here.
+        let gone = deploy::uninstall(&lab);
+        outcome = outcome.and(gone);
         let mut down = xtask("cluster")?;
         down.arg("down");
         succeed(down)?;
@@ -75,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn deployed(args: &Args, suite: &Suite, lab: &Lab) -> anyhow::Result<()> {
     if !args.deployed {
-        deploy::sluice(lab, args.profile)?;
+        deploy::sluice(lab, args.profile, deploy::By::Helm)?;
     }
     let mut verdicts = vec![once(args, suite, lab, "1")];
     if args.again {

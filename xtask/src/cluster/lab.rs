@@ -187,12 +187,18 @@ mod tests {
 
     #[test]
     fn the_manifests_of_the_lab_give_sluice_the_addresses_that_the_router_sends_to_it() {
-        let overlay = crate::workspace::root().join("deploy/kustomize/overlays/lab/daemonset.yaml");
-        let text = std::fs::read_to_string(&overlay).expect("the overlay of the lab");
-        assert!(
-            text.contains(&format!("{VIPS4},{VIPS6}")),
-            "{}",
-            overlay.display()
+        let pool = |path: &str, text: String| {
+            let path = crate::workspace::root().join(path);
+            let found = std::fs::read_to_string(&path).expect("what the lab deploys");
+            assert!(found.contains(&text), "{}", path.display());
+        };
+        pool(
+            "deploy/kustomize/overlays/lab/daemonset.yaml",
+            format!("{VIPS4},{VIPS6}"),
+        );
+        pool(
+            "deploy/helm/values-lab.yaml",
+            format!("addressPool: [{VIPS4}, \"{VIPS6}\"]"),
         );
     }
 }
