@@ -143,8 +143,12 @@ impl CompiledPath {
 /// Whether `prefix`, which has no trailing slash, covers whole elements of `path`.
 #[inline]
 pub(crate) fn covers_prefix(prefix: &[u8], path: &[u8]) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
+    // Most routes match every path, and comparing nothing would be a call all the same.
+    let rest = match prefix.is_empty() {
+        true => Some(path),
+        false => path.strip_prefix(prefix),
+    };
+    rest.is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
 }
 
 impl Conditions {
