@@ -14,7 +14,7 @@ use gateway_tests::backend::Recorded;
 use gateway_tests::h2frames::{self, END_HEADERS, END_STREAM, Http2, frame, kind};
 use gateway_tests::manifests::{forward, route, service};
 use gateway_tests::raw::{End, Raw};
-use gateway_tests::wait::PATIENCE;
+use gateway_tests::wait::{PATIENCE, until_equal};
 use gateway_tests::world::Host;
 
 use crate::edge::{Edge, Mode};
@@ -403,13 +403,11 @@ fn no_forbidden_http2_head_reaches_a_backend() -> Result<()> {
         } else if answer.is_some_and(|head| head.first() == Some(&STATUS_200)) {
             wrong.push(format!("{name}: answered with 200"));
         }
-        gateway_tests::until("the refusal is counted", || {
+        let counted = format!("{name}: refusals counted");
+        until_equal(&counted, &Some((number + 1) as f64), || {
             let refused = edge.sluice().metric("sluice_requests_refused_total", &[]);
-            refused
-                .is_ok_and(|refused| refused == (number + 1) as f64)
-                .then_some(())
-        })
-        .with_context(|| format!("{name}: refusal {}", number + 1))?;
+            refused.ok()
+        })?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
